@@ -1,0 +1,57 @@
+/** How a disk's context changes, and the conditions it checks: pure functions of context and event. */
+import type { DiskEvent } from './disk.events.ts';
+import type { DiskContext } from './disk.machine.ts';
+
+type Change = Partial<DiskContext>;
+type Typed<T extends DiskEvent['type']> = Extract<DiskEvent, { type: T }>;
+
+/** The reservation that an event speaks for. */
+function reservationOf(event: DiskEvent): string | null {
+  return 'reservationId' in event ? event.reservationId : null;
+}
+
+export const diskAssigns = {
+  hold: (_context, event) => ({ holder: reservationOf(event) }),
+  letGo: () => ({ holder: null, capturing: null }),
+  holdFirstWaiter: (context) => ({ holder: context.waiters[0] ?? null, waiters: context.waiters.slice(1) }),
+  addWaiter: (context, event) => {
+    const id = reservationOf(event);
+    return id === null || id === context.holder || context.waiters.includes(id) ? {} : { waiters: [...context.waiters, id] };
+  },
+  dropWaiter: (context, event) => ({ waiters: context.waiters.filter((id) => id !== reservationOf(event)) }),
+  nextRound: (context) => ({ round: context.round + 1 }),
+  keepPlace: (_context, event) => {
+    const { node, zone, generation } = event as Typed<'disk.attach'>;
+    return { node, zone, holderGeneration: generation };
+  },
+  keepClaim: (_context, event) => ({ claim: (event as Typed<'volume.ready'>).claim, dirty: true, problem: null }),
+  nameSnapshot: (context) => ({ capturing: `snap-${context.id}-${context.round}` }),
+  keepSnapshot: (_context, event) => ({
+    latestSnapshot: (event as Typed<'snapshot.complete'>).snapshotId,
+    dirty: false,
+    problem: null,
+  }),
+  volumeGone: (context, event) => ({ claim: (event as Typed<'volume.deleted'>).kept ? context.claim : null }),
+  keepCloneSource: (_context, event) => ({ latestSnapshot: (event as Typed<'disk.cloneSource'>).snapshotId }),
+  addCloner: (context, event) => {
+    const { diskId } = event as Typed<'disk.cloneWanted'>;
+    return context.cloners.includes(diskId) ? {} : { cloners: [...context.cloners, diskId] };
+  },
+  forgetCloners: () => ({ cloners: [] }),
+  markDeleted: (_context, event) => ({ deleteAt: (event as Typed<'disk.delete'>).deleteAt }),
+  markUndeleted: () => ({ deleteAt: null }),
+  keepProblem: (_context, event) => ({
+    problem: 'reason' in event ? event.reason : `${event.type.replace('deadline.', '')} took too long`,
+  }),
+} satisfies Record<string, (context: DiskContext, event: DiskEvent) => Change>;
+
+export const diskGuards = {
+  isClone: (context) => context.cloneOf !== null,
+  isHolder: (context, event) => reservationOf(event) === context.holder,
+  isWaiter: (context, event) => context.waiters.includes(reservationOf(event) ?? ''),
+  hasWaiters: (context) => context.waiters.length > 0,
+  ofThisRound: (context, event) => 'round' in event && event.round === context.round,
+  detachedDirty: (context, event) => 'round' in event && event.round === context.round && context.dirty,
+  hasSnapshot: (context) => context.latestSnapshot !== null,
+  needsCaptureForClone: (context) => context.latestSnapshot === null && context.dirty,
+} satisfies Record<string, (context: DiskContext, event: DiskEvent) => boolean>;

@@ -1,0 +1,136 @@
+/** The pure table from a disk's named action to its intents. */
+import { address, clear, deadline, effect, HOUR, type Intent, limitEnd, MINUTE, send } from './authoring.ts';
+import type { DiskEffect, DiskEvent, DiskRecord } from './disk.events.ts';
+import type { DiskActionName, DiskContext } from './disk.machine.ts';
+
+/** Time limits from entry of the state, in milliseconds. */
+export const DISK_LIMITS = { attaching: 30 * MINUTE, detaching: 10 * MINUTE, capturing: 6 * HOUR } as const;
+
+type Answer = Intent<DiskEffect>[];
+
+function record(entry: DiskRecord): Answer {
+  return [{ do: 'record', entry }];
+}
+
+function operation(event: DiskEvent, context: DiskContext, status: 'completed' | 'failed', error: string | null): Answer {
+  const operationId = 'operationId' in event ? event.operationId : context.operationId;
+  return operationId === null ? [] : record({ type: 'operation.ended', operationId, status, error });
+}
+
+const toReservation = (id: string | null, event: { type: string; [key: string]: unknown }): Answer =>
+  id === null ? [] : [send(address('reservation', id), event)];
+const toDisk = (id: string, event: { type: string; [key: string]: unknown }): Answer => [send(address('disk', id), event)];
+
+/** Meaning of each named action. `before` is the context before the step. */
+const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, before: DiskContext) => Answer> = {
+  tellAcquired: (context) => toReservation(context.holder, { type: 'disk.acquired' }),
+  tellBusy: (context, event) =>
+    'reservationId' in event && event.reservationId !== context.holder
+      ? toReservation(event.reservationId, { type: 'disk.busy', holder: context.holder ?? context.waiters[0] ?? '' })
+      : [],
+  tellUnavailable: (context, event, before) => {
+    const reason = context.problem ?? `The disk ${context.name} is deleted; undelete it first, or take another name`;
+    const asked = 'reservationId' in event ? [event.reservationId] : before.waiters;
+    return asked.flatMap((id) => toReservation(id, { type: 'disk.unavailable', reason }));
+  },
+  ensureVolume: ({ round, id, owner, sizeGb, latestSnapshot, node, zone }) => [
+    effect(
+      { type: 'volume.ensure', round, diskId: id, owner, sizeGb, snapshotId: latestSnapshot, node, zone },
+      { lane: 'volume', replaces: true },
+    ),
+  ],
+  tellAttached: (context) =>
+    toReservation(context.holder, { type: 'disk.attached', claim: context.claim, generation: context.holderGeneration }),
+  tellAttachFailed: (context) =>
+    toReservation(context.holder, {
+      type: 'disk.attachFailed',
+      reason: `The disk ${context.name} could not be attached: ${context.problem}`,
+      generation: context.holderGeneration,
+    }),
+  detachVolume: ({ round, id }) => [effect({ type: 'volume.detach', round, diskId: id }, { lane: 'volume', replaces: true })],
+  tellDetached: (_context, _event, before) => toReservation(before.holder, { type: 'disk.detached' }),
+  takeSnapshot: ({ round, id, capturing, holder }) =>
+    capturing === null
+      ? []
+      : [
+          effect({ type: 'snapshot.take', round, diskId: id, snapshotId: capturing }, { lane: 'volume', replaces: true }),
+          ...record({ type: 'snapshot.started', diskId: id, snapshotId: capturing, reservationId: holder }),
+        ],
+  tellProgress: (context, event) =>
+    event.type === 'snapshot.progress' ? toReservation(context.holder, { type: 'disk.progress', percent: event.percent }) : [],
+  recordCaptured: (context, event) =>
+    event.type === 'snapshot.complete'
+      ? record({ type: 'snapshot.completed', diskId: context.id, snapshotId: event.snapshotId, sizeBytes: event.sizeBytes })
+      : [],
+  tellCaptured: (context, event) =>
+    event.type === 'snapshot.complete'
+      ? toReservation(context.holder, { type: 'disk.captured', snapshotId: event.snapshotId })
+      : [],
+  /** No volume was ever ready, so there is nothing newer than the last snapshot. */
+  tellNothingToCapture: (context, _event, before) =>
+    toReservation(before.holder, { type: 'disk.captured', snapshotId: context.latestSnapshot }),
+  recordCaptureFailed: (context, _event, before) =>
+    before.capturing === null
+      ? []
+      : record({
+          type: 'snapshot.failed',
+          diskId: context.id,
+          snapshotId: before.capturing,
+          reason: context.problem ?? 'unknown',
+        }),
+  tellCaptureFailed: (context, _event, before) =>
+    toReservation(before.holder, { type: 'disk.captureFailed', reason: context.problem ?? 'unknown' }),
+  deleteVolume: ({ round, id, latestSnapshot }) =>
+    latestSnapshot === null
+      ? []
+      : [effect({ type: 'volume.delete', round, diskId: id, afterSnapshot: latestSnapshot }, { lane: 'volume', replaces: true })],
+  limitAttaching: (_context, event) => [deadline('attaching', limitEnd(event, DISK_LIMITS.attaching))],
+  limitDetaching: (_context, event) => [deadline('detaching', limitEnd(event, DISK_LIMITS.detaching))],
+  limitCapturing: (_context, event) => [deadline('capturing', limitEnd(event, DISK_LIMITS.capturing))],
+  clearAttaching: () => clear('attaching'),
+  clearDetaching: () => clear('detaching'),
+  clearCapturing: () => clear('capturing'),
+  setPurge: (context) => (context.deleteAt === null ? [] : [deadline('purge', context.deleteAt)]),
+  clearPurge: () => clear('purge'),
+  purge: ({ round, id }) => [effect({ type: 'disk.purge', round, diskId: id }, { lane: 'volume', replaces: true })],
+  askCloneSource: (context) =>
+    context.cloneOf === null ? [] : toDisk(context.cloneOf, { type: 'disk.cloneWanted', diskId: context.id }),
+  answerCloner: (context, event) =>
+    event.type === 'disk.cloneWanted'
+      ? toDisk(event.diskId, { type: 'disk.cloneSource', snapshotId: context.latestSnapshot })
+      : [],
+  answerCloners: (context, event, before) =>
+    event.type === 'snapshot.failed' || event.type === 'deadline.capturing'
+      ? []
+      : before.cloners.flatMap((id) => toDisk(id, { type: 'disk.cloneSource', snapshotId: context.latestSnapshot })),
+  refuseCloner: (context, event) =>
+    event.type === 'disk.cloneWanted'
+      ? toDisk(event.diskId, { type: 'disk.cloneRefused', reason: `The disk ${context.name} is deleted` })
+      : [],
+  refuseCloners: (context, _event, before) =>
+    before.cloners.flatMap((id) =>
+      toDisk(id, { type: 'disk.cloneRefused', reason: `No snapshot of ${context.name} could be taken: ${context.problem}` }),
+    ),
+  operationDone: (context, event) => operation(event, context, 'completed', null),
+  operationRefused: (context, event) =>
+    operation(
+      event,
+      context,
+      'failed',
+      `The disk ${context.name} is in use by reservation ${context.holder ?? context.waiters[0] ?? 'another disk'}`,
+    ),
+  cloneFailed: (context) =>
+    context.operationId === null
+      ? []
+      : record({ type: 'operation.ended', operationId: context.operationId, status: 'failed', error: context.problem }),
+};
+
+/**
+ * The intents behind one action of a disk.
+ * @throws if the action has no meaning: a bug of the machine, found by its tests.
+ */
+export function intentsOfDisk(action: { type: string }, context: DiskContext, event: DiskEvent, before: DiskContext): Answer {
+  const meaning = (meanings as Record<string, (typeof meanings)[DiskActionName]>)[action.type];
+  if (meaning === undefined) throw new Error(`disk: the action ${action.type} has no meaning`);
+  return meaning(context, event, before);
+}

@@ -1,0 +1,79 @@
+/** Events and effects of a disk. Its identity is its id; the name is a label that belongs to its owner. */
+import { z } from 'zod';
+import { type Stamp, shape } from './authoring.ts';
+
+const reservationId = z.string();
+/** Operation of the disk queue whose result its sender can look up, or null. */
+const operationId = z.string().nullable();
+const round = z.number().int();
+
+export const DISK_DEADLINES = ['attaching', 'detaching', 'capturing', 'purge'] as const;
+
+export const DiskEvent = z.union([
+  z.discriminatedUnion('type', [
+    /** The birth of a disk: the row exists before any volume does. */
+    shape('disk.created', {
+      id: z.string(),
+      owner: z.string(),
+      name: z.string(),
+      sizeGb: z.number().int().positive(),
+      cloneOf: z.string().nullable(),
+      operationId,
+    }),
+    shape('disk.acquire', { reservationId, owner: z.string() }),
+    shape('disk.release', { reservationId }),
+    shape('disk.attach', { reservationId, generation: z.number().int(), node: z.string(), zone: z.string().nullable() }),
+    shape('disk.detach', { reservationId }),
+    shape('disk.delete', { by: z.string().nullable(), deleteAt: z.string(), operationId }),
+    shape('disk.undelete', { by: z.string().nullable(), operationId }),
+    /** Another disk wants to start from our newest data. */
+    shape('disk.cloneWanted', { diskId: z.string() }),
+    shape('disk.cloneSource', { snapshotId: z.string().nullable() }),
+    shape('disk.cloneRefused', { reason: z.string() }),
+    // results of our own effects
+    shape('volume.ready', { round, claim: z.string() }),
+    shape('volume.failed', { round, reason: z.string() }),
+    shape('volume.detached', { round }),
+    shape('snapshot.progress', { round, percent: z.number() }),
+    shape('snapshot.complete', { round, snapshotId: z.string(), sizeBytes: z.number().nullable() }),
+    shape('snapshot.failed', { round, reason: z.string() }),
+    shape('volume.deleted', { round, kept: z.boolean() }),
+    shape('purge.done', { round }),
+  ]),
+  z.object({ type: z.enum(DISK_DEADLINES.map((name) => `deadline.${name}` as const)) }),
+]);
+export type DiskMessage = z.infer<typeof DiskEvent>;
+type Distribute<E> = E extends { type: infer T } ? (T extends string ? Omit<E, 'type'> & { type: T } : never) : never;
+export type DiskEvent = Distribute<DiskMessage> & Stamp;
+
+/** The closed union of effects of a disk. Nothing that holds data is deleted without `afterSnapshot` or a purge that its owner asked for. */
+export const DiskEffect = z.discriminatedUnion('type', [
+  /** Create or adopt the volume (from a snapshot, if it has one) and make it usable on the node. */
+  shape('volume.ensure', {
+    round,
+    diskId: z.string(),
+    owner: z.string(),
+    sizeGb: z.number().int(),
+    snapshotId: z.string().nullable(),
+    node: z.string(),
+    zone: z.string().nullable(),
+  }),
+  /** Confirm that nothing writes to the volume and no node holds it. */
+  shape('volume.detach', { round, diskId: z.string() }),
+  /** Take the snapshot of that id, or adopt it, and wait until it is complete. */
+  shape('snapshot.take', { round, diskId: z.string(), snapshotId: z.string() }),
+  /** Delete the live volume; a provider whose volumes outlive sessions keeps it and says so. */
+  shape('volume.delete', { round, diskId: z.string(), afterSnapshot: z.string() }),
+  /** The 30 days are over: delete volume and snapshots that are recorded as this disk's. */
+  shape('disk.purge', { round, diskId: z.string() }),
+]);
+export type DiskEffect = z.infer<typeof DiskEffect>;
+
+/** Rows that a disk writes in the transaction of its turn. */
+export const DiskRecord = z.discriminatedUnion('type', [
+  shape('snapshot.started', { diskId: z.string(), snapshotId: z.string(), reservationId: z.string().nullable() }),
+  shape('snapshot.completed', { diskId: z.string(), snapshotId: z.string(), sizeBytes: z.number().nullable() }),
+  shape('snapshot.failed', { diskId: z.string(), snapshotId: z.string(), reason: z.string() }),
+  shape('operation.ended', { operationId: z.string(), status: z.enum(['completed', 'failed']), error: z.string().nullable() }),
+]);
+export type DiskRecord = z.infer<typeof DiskRecord>;

@@ -1,0 +1,306 @@
+/**
+ * A named disk. At most one reservation holds it at a time; the others wait in line.
+ *
+ * Teardown order: no writer is left → detached → final snapshot complete → volume deleted (or kept by the provider) → free for the next.
+ * A snapshot that fails leaves the volume alone: nothing that holds data is deleted without a newer complete copy.
+ */
+import { assign, setup } from 'xstate';
+import type { DiskEvent } from './disk.events.ts';
+import { diskAssigns, diskGuards } from './disk.assigns.ts';
+
+export interface DiskContext {
+  id: string;
+  owner: string;
+  name: string;
+  sizeGb: number;
+  /** The reservation that holds the disk. */
+  holder: string | null;
+  /** Life of the holder for which the volume was asked. */
+  holderGeneration: number;
+  /** Reservations in line. */
+  waiters: string[];
+  node: string;
+  zone: string | null;
+  /** Number of the volume or snapshot operation in progress; a result of an earlier one is ignored. */
+  round: number;
+  claim: string | null;
+  /** True once a volume may hold data that no snapshot has. */
+  dirty: boolean;
+  latestSnapshot: string | null;
+  capturing: string | null;
+  cloneOf: string | null;
+  /** Disks that wait for our newest data. */
+  cloners: string[];
+  deleteAt: string | null;
+  operationId: string | null;
+  problem: string | null;
+}
+
+export interface DiskInput {
+  id: string;
+  owner: string;
+  name: string;
+  sizeGb: number;
+  cloneOf: string | null;
+  operationId: string | null;
+}
+
+const actionNames = [
+  'tellAcquired',
+  'tellBusy',
+  'tellUnavailable',
+  'ensureVolume',
+  'tellAttached',
+  'tellAttachFailed',
+  'detachVolume',
+  'tellDetached',
+  'takeSnapshot',
+  'tellProgress',
+  'recordCaptured',
+  'tellCaptured',
+  'tellNothingToCapture',
+  'recordCaptureFailed',
+  'tellCaptureFailed',
+  'deleteVolume',
+  'limitAttaching',
+  'limitDetaching',
+  'limitCapturing',
+  'clearAttaching',
+  'clearDetaching',
+  'clearCapturing',
+  'setPurge',
+  'clearPurge',
+  'purge',
+  'askCloneSource',
+  'answerCloner',
+  'answerCloners',
+  'refuseCloner',
+  'refuseCloners',
+  'operationDone',
+  'operationRefused',
+  'cloneFailed',
+] as const;
+export type DiskActionName = (typeof actionNames)[number];
+
+/** While the disk is taken: others wait in line, its owner cannot delete it, and a clone starts from the newest snapshot. */
+const whileTaken = {
+  'disk.acquire': { actions: ['addWaiter', 'tellBusy'] },
+  'disk.delete': { actions: 'operationRefused' },
+  'disk.cloneWanted': [{ guard: 'hasSnapshot', actions: 'answerCloner' }, { actions: 'addCloner' }],
+} as const;
+
+/** A waiter that leaves the line. */
+const leavesLine = { guard: 'isWaiter', actions: 'dropWaiter' } as const;
+
+export const diskMachine = setup({
+  types: {
+    context: {} as DiskContext,
+    events: {} as DiskEvent,
+    input: {} as DiskInput,
+    tags: {} as 'resting',
+  },
+  guards: guardTable(),
+  actions: {
+    ...assignTable(),
+    ...(Object.fromEntries(actionNames.map((name) => [name, () => {}])) as Record<DiskActionName, () => void>),
+  },
+}).createMachine({
+  id: 'disk',
+  version: '1',
+  description: 'A named disk of one user: volume, snapshots, and the one reservation that holds it.',
+  context: ({ input }: { input: DiskInput | undefined }) => ({
+    id: input?.id ?? '',
+    owner: input?.owner ?? '',
+    name: input?.name ?? '',
+    sizeGb: input?.sizeGb ?? 200,
+    holder: null,
+    holderGeneration: 0,
+    waiters: [],
+    node: '',
+    zone: null,
+    round: 0,
+    claim: null,
+    dirty: false,
+    latestSnapshot: null,
+    capturing: null,
+    cloneOf: input?.cloneOf ?? null,
+    cloners: [],
+    deleteAt: null,
+    operationId: input?.operationId ?? null,
+    problem: null,
+  }),
+  options: { maxIterations: 100 },
+  initial: 'opening',
+  states: {
+    opening: {
+      description: 'New, or a clone.',
+      always: [
+        { guard: 'isClone', target: 'cloning' },
+        { target: 'idle', actions: 'operationDone' },
+      ],
+    },
+    cloning: {
+      description: 'Waits for the newest snapshot of the disk it is a clone of.',
+      tags: ['resting'],
+      entry: 'askCloneSource',
+      on: {
+        'disk.cloneSource': { target: 'next', actions: ['keepCloneSource', 'operationDone'] },
+        'disk.cloneRefused': { target: 'purged', actions: ['keepProblem', 'cloneFailed', 'tellUnavailable', 'refuseCloners'] },
+        'disk.acquire': { actions: ['addWaiter', 'tellBusy'] },
+        'disk.release': leavesLine,
+        'disk.cloneWanted': { actions: 'addCloner' },
+        'disk.delete': { actions: 'operationRefused' },
+      },
+    },
+    idle: {
+      description: 'Nobody uses it.',
+      tags: ['resting'],
+      on: {
+        'disk.acquire': { target: 'held', actions: ['hold', 'tellAcquired'] },
+        'disk.delete': { target: 'deleted', actions: ['markDeleted', 'operationDone'] },
+        'disk.cloneWanted': [
+          { guard: 'needsCaptureForClone', target: 'capturing', actions: ['addCloner', 'nextRound', 'nameSnapshot'] },
+          { actions: 'answerCloner' },
+        ],
+      },
+    },
+    held: {
+      description: 'Held by a reservation that has no server yet.',
+      tags: ['resting'],
+      on: {
+        ...whileTaken,
+        'disk.acquire': [{ guard: 'isHolder', actions: 'tellAcquired' }, { actions: ['addWaiter', 'tellBusy'] }],
+        'disk.attach': { guard: 'isHolder', target: 'attaching', actions: ['keepPlace', 'nextRound'] },
+        'disk.detach': { guard: 'isHolder', target: 'detaching', actions: 'nextRound' },
+        'disk.release': [{ guard: 'isHolder', target: 'next' }, leavesLine],
+      },
+    },
+    attaching: {
+      description: 'The volume is made usable where the server will run.',
+      entry: ['ensureVolume', 'limitAttaching'],
+      exit: 'clearAttaching',
+      on: {
+        ...whileTaken,
+        'volume.ready': { guard: 'ofThisRound', target: 'attached', actions: ['keepClaim', 'tellAttached'] },
+        'volume.failed': { guard: 'ofThisRound', target: 'held', actions: ['keepProblem', 'tellAttachFailed'] },
+        'deadline.attaching': { target: 'held', actions: ['keepProblem', 'tellAttachFailed'] },
+        'disk.attach': { guard: 'isHolder', target: 'attaching', reenter: true, actions: ['keepPlace', 'nextRound'] },
+        'disk.detach': { guard: 'isHolder', target: 'detaching', actions: 'nextRound' },
+        'disk.release': [{ guard: 'isHolder', target: 'detaching', actions: 'nextRound' }, leavesLine],
+      },
+    },
+    attached: {
+      description: 'In use by a server.',
+      tags: ['resting'],
+      on: {
+        ...whileTaken,
+        'disk.attach': { guard: 'isHolder', target: 'attaching', actions: ['keepPlace', 'nextRound'] },
+        'disk.detach': { guard: 'isHolder', target: 'detaching', actions: 'nextRound' },
+        'disk.release': [{ guard: 'isHolder', target: 'detaching', actions: 'nextRound' }, leavesLine],
+      },
+    },
+    detaching: {
+      description: 'The server is gone; waiting until no node holds the volume.',
+      entry: ['detachVolume', 'limitDetaching'],
+      exit: 'clearDetaching',
+      on: {
+        ...whileTaken,
+        'disk.release': leavesLine,
+        'volume.detached': [
+          { guard: 'detachedDirty', target: 'capturing', actions: ['tellDetached', 'nextRound', 'nameSnapshot'] },
+          { guard: 'ofThisRound', target: 'next', actions: ['tellDetached', 'tellNothingToCapture'] },
+        ],
+        'volume.failed': { guard: 'ofThisRound', actions: 'keepProblem' },
+        'deadline.detaching': { target: 'detaching', reenter: true, actions: ['keepProblem', 'nextRound'] },
+      },
+    },
+    capturing: {
+      description: 'A snapshot of the quiet volume is being taken.',
+      entry: ['takeSnapshot', 'limitCapturing'],
+      exit: 'clearCapturing',
+      on: {
+        ...whileTaken,
+        'disk.release': leavesLine,
+        'disk.cloneWanted': { actions: 'addCloner' },
+        'snapshot.progress': { guard: 'ofThisRound', actions: 'tellProgress' },
+        'snapshot.complete': {
+          guard: 'ofThisRound',
+          target: 'deletingVolume',
+          actions: ['keepSnapshot', 'recordCaptured', 'tellCaptured', 'nextRound'],
+        },
+        'snapshot.failed': {
+          guard: 'ofThisRound',
+          target: 'next',
+          actions: ['keepProblem', 'recordCaptureFailed', 'tellCaptureFailed', 'refuseCloners'],
+        },
+        'deadline.capturing': {
+          target: 'next',
+          actions: ['keepProblem', 'recordCaptureFailed', 'tellCaptureFailed', 'refuseCloners'],
+        },
+      },
+    },
+    deletingVolume: {
+      description: 'The snapshot is complete: the live volume may go.',
+      entry: 'deleteVolume',
+      on: {
+        ...whileTaken,
+        'disk.release': leavesLine,
+        'volume.deleted': { guard: 'ofThisRound', target: 'next', actions: 'volumeGone' },
+        'volume.failed': { guard: 'ofThisRound', target: 'next', actions: 'keepProblem' },
+      },
+    },
+    next: {
+      description: 'Free again: clones are answered, and the next in line gets it.',
+      entry: ['letGo', 'answerCloners', 'forgetCloners'],
+      always: [{ guard: 'hasWaiters', target: 'held', actions: ['holdFirstWaiter', 'tellAcquired'] }, { target: 'idle' }],
+    },
+    deleted: {
+      description: 'Deleted by its owner; can be brought back until it is purged.',
+      tags: ['resting'],
+      entry: 'setPurge',
+      exit: 'clearPurge',
+      on: {
+        'disk.acquire': { actions: 'tellUnavailable' },
+        'disk.delete': { actions: 'operationDone' },
+        'disk.undelete': { target: 'idle', actions: ['markUndeleted', 'operationDone'] },
+        'disk.cloneWanted': { actions: 'refuseCloner' },
+        'deadline.purge': { target: 'purging', actions: 'nextRound' },
+      },
+    },
+    purging: {
+      description: 'The time to bring it back is over: its recorded volume and snapshots are being deleted.',
+      entry: 'purge',
+      tags: ['resting'],
+      on: {
+        'purge.done': { guard: 'ofThisRound', target: 'purged' },
+        'disk.acquire': { actions: 'tellUnavailable' },
+        'disk.cloneWanted': { actions: 'refuseCloner' },
+      },
+    },
+    purged: { type: 'final', description: 'Nothing of it is left.' },
+  },
+});
+
+function assignTable() {
+  type Change = (context: DiskContext, event: DiskEvent) => Partial<DiskContext>;
+  const entries = Object.entries(diskAssigns as Record<string, Change>).map(([name, change]) => [
+    name,
+    assign<DiskContext, DiskEvent, undefined, DiskEvent, never>(({ context, event }) => change(context, event)),
+  ]);
+  return Object.fromEntries(entries) as Record<
+    keyof typeof diskAssigns,
+    ReturnType<typeof assign<DiskContext, DiskEvent, undefined, DiskEvent, never>>
+  >;
+}
+
+function guardTable() {
+  type Check = (context: DiskContext, event: DiskEvent) => boolean;
+  const entries = Object.entries(diskGuards as Record<string, Check>).map(([name, check]) => [
+    name,
+    ({ context, event }: { context: DiskContext; event: DiskEvent }) => check(context, event),
+  ]);
+  return Object.fromEntries(entries) as Record<
+    keyof typeof diskGuards,
+    (args: { context: DiskContext; event: DiskEvent }) => boolean
+  >;
+}

@@ -1,0 +1,51 @@
+/** Events of a GPU pool, one actor per GPU type. The pool's ledger is rows; the decision of a turn is part of the event that history keeps. */
+import { z } from 'zod';
+import { type Stamp, shape } from './authoring.ts';
+import { GangMembership, Grant } from './reservation.context.ts';
+
+const reservationId = z.string();
+const generation = z.number().int();
+
+/** What the planner decided over the ledger's rows, in the transaction of the turn. Filled in by the kernel's `prepare`, never by a sender. */
+export const PoolDecision = z.object({
+  grants: z.array(z.object({ reservationId, generation, grant: Grant })),
+  refusals: z.array(z.object({ reservationId, generation, reason: z.string() })),
+  gangComplete: z.array(reservationId),
+  gangBroken: z.array(z.object({ reservationId, reason: z.string(), outcome: z.enum(['failed', 'cancelled']) })),
+  extension: z.object({ reservationId, allowed: z.boolean(), reason: z.string() }).nullable(),
+});
+export type PoolDecision = z.infer<typeof PoolDecision>;
+
+const decision = PoolDecision.optional();
+
+export const PoolEvent = z.discriminatedUnion('type', [
+  /** The birth of the pool of one GPU type. */
+  shape('pool.opened', { gpuType: z.string() }),
+  shape('capacity.requested', {
+    reservationId,
+    owner: z.string(),
+    generation,
+    slots: z.number().int().min(1),
+    cpuMillis: z.number().int(),
+    memoryBytes: z.number().int(),
+    durationHours: z.number(),
+    nodeLabels: z.record(z.string(), z.string()),
+    gang: GangMembership.nullable(),
+    submittedAt: z.string(),
+    decision,
+  }),
+  /** The reservation ended before it saw a grant: it has no pod. */
+  shape('capacity.withdrawn', { reservationId, reason: z.string(), decision }),
+  /** The pod is confirmed gone: its slots are free. */
+  shape('capacity.returned', { reservationId, generation, decision }),
+  shape('extension.asked', { reservationId, generation, hours: z.number(), expiresAt: z.string(), decision }),
+  shape('gang.joined', { reservationId, gangId: z.string(), size: z.number().int(), decision }),
+  shape('gang.left', { reservationId, reason: z.string(), outcome: z.enum(['failed', 'cancelled']), decision }),
+  /** Nodes of the type came, went, filled or drained. */
+  shape('nodes.changed', { nodes: z.array(z.string()), decision }),
+  shape('pool.paused', { reason: z.string(), by: z.string() }),
+  shape('pool.resumed', { by: z.string(), decision }),
+  shape('deadline.refresh', { decision }),
+]);
+export type PoolMessage = z.infer<typeof PoolEvent>;
+export type PoolEvent = PoolMessage & Stamp;

@@ -1,0 +1,239 @@
+/** How a reservation's context changes, and the conditions it checks: pure functions of context and event. */
+import { scaled, HOUR } from './authoring.ts';
+import type { Outcome, ReservationContext } from './reservation.context.ts';
+import type { ReservationEvent } from './reservation.events.ts';
+
+type Context = ReservationContext;
+type Typed<T extends ReservationEvent['type']> = Extract<ReservationEvent, { type: T }>;
+type Change = Partial<Context>;
+
+/** The first cause of an end stays its outcome. */
+function ends(context: Context, status: Outcome['status'], reason: string): Change {
+  const outcome = context.outcome ?? { status, reason };
+  return { outcome, detail: context.outcome === null ? reason : context.detail };
+}
+
+const LIMIT_REASONS: Partial<Record<ReservationEvent['type'], string>> = {
+  'deadline.queued': 'Waited seven days in the queue without getting capacity',
+  'deadline.gang': 'A sibling of this gang did not arrive within five minutes',
+  'deadline.building': 'The image was not built within 15 minutes',
+  'deadline.attaching': 'The disk could not be attached within 30 minutes',
+  'deadline.podPending': 'The pod could not be scheduled within 10 minutes, twice',
+  'deadline.imagePull': 'The image was not pulled within 30 minutes',
+  'deadline.readyProbe': 'The server did not answer on its SSH port within 5 minutes',
+  'deadline.stopping': 'The pod did not stop in time',
+};
+
+function reasonOf(context: Context, event: ReservationEvent): string {
+  if (event.type === 'deadline.diskWait') {
+    return `The disk ${context.request.disk?.name} is still in use by reservation ${context.disk.holder ?? 'unknown'} after 30 minutes`;
+  }
+  if ('reason' in event) return event.reason;
+  if (event.type === 'pod.gone') return `The pod was deleted from outside (${event.proof})`;
+  return LIMIT_REASONS[event.type] ?? event.type;
+}
+
+export const reservationAssigns = {
+  cancelled: (context, event) =>
+    ends(
+      context,
+      'cancelled',
+      'by' in event && event.by !== null && event.by !== context.owner ? `Cancelled by ${event.by}` : 'Cancelled by its owner',
+    ),
+  failed: (context, event) => ends(context, 'failed', reasonOf(context, event)),
+  failedOnBusyDisk: (context, event) =>
+    ends(
+      context,
+      'failed',
+      `The disk ${context.request.disk?.name} is in use by reservation ${(event as Typed<'disk.busy'>).holder}`,
+    ),
+  expired: (context) => ends(context, 'expired', 'The reserved time is over'),
+  gangEnded: (context, event) => {
+    const { outcome, reason } = event as Typed<'gang.broken'>;
+    return ends(context, outcome, `Another member of the gang ended: ${reason}`);
+  },
+
+  gangIsComplete: () => ({ gangComplete: true }),
+  tellWaitsForGang: () => ({ detail: 'Waiting for the other members of the gang' }),
+  tellWaitsForCapacity: (context) => ({
+    detail: `Waiting for ${context.policy.slots} × ${context.request.gpuType}`,
+  }),
+  tellBuilding: () => ({ detail: 'Building the image' }),
+  noteProgress: (_context, event) => ({ detail: (event as Typed<'image.progress'>).detail }),
+  rememberImage: (_context, event) => ({ image: (event as Typed<'image.ready'>).image, detail: 'The image is ready' }),
+
+  diskAsked: (context) => ({
+    disk: { ...context.disk, state: 'asked' as const },
+    detail: `Asking for the disk ${context.request.disk?.name}`,
+  }),
+  diskAcquired: (context) => ({ disk: { ...context.disk, state: 'acquired' as const, holder: null } }),
+  diskBusy: (context, event) => {
+    const { holder } = event as Typed<'disk.busy'>;
+    return {
+      disk: { ...context.disk, holder },
+      detail: `Waiting for the disk ${context.request.disk?.name}, in use by reservation ${holder}`,
+    };
+  },
+  diskAttaching: (context) => ({
+    disk: { ...context.disk, state: 'attaching' as const },
+    detail: `Attaching the disk ${context.request.disk?.name}`,
+  }),
+  diskAttached: (context, event) => ({
+    disk: { ...context.disk, state: 'attached' as const, claim: (event as Typed<'disk.attached'>).claim },
+  }),
+  diskDetached: (context) => ({ disk: { ...context.disk, state: 'detached' as const }, detail: 'Taking a snapshot of the disk' }),
+  diskCaptured: (context, event) => ({
+    disk: { ...context.disk, state: 'captured' as const, snapshotId: (event as Typed<'disk.captured'>).snapshotId },
+  }),
+  noteCapture: (_context, event) => ({
+    detail: `Taking a snapshot of the disk: ${Math.round((event as Typed<'disk.progress'>).percent)} %`,
+  }),
+  diskGivenUp: (context, event) => {
+    const why =
+      'reason' in event
+        ? event.reason
+        : event.type === 'deadline.detaching'
+          ? 'the disk did not detach in 10 minutes'
+          : 'it was not complete after 6 hours';
+    const note = ` (the final snapshot of disk ${context.request.disk?.name} was given up: ${why}; its volume is kept)`;
+    return {
+      disk: { ...context.disk, state: 'given-up' as const },
+      outcome: context.outcome === null ? null : { ...context.outcome, reason: context.outcome.reason + note },
+    };
+  },
+
+  rememberGrant: (_context, event) => ({ grant: (event as Typed<'capacity.granted'>).grant, detail: 'Capacity granted' }),
+  tellCreating: (context) => ({ detail: `Creating the pod on ${context.grant?.node}` }),
+  podCreated: (_context, event) => {
+    const { uid, name, connection } = event as Typed<'pod.created'>;
+    return { pod: { uid, name, ready: false }, connection };
+  },
+  podKnown: (context, event) => {
+    const { uid, name, connection } = event as Typed<'pod.created'>;
+    return { pod: { ...context.pod, uid, name }, connection };
+  },
+  noteUnschedulable: (_context, event) => ({ detail: `Waiting for a node: ${(event as Typed<'pod.unschedulable'>).reason}` }),
+  tellPulling: () => ({ detail: 'Pulling the image' }),
+  tellProbing: () => ({ detail: 'Waiting for the SSH port to answer' }),
+  podReady: (context, event) => ({ pod: { ...context.pod, uid: (event as Typed<'pod.ready'>).uid, ready: true } }),
+  podUnready: (context, event) => ({
+    pod: { ...context.pod, ready: false },
+    detail: `The server does not answer: ${(event as Typed<'pod.unready'>).reason}`,
+  }),
+  noteOom: (context, event) => {
+    const { at, container, restarts } = event as Typed<'pod.oom'>;
+    return { oom: { count: Math.max(context.oom.count + 1, restarts), lastAt: at, container } };
+  },
+  tellRetreating: () => ({ detail: 'The pod found no place in 10 minutes: back to the queue' }),
+  nextLife: (context) => ({
+    generation: context.generation + 1,
+    grant: null,
+    connection: null,
+    pod: { uid: null, name: null, ready: false },
+  }),
+
+  beginStay: (context, event) => {
+    const total = context.request.durationHours;
+    return {
+      launchedAt: event.at,
+      expiresAt: new Date(Date.parse(event.at) + scaled(total * HOUR, event)).toISOString(),
+      pod: { ...context.pod, ready: true },
+      jupyter: context.request.jupyter ? { ...context.jupyter, state: 'starting' as const } : context.jupyter,
+      detail: 'Running',
+    };
+  },
+  noteWarning: (context, event) => ({ warned: [...context.warned, Number(event.type.slice('deadline.warn'.length))] }),
+  askedExtension: (_context, event) => {
+    const { hours, by } = event as Typed<'extend'>;
+    return { extension: { hours, by } };
+  },
+  refusedByLimit: (context, event) => {
+    const { hours } = event as Typed<'extend'>;
+    const reason = `${context.totalHours} h are granted and ${hours} h more would pass the limit of ${context.policy.maxTotalHours} h`;
+    return { lastExtension: { hours, granted: false, reason, at: event.at } };
+  },
+  extended: (context, event) => {
+    const hours = context.extension?.hours ?? 0;
+    const from = context.expiresAt ?? event.at;
+    return {
+      expiresAt: new Date(Date.parse(from) + scaled(hours * HOUR, event)).toISOString(),
+      totalHours: context.totalHours + hours,
+      warned: [],
+      extension: null,
+      lastExtension: { hours, granted: true, reason: null, at: event.at },
+      detail: 'Running',
+    };
+  },
+  extensionRefused: (context, event) => ({
+    extension: null,
+    lastExtension: {
+      hours: context.extension?.hours ?? 0,
+      granted: false,
+      reason: event.type === 'extension.refused' ? event.reason : 'The capacity check gave no answer in 30 seconds',
+      at: event.at,
+    },
+  }),
+
+  userAdded: (context, event) => {
+    const { githubUsername } = event as Typed<'add_user'>;
+    return {
+      users: context.users.includes(githubUsername) ? context.users : [...context.users, githubUsername],
+      usersError: null,
+    };
+  },
+  usersFailed: (_context, event) => ({ usersError: (event as Typed<'access.failed'>).reason }),
+  usersUpdated: () => ({ usersError: null }),
+  jupyterStarting: (context) => ({ jupyter: { ...context.jupyter, state: 'starting' as const, error: null } }),
+  jupyterOn: (_context, event) => {
+    const { url, port } = event as Typed<'jupyter.started'>;
+    return { jupyter: { state: 'on' as const, url, port, error: null } };
+  },
+  jupyterStopping: (context) => ({ jupyter: { ...context.jupyter, state: 'stopping' as const } }),
+  jupyterOff: () => ({ jupyter: { state: 'off' as const, url: null, port: null, error: null } }),
+  jupyterFailed: (_context, event) => ({
+    jupyter: { state: 'failed' as const, url: null, port: null, error: (event as Typed<'jupyter.failed'>).reason },
+  }),
+
+  tellStopping: () => ({ detail: 'Stopping the server' }),
+  podGone: (context) => ({
+    pod: { ...context.pod, ready: false },
+    connection: null,
+    jupyter: { state: 'off' as const, url: null, port: null, error: null },
+  }),
+  tellDetaching: () => ({ detail: 'Detaching the disk' }),
+  tellReleasing: () => ({ detail: 'Releasing the name and the routes' }),
+  tellEnd: (context) => ({ detail: context.outcome?.reason ?? '' }),
+} satisfies Record<string, (context: Context, event: ReservationEvent) => Change>;
+
+export const reservationGuards = {
+  gangIncomplete: (context) => !context.gangComplete,
+  needsImage: (context) => context.request.buildHash !== null && context.image === null,
+  needsDisk: (context) => context.request.disk !== null && context.disk.state === 'none',
+  hasDisk: (context) => context.request.disk !== null,
+  failsOnBusyDisk: (context) => context.request.disk?.onBusy === 'fail',
+  /** A result or an observation of this life of the reservation, not of an earlier one. */
+  ofThisLife: (context, event) => 'generation' in event && event.generation === context.generation,
+  ofThisPod: (context, event) =>
+    'generation' in event &&
+    event.generation === context.generation &&
+    'uid' in event &&
+    (context.pod.uid === null || event.uid === context.pod.uid),
+  readyAndConnected: (context, event) =>
+    'generation' in event &&
+    event.generation === context.generation &&
+    context.connection !== null &&
+    'uid' in event &&
+    event.uid === context.pod.uid,
+  firstLifeOnly: (context) => context.generation === 1,
+  withinTotal: (context, event) => event.type === 'extend' && context.totalHours + event.hours <= context.policy.maxTotalHours,
+  diskInUse: (context) => ['attaching', 'attached'].includes(context.disk.state),
+  goneWithDisk: (context, event) =>
+    'generation' in event && event.generation === context.generation && ['attaching', 'attached'].includes(context.disk.state),
+  holdsDisk: (context) => context.disk.state !== 'none',
+  jupyterIsOff: (context) => ['off', 'failed', 'stopping'].includes(context.jupyter.state),
+  jupyterIsOn: (context) => ['on', 'starting', 'failed'].includes(context.jupyter.state),
+  endsExpired: (context) => context.outcome?.status === 'expired',
+  endsCancelled: (context) => context.outcome?.status === 'cancelled',
+  isNewUser: (context, event) =>
+    event.type === 'add_user' && (!context.users.includes(event.githubUsername) || context.usersError !== null),
+} satisfies Record<string, (context: Context, event: ReservationEvent) => boolean>;

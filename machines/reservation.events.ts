@@ -1,0 +1,113 @@
+/** Every event that a reservation understands: a closed union. Users may send only those of {@link UserEvent}. */
+import { z } from 'zod';
+import { type Stamp, shape } from './authoring.ts';
+import { Connection, Grant, ReservationRequest, StayPolicy } from './reservation.context.ts';
+
+/** Who sent it: a user name, or null for a trusted queue message without one (it acts as the owner). */
+const by = z.string().nullable();
+const reason = z.string();
+const generation = z.number().int();
+
+/** The birth of a reservation. */
+export const ReservationSubmitted = shape('reservation.submitted', {
+  id: z.string(),
+  owner: z.string(),
+  request: ReservationRequest,
+  policy: StayPolicy,
+});
+
+export const GITHUB_NAME = /^[a-zA-Z0-9](?:[a-zA-Z0-9]|-(?=[a-zA-Z0-9])){0,38}$/;
+
+/** What a user may ask of a live reservation. The same names at every door: queue, HTTP, CLI. */
+export const UserEvent = z.discriminatedUnion('type', [
+  shape('cancel', { by }),
+  shape('extend', { by, hours: z.number().positive() }),
+  shape('add_user', { by, githubUsername: z.string().regex(GITHUB_NAME) }),
+  shape('enable_jupyter', { by }),
+  shape('disable_jupyter', { by }),
+]);
+export type UserEvent = z.infer<typeof UserEvent>;
+
+/** What other actors answer. */
+const ActorEvent = z.discriminatedUnion('type', [
+  shape('gang.complete', {}),
+  shape('gang.broken', { reason, outcome: z.enum(['failed', 'cancelled']) }),
+  shape('image.ready', { image: z.string() }),
+  shape('image.progress', { detail: z.string() }),
+  shape('image.failed', { reason }),
+  shape('disk.acquired', {}),
+  shape('disk.busy', { holder: z.string() }),
+  shape('disk.unavailable', { reason }),
+  shape('disk.attached', { claim: z.string(), generation }),
+  shape('disk.attachFailed', { reason, generation }),
+  shape('disk.detached', {}),
+  shape('disk.progress', { percent: z.number() }),
+  shape('disk.captured', { snapshotId: z.string().nullable() }),
+  shape('disk.captureFailed', { reason }),
+  shape('capacity.granted', { grant: Grant, generation }),
+  shape('capacity.refused', { reason, generation }),
+  shape('extension.allowed', {}),
+  shape('extension.refused', { reason }),
+]);
+
+/** What the cluster tells of the pod, normalised by the tracker. */
+const PodEvent = z.discriminatedUnion('type', [
+  shape('pod.unschedulable', { generation, reason }),
+  shape('pod.scheduled', { generation, uid: z.string(), node: z.string() }),
+  shape('pod.pulling', { generation, uid: z.string() }),
+  shape('pod.started', { generation, uid: z.string() }),
+  shape('pod.ready', { generation, uid: z.string() }),
+  shape('pod.unready', { generation, uid: z.string(), reason }),
+  shape('pod.oom', { generation, uid: z.string(), container: z.string(), restarts: z.number().int() }),
+  shape('pod.died', { generation, uid: z.string(), reason }),
+  /** Positive proof only: the API server answered 404, the watch said DELETED, the node object is deleted, or an operator gave his word. */
+  shape('pod.gone', { generation, proof: z.string() }),
+]);
+
+/** What the handlers of our own effects report. */
+const ResultEvent = z.discriminatedUnion('type', [
+  shape('pod.created', { generation, uid: z.string(), name: z.string(), connection: Connection }),
+  shape('pod.createFailed', { generation, reason }),
+  shape('pod.terminating', { generation }),
+  shape('access.updated', { generation }),
+  shape('access.failed', { generation, reason }),
+  shape('access.removed', { generation }),
+  shape('jupyter.started', { generation, url: z.string(), port: z.number().int() }),
+  shape('jupyter.stopped', { generation }),
+  shape('jupyter.failed', { generation, reason }),
+  shape('notice.delivered', { generation }),
+  shape('effect.failed', { generation, effect: z.string(), reason }),
+]);
+
+/** Names of the deadlines of a reservation. */
+export const RESERVATION_DEADLINES = [
+  'queued',
+  'gang',
+  'diskWait',
+  'building',
+  'attaching',
+  'podPending',
+  'imagePull',
+  'readyProbe',
+  'warn30',
+  'warn15',
+  'warn5',
+  'expiry',
+  'graceEnd',
+  'extending',
+  'stopping',
+  'detaching',
+  'capturing',
+  'releasing',
+] as const;
+export type ReservationDeadline = (typeof RESERVATION_DEADLINES)[number];
+
+const DeadlineEvent = z.object({ type: z.enum(RESERVATION_DEADLINES.map((name) => `deadline.${name}` as const)) });
+
+export const ReservationEvent = z.union([ReservationSubmitted, UserEvent, ActorEvent, PodEvent, ResultEvent, DeadlineEvent]);
+
+type Distribute<E> = E extends { type: infer T } ? (T extends string ? Omit<E, 'type'> & { type: T } : never) : never;
+/** An event as machines see it: stamped by the kernel. */
+export type ReservationEvent = Distribute<z.infer<typeof ReservationEvent>> & Stamp;
+/** An event as senders write it. */
+export type ReservationMessage = z.infer<typeof ReservationEvent>;

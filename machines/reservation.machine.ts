@@ -1,0 +1,443 @@
+/**
+ * The life of a reservation. Top-level states bear the names people see; finer steps are substates.
+ *
+ *   queued → (building → queued) → provisioning → running ⇄ extending → snapshotting → expired | failed | cancelled
+ *
+ * Promises that this chart keeps:
+ * - Cancel is legal in every live state. The first cause of an end stays its outcome.
+ * - Every end that has a pod goes through snapshotting: stop writers, then release the GPU slots, then detach, capture, release.
+ * - Slots are returned on `pod.gone` only, which is sent on positive proof alone.
+ * - No state can hang: each has a limit, or is tagged `resting` (its wait is the user's stay itself).
+ */
+import { assign, setup } from 'xstate';
+import type { ReservationContext, ReservationInput } from './reservation.context.ts';
+import { newReservation } from './reservation.context.ts';
+import { reservationAssigns, reservationGuards } from './reservation.assigns.ts';
+import type { Limit, reservationIntents } from './reservation.effects.ts';
+import type { ReservationEvent } from './reservation.events.ts';
+
+type AssignName = keyof typeof reservationAssigns;
+type GuardName = keyof typeof reservationGuards;
+type IntentName = Exclude<keyof typeof reservationIntents, 'startLimit' | 'clearLimit'>;
+
+const machineSetup = setup({
+  types: {
+    context: {} as ReservationContext,
+    events: {} as ReservationEvent,
+    input: {} as ReservationInput,
+    tags: {} as 'live' | 'resting' | 'holds-slots',
+  },
+  guards: guardTable(),
+  actions: {
+    ...assignTable(),
+    ...intentTable(),
+    startLimit: (_, _params: { limit: Limit }) => {},
+    clearLimit: (_, _params: { limit: Limit }) => {},
+  },
+});
+
+/** Entry and exit of a state with a time limit. */
+function limited(limit: Limit) {
+  return {
+    entry: [{ type: 'startLimit', params: { limit } }] as const,
+    exit: [{ type: 'clearLimit', params: { limit } }] as const,
+  };
+}
+
+/** An end before there is a pod: what was asked for is given back; a disk that was attached in an earlier life is saved first. */
+function endWithoutPod(target: 'failed' | 'cancelled', cause: AssignName) {
+  return [
+    { guard: 'diskInUse', target: '#reservation.snapshotting.detaching', actions: [cause, 'withdrawCapacity', 'tellGang'] },
+    { target: `#reservation.${target}`, actions: [cause, 'withdrawAll', 'tellGang'] },
+  ] as const;
+}
+
+/** An end with a pod, or with one that may be on its way. */
+function endWithPod(cause: AssignName) {
+  return { target: '#reservation.snapshotting', actions: [cause, 'tellGang'] } as const;
+}
+
+/** What a usable server accepts, whether or not an extension is being decided. */
+const whileUsable = {
+  cancel: endWithPod('cancelled'),
+  'pod.died': { guard: 'ofThisPod', ...endWithPod('failed') },
+  'pod.gone': { guard: 'ofThisLife', ...endWithPod('failed') },
+  'pod.created': { guard: 'ofThisLife', actions: 'podKnown' },
+  'pod.ready': { guard: 'ofThisPod', actions: 'podReady' },
+  'pod.unready': { guard: 'ofThisPod', actions: 'podUnready' },
+  'pod.oom': { guard: 'ofThisPod', actions: ['noteOom', 'postOomNotice'] },
+  'deadline.warn30': { actions: ['noteWarning', 'postWarning'] },
+  'deadline.warn15': { actions: ['noteWarning', 'postWarning'] },
+  'deadline.warn5': { actions: ['noteWarning', 'postWarning'] },
+  'deadline.graceEnd': endWithPod('expired'),
+  add_user: { guard: 'isNewUser', actions: ['userAdded', 'updateAccess'] },
+  'access.updated': { guard: 'ofThisLife', actions: 'usersUpdated' },
+  'access.failed': { guard: 'ofThisLife', actions: 'usersFailed' },
+  enable_jupyter: { guard: 'jupyterIsOff', actions: ['jupyterStarting', 'startJupyter'] },
+  disable_jupyter: { guard: 'jupyterIsOn', actions: ['jupyterStopping', 'stopJupyter'] },
+  'jupyter.started': { guard: 'ofThisLife', actions: 'jupyterOn' },
+  'jupyter.stopped': { guard: 'ofThisLife', actions: 'jupyterOff' },
+  'jupyter.failed': { guard: 'ofThisLife', actions: 'jupyterFailed' },
+} as const;
+
+export const reservationMachine = machineSetup.createMachine({
+  id: 'reservation',
+  version: '1',
+  description: 'One reserved GPU dev server, from the request to the saved disk.',
+  context: ({ input }: { input: ReservationInput | undefined }) => newReservation(input),
+  options: { maxIterations: 100 },
+  initial: 'queued',
+  states: {
+    queued: {
+      description: 'Accepted and waiting: for its gang, its disk, or capacity. It holds no GPU.',
+      tags: ['live'],
+      ...limited('queued'),
+      initial: 'deciding',
+      on: {
+        cancel: endWithoutPod('cancelled', 'cancelled'),
+        'deadline.queued': endWithoutPod('failed', 'failed'),
+        'gang.broken': endWithoutPod('failed', 'gangEnded'),
+      },
+      states: {
+        deciding: {
+          description: 'Finds what is missing before capacity can be asked for.',
+          always: [
+            { guard: 'gangIncomplete', target: 'gang' },
+            { guard: 'needsImage', target: '#reservation.building' },
+            { guard: 'needsDisk', target: 'disk' },
+            { target: 'capacity' },
+          ],
+        },
+        gang: {
+          description: 'Waits until every member of the gang has been submitted.',
+          entry: ['tellWaitsForGang', 'joinGang', { type: 'startLimit', params: { limit: 'gang' } }],
+          exit: { type: 'clearLimit', params: { limit: 'gang' } },
+          on: {
+            'gang.complete': { target: 'deciding', actions: 'gangIsComplete' },
+            'deadline.gang': endWithoutPod('failed', 'failed'),
+          },
+        },
+        disk: {
+          description: 'Waits for its disk, which another reservation may hold.',
+          entry: ['diskAsked', 'askDisk', { type: 'startLimit', params: { limit: 'diskWait' } }],
+          exit: { type: 'clearLimit', params: { limit: 'diskWait' } },
+          on: {
+            'disk.acquired': { target: 'deciding', actions: 'diskAcquired' },
+            'disk.busy': [
+              {
+                guard: 'failsOnBusyDisk',
+                target: '#reservation.failed',
+                actions: ['failedOnBusyDisk', 'withdrawAll', 'tellGang'],
+              },
+              { actions: 'diskBusy' },
+            ],
+            'disk.unavailable': endWithoutPod('failed', 'failed'),
+            'deadline.diskWait': endWithoutPod('failed', 'failed'),
+          },
+        },
+        capacity: {
+          description: 'Waits in the queue of its GPU type, with the place of its submission.',
+          entry: ['tellWaitsForCapacity', 'askCapacity'],
+          on: {
+            'capacity.granted': { guard: 'ofThisLife', target: '#reservation.provisioning', actions: 'rememberGrant' },
+            'capacity.refused': endWithoutPod('failed', 'failed'),
+          },
+        },
+      },
+    },
+
+    building: {
+      description: 'The image is being built; no GPU is held meanwhile.',
+      tags: ['live'],
+      entry: ['tellBuilding', 'askImage', { type: 'startLimit', params: { limit: 'building' } }],
+      exit: { type: 'clearLimit', params: { limit: 'building' } },
+      on: {
+        'image.ready': { target: 'queued', actions: 'rememberImage' },
+        'image.progress': { actions: 'noteProgress' },
+        'image.failed': endWithoutPod('failed', 'failed'),
+        'deadline.building': endWithoutPod('failed', 'failed'),
+        'gang.broken': endWithoutPod('failed', 'gangEnded'),
+        cancel: endWithoutPod('cancelled', 'cancelled'),
+      },
+    },
+
+    provisioning: {
+      description: 'Capacity is granted: disk, pod and access are being made.',
+      tags: ['live', 'holds-slots'],
+      initial: 'deciding',
+      on: {
+        cancel: endWithPod('cancelled'),
+        'gang.broken': endWithPod('gangEnded'),
+        'pod.created': { guard: 'ofThisLife', actions: 'podKnown' },
+        'pod.createFailed': { guard: 'ofThisLife', ...endWithPod('failed') },
+        'pod.died': { guard: 'ofThisPod', ...endWithPod('failed') },
+        'pod.gone': { guard: 'ofThisLife', ...endWithPod('failed') },
+      },
+      states: {
+        deciding: {
+          description: 'With or without a disk.',
+          always: [{ guard: 'hasDisk', target: 'attaching' }, { target: 'creating' }],
+        },
+        attaching: {
+          description: 'The disk is made ready where the server will run.',
+          entry: ['diskAttaching', 'attachDisk', { type: 'startLimit', params: { limit: 'attaching' } }],
+          exit: { type: 'clearLimit', params: { limit: 'attaching' } },
+          on: {
+            'disk.attached': { guard: 'ofThisLife', target: 'creating', actions: 'diskAttached' },
+            'disk.attachFailed': { guard: 'ofThisLife', ...endWithPod('failed') },
+            'disk.unavailable': endWithPod('failed'),
+            'deadline.attaching': endWithPod('failed'),
+          },
+        },
+        creating: {
+          description: 'The pod and what belongs to it are being created, and the scheduler binds it.',
+          entry: ['tellCreating', 'createPod', { type: 'startLimit', params: { limit: 'podPending' } }],
+          exit: { type: 'clearLimit', params: { limit: 'podPending' } },
+          on: {
+            'pod.unschedulable': { guard: 'ofThisLife', actions: 'noteUnschedulable' },
+            'pod.scheduled': { guard: 'ofThisPod', target: 'pulling' },
+            'pod.pulling': { guard: 'ofThisPod', target: 'pulling' },
+            'pod.started': { guard: 'ofThisPod', target: 'probing' },
+            'pod.ready': [
+              { guard: 'readyAndConnected', target: '#reservation.running', actions: ['podReady', 'beginStay', 'startStay'] },
+              { guard: 'ofThisPod', target: 'connecting', actions: 'podReady' },
+            ],
+            'deadline.podPending': [{ guard: 'firstLifeOnly', target: 'retreating' }, endWithPod('failed')],
+          },
+        },
+        pulling: {
+          description: 'The node pulls the image.',
+          entry: ['tellPulling', { type: 'startLimit', params: { limit: 'imagePull' } }],
+          exit: { type: 'clearLimit', params: { limit: 'imagePull' } },
+          on: {
+            'pod.started': { guard: 'ofThisPod', target: 'probing' },
+            'pod.ready': [
+              { guard: 'readyAndConnected', target: '#reservation.running', actions: ['podReady', 'beginStay', 'startStay'] },
+              { guard: 'ofThisPod', target: 'connecting', actions: 'podReady' },
+            ],
+            'deadline.imagePull': endWithPod('failed'),
+          },
+        },
+        probing: {
+          description: 'The containers run; the probe of the SSH port has not answered yet.',
+          entry: ['tellProbing', { type: 'startLimit', params: { limit: 'readyProbe' } }],
+          exit: { type: 'clearLimit', params: { limit: 'readyProbe' } },
+          on: {
+            'pod.ready': [
+              { guard: 'readyAndConnected', target: '#reservation.running', actions: ['podReady', 'beginStay', 'startStay'] },
+              { guard: 'ofThisPod', target: 'connecting', actions: 'podReady' },
+            ],
+            'deadline.readyProbe': endWithPod('failed'),
+          },
+        },
+        connecting: {
+          description: 'The server answers; its services are being made.',
+          ...limited('readyProbe'),
+          on: {
+            'pod.created': {
+              guard: 'ofThisLife',
+              target: '#reservation.running',
+              actions: ['podKnown', 'beginStay', 'startStay'],
+            },
+            'deadline.readyProbe': endWithPod('failed'),
+          },
+        },
+        retreating: {
+          description: 'The pod found no place: it is removed, and the reservation goes back to the queue once.',
+          entry: ['tellRetreating', 'removePod', { type: 'startLimit', params: { limit: 'stopping' } }],
+          exit: { type: 'clearLimit', params: { limit: 'stopping' } },
+          on: {
+            'pod.gone': { guard: 'ofThisLife', target: '#reservation.queued.capacity', actions: ['returnSlots', 'nextLife'] },
+            'pod.died': { guard: 'ofThisPod' },
+            'pod.created': { guard: 'ofThisLife', actions: 'podKnown' },
+            'deadline.stopping': { target: 'retreating', reenter: true, actions: 'forceRemovePod' },
+          },
+        },
+      },
+    },
+
+    running: {
+      description: 'The server is usable; the reserved time runs.',
+      tags: ['live', 'resting', 'holds-slots'],
+      initial: 'serving',
+      on: { ...whileUsable },
+      states: {
+        serving: {
+          description: 'Within the reserved time.',
+          on: {
+            extend: [
+              { guard: 'withinTotal', target: '#reservation.extending', actions: ['askedExtension', 'askExtension'] },
+              { actions: 'refusedByLimit' },
+            ],
+            'deadline.expiry': { target: 'grace', actions: ['postFinalNotice', 'startGrace'] },
+          },
+        },
+        grace: {
+          description: 'The time is over; two minutes of notice before the teardown begins. An extension is still possible.',
+          on: {
+            extend: [
+              { guard: 'withinTotal', target: '#reservation.extending.grace', actions: ['askedExtension', 'askExtension'] },
+              { actions: 'refusedByLimit' },
+            ],
+          },
+        },
+        where: { type: 'history', history: 'deep', description: 'Exactly where running was.' },
+      },
+    },
+
+    extending: {
+      description: 'An extension is being decided while the server stays up and in use.',
+      tags: ['live', 'holds-slots'],
+      entry: { type: 'startLimit', params: { limit: 'extending' } },
+      exit: { type: 'clearLimit', params: { limit: 'extending' } },
+      initial: 'steady',
+      on: {
+        ...whileUsable,
+        'extension.allowed': { target: '#reservation.running.serving', actions: ['extended', 'moveExpiry'] },
+        'extension.refused': { target: '#reservation.running.where', actions: 'extensionRefused' },
+        'deadline.extending': { target: '#reservation.running.where', actions: 'extensionRefused' },
+      },
+      states: {
+        steady: {
+          description: 'Asked for within the reserved time.',
+          on: { 'deadline.expiry': { target: 'grace', actions: ['postFinalNotice', 'startGrace'] } },
+        },
+        grace: {
+          description: 'Asked for in, or overtaken by, the grace after expiry: a refusal leads back to the grace.',
+          on: {
+            'extension.refused': { target: '#reservation.running.grace', actions: 'extensionRefused' },
+            'deadline.extending': { target: '#reservation.running.grace', actions: 'extensionRefused' },
+          },
+        },
+      },
+    },
+
+    snapshotting: {
+      description:
+        'The end of every reservation that had a pod: stop the writers, free the GPUs, save the disk, release the rest.',
+      tags: ['live'],
+      entry: 'clearStay',
+      initial: 'stopping',
+      on: {
+        cancel: { description: 'Accepted; the first cause stays the outcome.', actions: 'cancelled' },
+      },
+      states: {
+        stopping: {
+          description: 'The pod is being deleted; its GPU slots are freed the moment it is confirmed gone.',
+          tags: ['holds-slots'],
+          entry: ['tellStopping', 'removePod', { type: 'startLimit', params: { limit: 'stopping' } }],
+          exit: { type: 'clearLimit', params: { limit: 'stopping' } },
+          on: {
+            'pod.gone': [
+              { guard: 'goneWithDisk', target: 'detaching', actions: ['podGone', 'returnSlots'] },
+              { guard: 'ofThisLife', target: 'releasing', actions: ['podGone', 'returnSlots'] },
+            ],
+            'pod.terminating': { guard: 'ofThisLife' },
+            'deadline.stopping': { actions: ['forceRemovePod', { type: 'startLimit', params: { limit: 'stopping' } }] },
+          },
+        },
+        detaching: {
+          description: 'The disk is being detached from the node; no GPU is held.',
+          entry: ['tellDetaching', 'detachDisk', { type: 'startLimit', params: { limit: 'detaching' } }],
+          exit: { type: 'clearLimit', params: { limit: 'detaching' } },
+          on: {
+            'disk.detached': { target: 'capturing', actions: 'diskDetached' },
+            'disk.captureFailed': { target: 'releasing', actions: 'diskGivenUp' },
+            'deadline.detaching': { target: 'releasing', actions: 'diskGivenUp' },
+          },
+        },
+        capturing: {
+          description: 'The final snapshot of the disk is being taken.',
+          ...limited('capturing'),
+          on: {
+            'disk.progress': { actions: 'noteCapture' },
+            'disk.captured': { target: 'releasing', actions: 'diskCaptured' },
+            'disk.captureFailed': { target: 'releasing', actions: 'diskGivenUp' },
+            'deadline.capturing': { target: 'releasing', actions: 'diskGivenUp' },
+          },
+        },
+        releasing: {
+          description: 'Routes, keys and the name are being released.',
+          entry: ['tellReleasing', 'releaseDisk', 'removeAccess', { type: 'startLimit', params: { limit: 'releasing' } }],
+          exit: { type: 'clearLimit', params: { limit: 'releasing' } },
+          on: {
+            'access.removed': { guard: 'ofThisLife', target: 'ending' },
+            'effect.failed': { guard: 'ofThisLife', target: 'ending' },
+            'deadline.releasing': { target: 'ending' },
+          },
+        },
+        ending: {
+          description: 'All is released; the first cause decides the outcome.',
+          always: [
+            { guard: 'endsExpired', target: '#reservation.expired', actions: 'freeName' },
+            { guard: 'endsCancelled', target: '#reservation.cancelled', actions: 'freeName' },
+            { target: '#reservation.failed', actions: 'freeName' },
+          ],
+        },
+      },
+    },
+
+    expired: { type: 'final', description: 'The reserved time was used to its end.', entry: 'tellEnd' },
+    failed: { type: 'final', description: 'It ended for the reason that it tells.', entry: 'tellEnd' },
+    cancelled: { type: 'final', description: 'It was cancelled.', entry: 'tellEnd' },
+  },
+});
+
+function assignTable() {
+  type Change = (context: ReservationContext, event: ReservationEvent) => Partial<ReservationContext>;
+  const entries = Object.entries(reservationAssigns as Record<string, Change>).map(([name, change]) => [
+    name,
+    assign<ReservationContext, ReservationEvent, undefined, ReservationEvent, never>(({ context, event }) =>
+      change(context, event),
+    ),
+  ]);
+  return Object.fromEntries(entries) as Record<
+    AssignName,
+    ReturnType<typeof assign<ReservationContext, ReservationEvent, undefined, ReservationEvent, never>>
+  >;
+}
+
+function guardTable() {
+  type Check = (context: ReservationContext, event: ReservationEvent) => boolean;
+  const entries = Object.entries(reservationGuards as Record<string, Check>).map(([name, check]) => [
+    name,
+    ({ context, event }: { context: ReservationContext; event: ReservationEvent }) => check(context, event),
+  ]);
+  return Object.fromEntries(entries) as Record<
+    GuardName,
+    (args: { context: ReservationContext; event: ReservationEvent }) => boolean
+  >;
+}
+
+function intentTable() {
+  const names: Record<IntentName, true> = {
+    joinGang: true,
+    askImage: true,
+    askDisk: true,
+    askCapacity: true,
+    attachDisk: true,
+    createPod: true,
+    removePod: true,
+    forceRemovePod: true,
+    returnSlots: true,
+    startStay: true,
+    moveExpiry: true,
+    postWarning: true,
+    postFinalNotice: true,
+    postOomNotice: true,
+    startGrace: true,
+    askExtension: true,
+    clearStay: true,
+    updateAccess: true,
+    startJupyter: true,
+    stopJupyter: true,
+    detachDisk: true,
+    releaseDisk: true,
+    removeAccess: true,
+    freeName: true,
+    withdrawAll: true,
+    withdrawCapacity: true,
+    tellGang: true,
+  };
+  return Object.fromEntries(Object.keys(names).map((name) => [name, () => {}])) as Record<IntentName, () => void>;
+}
