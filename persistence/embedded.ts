@@ -26,6 +26,8 @@ export type EmbeddedPostgresOptions = {
   readonly dataDir: string;
   /** A port that must be used, or undefined (or 0) for the one used last time, else any free one. */
   readonly port?: number | undefined;
+  /** Where the server writes its log; by default postgres.log in `dataDir`. The folder must exist. */
+  readonly logFile?: string | undefined;
   /** Told in a line what happens; nothing is printed otherwise. */
   readonly log?: ((message: string) => void) | undefined;
 };
@@ -58,7 +60,7 @@ const START_ATTEMPTS = 5;
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const log = options.log ?? (() => undefined);
-  const places = preparePlaces(options.dataDir);
+  const places = preparePlaces(options.dataDir, options.logFile);
   const password = keptPassword(places);
   const running = findRunning(places);
   if (running !== undefined) {

@@ -28,7 +28,7 @@ export function folderOutsideHome(home: string): string | undefined {
 }
 
 /** The places for `home`, without touching the disk. */
-export function placesOf(home: string): Omit<Places, 'owner'> {
+export function placesOf(home: string, logFile?: string): Omit<Places, 'owner'> {
   const at = resolve(home);
   const outside = folderOutsideHome(at);
   const folder = outside ?? at;
@@ -38,15 +38,15 @@ export function placesOf(home: string): Omit<Places, 'owner'> {
     data: join(folder, 'data'),
     // Root's copy is shared by all instances on the machine; another user has nowhere to share it.
     binaries: join(outside === undefined ? at : ROOT_FOLDER, 'binaries'),
-    log: join(at, 'postgres.log'),
+    log: logFile ?? join(at, 'postgres.log'),
     passwordFile: join(at, 'password'),
     stateFile: join(at, 'postgres.json'),
   };
 }
 
 /** The places for `home`, made ready: folders exist, and as root the user postgres does too. Throws what to do otherwise. */
-export function preparePlaces(home: string): Places {
-  const places = placesOf(home);
+export function preparePlaces(home: string, logFile?: string): Places {
+  const places = placesOf(home, logFile);
   mkdirSync(places.home, { recursive: true, mode: 0o700 });
   if (places.folder === places.home) return { ...places, owner: undefined };
   const owner = postgresUser();

@@ -1,0 +1,16 @@
+/** How a handler or a port says what a failure means: the retry decision is in the type. */
+
+/** Trying again cannot help. The message is for the user whose reservation it ends. */
+export class TerminalError extends Error {
+  override readonly name = 'TerminalError';
+}
+
+/** Not ready yet, and no failure: look again after `milliseconds`, without counting an attempt. */
+export class NotYet extends Error {
+  override readonly name = 'NotYet';
+  readonly milliseconds: number;
+  constructor(milliseconds: number, what: string) {
+    super(what);
+    this.milliseconds = milliseconds;
+  }
+}

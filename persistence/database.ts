@@ -1,0 +1,183 @@
+/**
+ * The one door to Postgres: a pool, transactions, and what its errors mean.
+ *
+ * Values go in as parameters only. A function that takes a {@link Queryable} joins the transaction it is given; one that is called on the
+ * {@link Database} itself is a transaction of its own.
+ */
+import pg from 'pg';
+
+/** Anything that runs a statement: the pool's database, or an open transaction. */
+export interface Queryable {
+  query<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<pg.QueryResult<Row>>;
+}
+
+/** An open transaction. It must not be used after the work that got it has ended. */
+export interface Transaction extends Queryable {
+  readonly inTransaction: true;
+}
+
+export interface DatabaseSettings {
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  database: string;
+  /** Connections at most (1-20; default 10). */
+  maxConnections?: number;
+  /** How long a caller waits for a free connection, in milliseconds (default 10,000). */
+  acquireTimeoutMs?: number;
+  applicationName?: string;
+}
+
+/** The pool had no free connection within the acquire timeout. */
+export class PoolExhaustedError extends Error {
+  override readonly name = 'PoolExhaustedError';
+  readonly code = 'GPU_DATABASE_BUSY';
+  constructor(milliseconds: number, cause: unknown) {
+    super(`No database connection became free within ${milliseconds} ms`, { cause });
+  }
+}
+
+// SQLSTATEs after which the same transaction may succeed when run again, by class or code.
+// 08 connection, 40 rollback (serialisation, deadlock), 53 resources, 55P03 lock not available, 57P0x server going down or starting, 58 system.
+const RETRYABLE_CLASSES = new Set(['08', '40', '53', '58']);
+const RETRYABLE_CODES = new Set(['55P03', '57P01', '57P02', '57P03', '57P05', '25P03']);
+const RETRYABLE_SOCKET = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH']);
+
+/** True if the database, not the statement, was at fault: the same work may be tried again. */
+export function isRetryableDatabaseError(error: unknown): boolean {
+  if (error instanceof PoolExhaustedError) return true;
+  if (!(error instanceof Error)) return false;
+  const code = (error as { code?: unknown }).code;
+  if (typeof code === 'string') return RETRYABLE_CODES.has(code) || RETRYABLE_CLASSES.has(code.slice(0, 2)) || RETRYABLE_SOCKET.has(code);
+  return /Connection terminated|Client has encountered a connection error|timeout expired/.test(error.message);
+}
+
+/** Numbers of the pool for /metrics. */
+export interface DatabaseStats {
+  total: number;
+  idle: number;
+  waiting: number;
+  max: number;
+}
+
+export class Database implements Queryable {
+  readonly settings: Readonly<DatabaseSettings>;
+  readonly #pool: pg.Pool;
+  readonly #acquireTimeoutMs: number;
+  readonly #max: number;
+
+  constructor(settings: DatabaseSettings) {
+    this.settings = settings;
+    this.#max = Math.min(20, Math.max(1, settings.maxConnections ?? 10));
+    this.#acquireTimeoutMs = settings.acquireTimeoutMs ?? 10_000;
+    this.#pool = new pg.Pool({
+      host: settings.host,
+      port: settings.port,
+      user: settings.user,
+      password: settings.password,
+      database: settings.database,
+      max: this.#max,
+      connectionTimeoutMillis: this.#acquireTimeoutMs,
+      idleTimeoutMillis: 60_000,
+      application_name: settings.applicationName ?? 'gpu-dev',
+      // A dead peer must be found: a turn that hangs for ever would hold its actors' locks in this process only, but its worker too.
+      keepAlive: true,
+      keepAliveInitialDelayMillis: 5_000,
+      idle_in_transaction_session_timeout: 30_000,
+      options: '-c TimeZone=UTC',
+    });
+    // An idle connection that dies is replaced at the next checkout; without a listener the process would end.
+    this.#pool.on('error', () => {});
+  }
+
+  /** Check that the database answers. @throws the driver's error if it does not. */
+  async init(): Promise<void> {
+    await this.query('select 1');
+  }
+
+  /** Run one statement as its own transaction. */
+  async query<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<pg.QueryResult<Row>> {
+    return this.withConnection((client) => client.query<Row>(text, values as unknown[]));
+  }
+
+  /**
+   * Lend a connection to `work`. It goes back to the pool in every case; one whose work failed in the driver is thrown away.
+   * @throws PoolExhaustedError if none became free in time.
+   */
+  async withConnection<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    const client = await this.#acquire();
+    let broken: Error | undefined;
+    const onError = (error: Error) => {
+      broken = error;
+    };
+    client.on('error', onError);
+    try {
+      return await work(client);
+    } catch (error) {
+      // A statement's own failure (a constraint, a bad value) leaves the connection sound; a lost connection does not.
+      if (isRetryableDatabaseError(error) && error instanceof Error) broken ??= error;
+      throw error;
+    } finally {
+      client.off('error', onError);
+      client.release(broken ?? false);
+    }
+  }
+
+  /**
+   * Run `work` in a transaction: committed if it resolves, rolled back if it throws.
+   * Given `within`, it joins that transaction instead and neither commits nor rolls back.
+   */
+  async withTransaction<T>(
+    work: (transaction: Transaction) => Promise<T>,
+    options: { readonly?: boolean; within?: Transaction } = {},
+  ): Promise<T> {
+    if (options.within) return work(options.within);
+    return this.withConnection(async (client) => {
+      await client.query(options.readonly ? 'begin isolation level repeatable read read only' : 'begin isolation level read committed');
+      let open = true;
+      const transaction: Transaction = {
+        inTransaction: true,
+        query: (text: string, values?: readonly unknown[]) => {
+          if (!open) return Promise.reject(new Error('This transaction has ended'));
+          return client.query(text, values as unknown[]);
+        },
+      } as Transaction;
+      try {
+        const result = await work(transaction);
+        open = false;
+        await client.query('commit');
+        return result;
+      } catch (error) {
+        open = false;
+        await client.query('rollback').catch(() => {});
+        throw error;
+      }
+    });
+  }
+
+  stats(): DatabaseStats {
+    return { total: this.#pool.totalCount, idle: this.#pool.idleCount, waiting: this.#pool.waitingCount, max: this.#max };
+  }
+
+  /** Wait for lent connections to come back, then close them all. */
+  async close(): Promise<void> {
+    if (!this.#pool.ending) await this.#pool.end();
+  }
+
+  async #acquire(): Promise<pg.PoolClient> {
+    try {
+      return await this.#pool.connect();
+    } catch (error) {
+      if (error instanceof Error && /timeout exceeded when trying to connect/.test(error.message)) {
+        throw new PoolExhaustedError(this.#acquireTimeoutMs, error);
+      }
+      throw error;
+    }
+  }
+}
+
+// Timestamps without zone are read as UTC (the driver's default is the zone of the process).
+pg.types.setTypeParser(pg.types.builtins.TIMESTAMP, (value) => new Date(`${value.replace(' ', 'T')}Z`));
+// bigint columns here are sequence numbers and counts far below 2^53.
+pg.types.setTypeParser(pg.types.builtins.INT8, (value) => Number(value));
