@@ -38,6 +38,8 @@ export type EmbeddedPostgres = {
   readonly port: number;
   readonly user: string;
   readonly password: string;
+  /** The file that keeps the password, readable for its owner only. */
+  readonly passwordFile: string;
   readonly database: string;
   readonly pid: number;
   /** Start time of the process, so that a later owner of the same pid is not mistaken for it. */
@@ -116,6 +118,7 @@ function handle(places: Places, identity: ProcessIdentity, port: number, passwor
   const at = { host: '127.0.0.1', port, user: USER, password, database: DATABASE };
   return {
     ...at,
+    passwordFile: places.passwordFile,
     pid: identity.pid,
     startedAt: identity.startedAt,
     adopted,

@@ -1,0 +1,54 @@
+// `gpu-dev env`: the shell exports that let psql, kubectl, curl and the CLI find what runs here.
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { instancePassword, runningInstance } from '../supervisor/instance.ts';
+
+/**
+ * Lines for `eval "$(npx gpu-dev env)"` in any POSIX shell. Contains the database password.
+ * @throws Error with a sentence for the user when nothing runs from `home`
+ */
+export function environmentExports(home: string): string {
+  const instance = runningInstance(resolve(home));
+  const { postgres, cluster } = instance;
+  const password = instancePassword(instance);
+  const values: Record<string, string | undefined> = {
+    GPU_DEV_URL: instance.url,
+    POSTGRES_HOST: postgres.host,
+    POSTGRES_PORT: String(postgres.port),
+    POSTGRES_USER: postgres.user,
+    POSTGRES_PASSWORD: password,
+    POSTGRES_DB: postgres.database,
+    PGHOST: postgres.host,
+    PGPORT: String(postgres.port),
+    PGUSER: postgres.user,
+    PGPASSWORD: password,
+    PGDATABASE: postgres.database,
+    KUBECONFIG: cluster.kubeconfig,
+  };
+  const lines = Object.entries(values).flatMap(([name, value]) =>
+    value === undefined ? [] : [`export ${name}=${quote(value)}`],
+  );
+  if (password === undefined) lines.push('# POSTGRES_PASSWORD is as in the shell that ran npm start: it is kept nowhere else');
+  return `${lines.join('\n')}\n`;
+}
+
+/** Adds the command `env` to the program. It exits with 1 and a message on stderr when nothing runs. */
+export function registerEnv(program: Command): void {
+  program
+    .command('env')
+    .description('print shell exports for what runs here: eval "$(npx gpu-dev env)"')
+    .option('--home <dir>', 'the folder of the instance', process.env.GPU_DEV_HOME || '.gpu-dev')
+    .action((options: { home: string }) => {
+      try {
+        process.stdout.write(environmentExports(options.home));
+      } catch (error) {
+        process.stderr.write(`gpu-dev env: ${(error as Error).message}\n`);
+        process.exitCode = 1;
+      }
+    });
+}
+
+/** Single quotes keep everything as it is; a single quote itself has to leave them for a moment. */
+function quote(value: string): string {
+  return /^[\w./:@%+,-]+$/.test(value) ? value : `'${value.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,65 @@
+// `npm start`: reads the command line, runs the supervisor, and turns Ctrl-C into an orderly end.
+import { readOptions, USAGE, UsageError } from './options.ts';
+import { StartError } from './program.ts';
+import { createScreen, firstScreen } from './screen.ts';
+import { Supervisor } from './supervisor.ts';
+
+/** A terminal signals the whole group and npm passes the signal on: what comes this soon (ms) is the same Ctrl-C. */
+const SAME_SIGNAL_MS = 700;
+
+const screen = createScreen(process.stdout, process.env);
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  let options: ReturnType<typeof readOptions>;
+  try {
+    options = readOptions(process.argv.slice(2), process.env);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    screen.print(error.message);
+    return 2;
+  }
+  if (options === undefined) {
+    screen.print(USAGE);
+    return 0;
+  }
+
+  const supervisor = new Supervisor(options, process.env, screen.event);
+  const stopped = stopOnSignal(supervisor);
+  try {
+    const instance = await supervisor.start();
+    screen.print(firstScreen(instance, process.cwd(), screen.paint));
+  } catch (error) {
+    if (!supervisor.stopping) {
+      screen.print(`\n${screen.paint('red', 'gpu-dev could not start')}: ${(error as Error).message}`);
+      if (error instanceof StartError) for (const line of error.lines) screen.print(screen.paint('dim', `  │ ${line}`));
+      await supervisor.stop('gently');
+      return 1;
+    }
+  }
+  await stopped;
+  return 0;
+}
+
+/** Resolves when a signal came and everything has ended. A second signal ends it at once. */
+function stopOnSignal(supervisor: Supervisor): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let first = 0;
+    const onSignal = () => {
+      const now = Date.now();
+      if (first === 0) {
+        first = now;
+        screen.print('');
+        screen.event('gpu-dev', 'stopping: draining the service first (Ctrl-C again to stop at once)');
+        supervisor.stop('gently').then(() => {
+          screen.event('gpu-dev', 'stopped, the data is kept');
+          resolve();
+        }, reject);
+      } else if (now - first > SAME_SIGNAL_MS) {
+        screen.event('gpu-dev', 'stopping at once');
+        supervisor.stop('now').then(resolve, reject);
+      }
+    };
+    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, onSignal);
+  });
+}
