@@ -23,7 +23,8 @@ export class Secret<T> {
   }
 }
 
-const SECRET_KEYS = /^(env_vars|environment|password|secret|token|jupyter_token|api_key|authorization|aws_.*|.*(password|secret|token|api_key|private_key))$/i;
+const SECRET_KEYS =
+  /^(env_vars|environment|password|secret|token|jupyter_token|api_key|authorization|aws_.*|.*(password|secret|token|api_key|private_key))$/i;
 
 /** A copy of JSON in which the values of keys that name secrets are masked, at any depth. */
 export function redact(value: unknown): unknown {

@@ -8,7 +8,10 @@ import pg from 'pg';
 
 /** Anything that runs a statement: the pool's database, or an open transaction. */
 export interface Queryable {
-  query<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<pg.QueryResult<Row>>;
+  query<Row extends pg.QueryResultRow = pg.QueryResultRow>(
+    text: string,
+    values?: readonly unknown[],
+  ): Promise<pg.QueryResult<Row>>;
 }
 
 /** An open transaction. It must not be used after the work that got it has ended. */
@@ -49,7 +52,8 @@ export function isRetryableDatabaseError(error: unknown): boolean {
   if (error instanceof PoolExhaustedError) return true;
   if (!(error instanceof Error)) return false;
   const code = (error as { code?: unknown }).code;
-  if (typeof code === 'string') return RETRYABLE_CODES.has(code) || RETRYABLE_CLASSES.has(code.slice(0, 2)) || RETRYABLE_SOCKET.has(code);
+  if (typeof code === 'string')
+    return RETRYABLE_CODES.has(code) || RETRYABLE_CLASSES.has(code.slice(0, 2)) || RETRYABLE_SOCKET.has(code);
   return /Connection terminated|Client has encountered a connection error|timeout expired/.test(error.message);
 }
 
@@ -97,7 +101,10 @@ export class Database implements Queryable {
   }
 
   /** Run one statement as its own transaction. */
-  async query<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<pg.QueryResult<Row>> {
+  async query<Row extends pg.QueryResultRow = pg.QueryResultRow>(
+    text: string,
+    values?: readonly unknown[],
+  ): Promise<pg.QueryResult<Row>> {
     return this.withConnection((client) => client.query<Row>(text, values as unknown[]));
   }
 
@@ -134,7 +141,9 @@ export class Database implements Queryable {
   ): Promise<T> {
     if (options.within) return work(options.within);
     return this.withConnection(async (client) => {
-      await client.query(options.readonly ? 'begin isolation level repeatable read read only' : 'begin isolation level read committed');
+      await client.query(
+        options.readonly ? 'begin isolation level repeatable read read only' : 'begin isolation level read committed',
+      );
       let open = true;
       const transaction: Transaction = {
         inTransaction: true,

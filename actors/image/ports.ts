@@ -6,7 +6,10 @@ export interface BuildRequest {
   owner: string;
 }
 
-export type BuildProgress = { state: 'running'; detail: string } | { state: 'succeeded'; image: string } | { state: 'failed'; reason: string };
+export type BuildProgress =
+  | { state: 'running'; detail: string }
+  | { state: 'succeeded'; image: string }
+  | { state: 'failed'; reason: string };
 
 export interface ImageBuilder {
   /** Start the build of this hash and attempt, or look at it. Single flight: N calls, one build. Reasons are free of secrets. */

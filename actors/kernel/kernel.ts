@@ -1,0 +1,208 @@
+/**
+ * The kernel: runs actors of any kinds durably. Any number of kernels may run over one database at once; SKIP LOCKED, leases and fencing
+ * tokens keep them apart, never a map in memory.
+ */
+import type { Database } from '../../persistence/database.ts';
+import { openActors } from '../../persistence/actor-store.ts';
+import { untilNextDeadline } from '../../persistence/deadlines.ts';
+import { findByKey, type HistoryEntry } from '../../persistence/history.ts';
+import { enqueue, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
+import { untilNextEffect } from '../../persistence/outbox.ts';
+import type { Queryable } from '../../persistence/database.ts';
+import { type BatchSettings, drainMail, runBatch } from './batch.ts';
+import { Dispatcher } from './dispatcher.ts';
+import { type ActorKind, type Clock, databaseClock, parseAddress } from './kind.ts';
+import { Loop } from './loop.ts';
+import { sweepDeadlines, sweepHeldMail } from './sweeper.ts';
+import { MAIL_CHANNEL, WakeUpListener, WakeUpSender } from './wakeup.ts';
+
+export interface KernelSettings {
+  db: Database;
+  kinds: readonly ActorKind[];
+  clock?: Clock;
+  random?: () => number;
+  /** How many times faster policy durations run; 1 by default. */
+  timeScale?: number;
+  /** Slow poll that covers lost wake-ups, in milliseconds. */
+  pollMs?: number;
+  actorsPerBatch?: number;
+  mailPerActor?: number;
+  effectConcurrency?: number;
+  leaseSeconds?: number;
+  /** Further channels to listen on (the queues' insert notifications). */
+  listen?: Record<string, () => void>;
+  onError?: (where: string, error: unknown) => void;
+  onEffectFailure?: (failure: { effectId: string; type: string; error: unknown; final: boolean }) => void;
+}
+
+/** Counters since start, for /metrics. */
+export interface KernelStats {
+  turns: number;
+  batches: number;
+  effectsStarted: number;
+  effectFailures: number;
+  deadlinesFired: number;
+  errors: number;
+  effectsRunning: number;
+  listening: boolean;
+}
+
+export class Kernel {
+  readonly kinds: ReadonlyMap<string, ActorKind>;
+  readonly #settings: KernelSettings;
+  readonly #batch: BatchSettings;
+  readonly #clock: Clock;
+  readonly #dispatcher: Dispatcher;
+  readonly #turns: Loop;
+  readonly #effects: Loop;
+  readonly #sweeps: Loop;
+  readonly #listener: WakeUpListener;
+  readonly #sender: WakeUpSender;
+  readonly #counts = { turns: 0, batches: 0, effectsStarted: 0, effectFailures: 0, deadlinesFired: 0, errors: 0 };
+
+  constructor(settings: KernelSettings) {
+    this.#settings = settings;
+    this.kinds = new Map(settings.kinds.map((kind) => [kind.kind, kind]));
+    this.#clock = settings.clock ?? databaseClock;
+    this.#batch = {
+      db: settings.db,
+      kinds: this.kinds,
+      clock: this.#clock,
+      stamp: settings.timeScale === undefined || settings.timeScale === 1 ? {} : { timeScale: settings.timeScale },
+      actorsPerBatch: settings.actorsPerBatch ?? 100,
+      mailPerActor: settings.mailPerActor ?? 50,
+    };
+    this.#dispatcher = new Dispatcher({
+      db: settings.db,
+      kinds: this.kinds,
+      clock: this.#clock,
+      random: settings.random ?? Math.random,
+      concurrency: settings.effectConcurrency ?? 64,
+      leaseSeconds: settings.leaseSeconds ?? 5,
+      onResult: () => this.#turns.wake(),
+      onEnded: () => this.#effects.wake(),
+      onFailure: (failure) => {
+        this.#counts.effectFailures++;
+        settings.onEffectFailure?.(failure);
+      },
+    });
+    const pollMs = settings.pollMs ?? 1_000;
+    const loop = (name: string, work: () => Promise<number>) =>
+      new Loop({
+        name,
+        work,
+        onError: (error) => {
+          this.#counts.errors++;
+          settings.onError?.(name, error);
+        },
+      });
+    this.#turns = loop('turns', () => this.#takeTurns(pollMs));
+    this.#effects = loop('effects', () => this.#startEffects(pollMs));
+    this.#sweeps = loop('sweeps', () => this.#sweep());
+    this.#sender = new WakeUpSender(settings.db);
+    this.#listener = new WakeUpListener(settings.db, [MAIL_CHANNEL, ...Object.keys(settings.listen ?? {})], (channel) => {
+      if (channel === null) for (const wake of Object.values(settings.listen ?? {})) wake();
+      else settings.listen?.[channel]?.();
+      if (channel === null || channel === MAIL_CHANNEL) this.wake();
+    });
+  }
+
+  /** Start working. */
+  async start(): Promise<void> {
+    await this.#listener.start();
+    this.#turns.start();
+    this.#effects.start();
+    this.#sweeps.start();
+  }
+
+  /** Drain: finish the present batch, wait for running handlers up to `graceMs`, take nothing new. */
+  async stop(graceMs = 10_000): Promise<void> {
+    await this.#listener.stop();
+    await Promise.all([this.#turns.stop(), this.#effects.stop(), this.#sweeps.stop()]);
+    await this.#dispatcher.stop(graceMs);
+  }
+
+  /** There may be mail or effects: look now. */
+  wake(): void {
+    this.#turns.wake();
+    this.#effects.wake();
+  }
+
+  /** Tell other processes to look (for doors in a process that does not run this kernel's loops, and for idle replicas). */
+  wakeOthers(): void {
+    this.#sender.wake();
+  }
+
+  /**
+   * Post messages, joining `within` if given. Birth messages open their actors.
+   * The caller wakes the kernel after its commit.
+   */
+  async post(messages: readonly Message[], within: Queryable = this.#settings.db): Promise<number> {
+    const births = messages.flatMap((message) => {
+      const { kind } = parseAddress(message.actor);
+      const known = this.kinds.get(kind);
+      return known !== undefined && known.birth === message.event.type
+        ? [{ actor: message.actor, kind, version: known.version }]
+        : [];
+    });
+    await openActors(within, births);
+    const added = await enqueue(within, messages, this.#clock.now());
+    await releaseHeldMail(
+      within,
+      births.map((birth) => birth.actor),
+    );
+    return added;
+  }
+
+  /** Take the turns of one actor now, in this process, if nobody else is at it. For doors that want to read their own write. */
+  async pump(actor: string): Promise<number> {
+    const turns = await drainMail(this.#batch, actor);
+    this.#counts.turns += turns;
+    if (turns > 0) this.wake();
+    return turns;
+  }
+
+  /** What became of a message; null while it waits. */
+  outcome(actor: string, key: string): Promise<HistoryEntry | null> {
+    return findByKey(this.#settings.db, actor, key);
+  }
+
+  stats(): KernelStats {
+    return { ...this.#counts, effectsRunning: this.#dispatcher.running, listening: this.#listener.connected };
+  }
+
+  /** One pass over everything, without loops: for tests and simulations that drive time themselves. @returns true if anything was done. */
+  async runOnce(): Promise<boolean> {
+    const fired = await sweepDeadlines(this.#settings.db, this.#clock);
+    const freed = await sweepHeldMail(this.#settings.db, this.#clock);
+    const turns = await drainMail(this.#batch);
+    const started = await this.#dispatcher.dispatch();
+    await this.#dispatcher.settle();
+    return fired + freed + turns + started > 0;
+  }
+
+  async #takeTurns(pollMs: number): Promise<number> {
+    const result = await runBatch(this.#batch);
+    this.#counts.batches++;
+    this.#counts.turns += result.turns;
+    if (result.effects > 0) this.#effects.wake();
+    return result.turns > 0 ? 0 : pollMs;
+  }
+
+  async #startEffects(pollMs: number): Promise<number> {
+    const started = await this.#dispatcher.dispatch();
+    this.#counts.effectsStarted += started;
+    if (started > 0) return 0;
+    const next = await untilNextEffect(this.#settings.db, this.#clock.now());
+    return next === null ? pollMs : Math.min(pollMs, Math.max(50, next));
+  }
+
+  async #sweep(): Promise<number> {
+    const fired = await sweepDeadlines(this.#settings.db, this.#clock);
+    const freed = await sweepHeldMail(this.#settings.db, this.#clock);
+    this.#counts.deadlinesFired += fired;
+    if (fired + freed > 0) this.#turns.wake();
+    const next = await untilNextDeadline(this.#settings.db, this.#clock.now());
+    return next === null ? 500 : Math.min(500, Math.max(5, next));
+  }
+}

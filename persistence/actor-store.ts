@@ -1,0 +1,183 @@
+/** Actor rows: locked for a turn, and written back with everything the turn decided, in a few set-based statements. */
+import type { Queryable, Transaction } from './database.ts';
+
+/** The stored shape of a machine's snapshot: ours, so that the library's format is no contract. */
+export interface StoredSnapshot {
+  status: 'active' | 'done' | 'error' | 'stopped';
+  value: unknown;
+  context: unknown;
+  historyValue: unknown;
+  output: unknown;
+  error: unknown;
+}
+
+/** An actor locked for this transaction. */
+export interface ActorRow {
+  actor: string;
+  kind: string;
+  machineVersion: number;
+  seq: number;
+  status: 'unborn' | StoredSnapshot['status'];
+  snapshot: StoredSnapshot | null;
+}
+
+/** A waiting message. */
+export interface MailRow {
+  id: number;
+  actor: string;
+  key: string;
+  event: { type: string };
+  sender: string;
+  sentAt: string | null;
+}
+
+const LOCK_READY = `
+  with heads as (
+    select waiting.actor, min(waiting.id) as head
+      from (select actor, id from mailbox where not held order by id limit $1) waiting
+     group by waiting.actor
+     order by min(waiting.id)
+     limit $2)
+  select a.actor, a.kind, a.machine_version as "machineVersion", a.seq, a.status, a.snapshot,
+         coalesce($5::timestamptz, now()) as now
+    from heads join actors a using (actor)
+   where a.quarantined_at is null
+     and exists (select 1 from unnest($3::text[], $4::int[]) as known(kind, version)
+                  where known.kind = a.kind and a.machine_version <= known.version)
+   order by heads.head
+     for update of a skip locked`;
+
+const LOCK_ONE = `
+  select a.actor, a.kind, a.machine_version as "machineVersion", a.seq, a.status, a.snapshot,
+         coalesce($2::timestamptz, now()) as now
+    from actors a where a.actor = $1 and a.quarantined_at is null
+     for update of a skip locked`;
+
+export interface LockOptions {
+  /** Actors at most. */
+  actors: number;
+  /** Kinds and the newest machine version of each that this process understands; actors of newer versions are left alone. */
+  kinds: readonly { kind: string; version: number }[];
+  /** Time of the turn if a clock was injected; null for the database's transaction time. */
+  now: Date | null;
+  /** Take this actor only. */
+  only?: string;
+}
+
+/**
+ * Lock actors that have mail, oldest mail first, skipping those that another process works on.
+ * The mail is read by {@link readMail} in a second statement: one statement that does both has applied messages twice.
+ */
+export async function lockActorsWithMail(
+  tx: Transaction,
+  options: LockOptions,
+): Promise<{ actors: ActorRow[]; now: Date | null }> {
+  const { rows } =
+    options.only === undefined
+      ? await tx.query<ActorRow & { now: Date }>(LOCK_READY, [
+          Math.max(options.actors * 4, 200),
+          options.actors,
+          options.kinds.map((known) => known.kind),
+          options.kinds.map((known) => known.version),
+          options.now,
+        ])
+      : await tx.query<ActorRow & { now: Date }>(LOCK_ONE, [options.only, options.now]);
+  return { actors: rows, now: rows[0]?.now ?? null };
+}
+
+const READ_MAIL = `
+  select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt"
+    from unnest($1::text[]) as locked(actor)
+    cross join lateral (select * from mailbox b where b.actor = locked.actor order by b.id limit $2) m
+   order by m.id`;
+
+/** The waiting messages of locked actors, in order, `perActor` at most of each. */
+export async function readMail(tx: Transaction, actors: readonly string[], perActor: number): Promise<MailRow[]> {
+  const { rows } = await tx.query<MailRow>(READ_MAIL, [actors, perActor]);
+  return rows;
+}
+
+/** The next state of one actor. */
+export interface ActorUpdate {
+  actor: string;
+  machineVersion: number;
+  seq: number;
+  status: StoredSnapshot['status'] | 'unborn';
+  state: string | null;
+  /** null leaves the stored snapshot as it is. */
+  snapshot: StoredSnapshot | null;
+}
+
+const UPDATE_ACTORS = `
+  update actors a
+     set seq = u.seq, machine_version = u.machine_version, status = u.status, state = u.state,
+         snapshot = coalesce(u.snapshot::jsonb, a.snapshot),
+         born_at = coalesce(a.born_at, case when u.status <> 'unborn' then $7::timestamptz end),
+         updated_at = $7::timestamptz
+    from unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[])
+      as u(actor, seq, machine_version, status, state, snapshot)
+   where a.actor = u.actor`;
+
+/** Write the actors of a batch. */
+export async function updateActors(tx: Transaction, updates: readonly ActorUpdate[], now: Date): Promise<void> {
+  if (updates.length === 0) return;
+  await tx.query(UPDATE_ACTORS, [
+    updates.map((update) => update.actor),
+    updates.map((update) => update.seq),
+    updates.map((update) => update.machineVersion),
+    updates.map((update) => update.status),
+    updates.map((update) => update.state),
+    updates.map((update) => (update.snapshot === null ? null : JSON.stringify(update.snapshot))),
+    now,
+  ]);
+}
+
+const OPEN_ACTORS = `
+  insert into actors (actor, kind, machine_version, status)
+  select actor, kind, version, 'unborn' from unnest($1::text[], $2::text[], $3::int[]) as o(actor, kind, version)
+  on conflict (actor) do nothing
+  returning actor`;
+
+/**
+ * Make room for actors that are to be born by their first message. @returns those that did not exist.
+ * Mail that waited for them is set free.
+ */
+export async function openActors(
+  db: Queryable,
+  actors: readonly { actor: string; kind: string; version: number }[],
+): Promise<Set<string>> {
+  if (actors.length === 0) return new Set();
+  const { rows } = await db.query<{ actor: string }>(OPEN_ACTORS, [
+    actors.map((each) => each.actor),
+    actors.map((each) => each.kind),
+    actors.map((each) => each.version),
+  ]);
+  return new Set(rows.map((row) => row.actor));
+}
+
+/** One actor as stored, unlocked; null if there is none. */
+export async function findActor(
+  db: Queryable,
+  actor: string,
+): Promise<(ActorRow & { state: string | null; quarantineReason: string | null }) | null> {
+  const { rows } = await db.query<ActorRow & { state: string | null; quarantineReason: string | null }>(
+    `select actor, kind, machine_version as "machineVersion", seq, status, state, snapshot, quarantine_reason as "quarantineReason"
+       from actors where actor = $1`,
+    [actor],
+  );
+  return rows[0] ?? null;
+}
+
+/** Leave an actor alone until an operator looks: its snapshot cannot be revived. Its mail waits, and nobody else is delayed. */
+export async function quarantineActor(db: Queryable, actor: string, reason: string): Promise<void> {
+  await db.query(
+    `with struck as (update actors set quarantined_at = now(), quarantine_reason = $2 where actor = $1 and quarantined_at is null returning actor)
+     update mailbox set held = true from struck where mailbox.actor = struck.actor`,
+    [actor, reason],
+  );
+}
+
+/** Take an actor out of quarantine. The next sweep sets its mail free. */
+export async function releaseActor(db: Queryable, actor: string): Promise<void> {
+  await db.query('update actors set quarantined_at = null, quarantine_reason = null where actor = $1', [actor]);
+}

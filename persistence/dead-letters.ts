@@ -1,0 +1,53 @@
+/** Dead letters: what could not be understood or processed, with its reason, for an operator to look at, replay or drop. */
+import type { Queryable } from './database.ts';
+
+export interface DeadLetter {
+  source: 'queue' | 'mailbox' | 'effect';
+  queue?: string;
+  msgId?: number;
+  actor?: string;
+  key?: string;
+  /** The message with its secrets masked. */
+  body: unknown;
+  /** A stable code of the error table. */
+  code: string;
+  /** The field at fault, if one is. */
+  field?: string | null;
+  reason: string;
+}
+
+/** Keep a dead letter. The same queue message twice is kept once. */
+export async function addDeadLetter(db: Queryable, letter: DeadLetter): Promise<void> {
+  await db.query(
+    `insert into dead_letters (source, queue, msg_id, actor, key, body, code, field, reason)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+     on conflict (queue, msg_id) do nothing`,
+    [
+      letter.source,
+      letter.queue ?? null,
+      letter.msgId ?? null,
+      letter.actor ?? null,
+      letter.key ?? null,
+      letter.body === undefined ? null : JSON.stringify(letter.body),
+      letter.code,
+      letter.field ?? null,
+      letter.reason,
+    ],
+  );
+}
+
+export interface DeadLetterRow extends Omit<DeadLetter, 'msgId'> {
+  id: number;
+  msg_id: number | null;
+  created_at: Date;
+}
+
+/** Open dead letters, newest first. */
+export async function openDeadLetters(db: Queryable, limit = 100): Promise<DeadLetterRow[]> {
+  const { rows } = await db.query<DeadLetterRow>(
+    `select id, source, queue, msg_id, actor, key, body, code, field, reason, created_at
+       from dead_letters where resolved is null order by id desc limit $1`,
+    [limit],
+  );
+  return rows;
+}

@@ -1,0 +1,105 @@
+/** The history of actors: what came, what it did, in order. */
+import type { StoredSnapshot } from './actor-store.ts';
+import type { Queryable, Transaction } from './database.ts';
+
+export interface HistoryEntry {
+  actor: string;
+  seq: number;
+  key: string;
+  /** As the machine saw it: stamped. */
+  event: { type: string; at: string };
+  outcome: 'applied' | 'ignored' | 'refused';
+  reason: string | null;
+  from: string | null;
+  to: string | null;
+  machineVersion: number;
+  sender: string;
+  sentAt: string | null;
+}
+
+const APPEND = `
+  insert into history (actor, seq, key, event, outcome, reason, from_state, to_state, machine_version, sender, sent_at, at)
+  select h.actor, h.seq, h.key, h.event::jsonb, h.outcome, h.reason, h.from_state, h.to_state, h.machine_version, h.sender, h.sent_at::timestamptz, $12
+    from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[], $10::text[], $11::text[])
+      as h(actor, seq, key, event, outcome, reason, from_state, to_state, machine_version, sender, sent_at)`;
+
+/** Append what a batch of turns did. */
+export async function appendHistory(tx: Transaction, entries: readonly HistoryEntry[], now: Date): Promise<void> {
+  if (entries.length === 0) return;
+  await tx.query(APPEND, [
+    entries.map((entry) => entry.actor),
+    entries.map((entry) => entry.seq),
+    entries.map((entry) => entry.key),
+    entries.map((entry) => JSON.stringify(entry.event)),
+    entries.map((entry) => entry.outcome),
+    entries.map((entry) => entry.reason),
+    entries.map((entry) => entry.from),
+    entries.map((entry) => entry.to),
+    entries.map((entry) => entry.machineVersion),
+    entries.map((entry) => entry.sender),
+    entries.map((entry) => entry.sentAt),
+    now,
+  ]);
+}
+
+/** Of these (actor, key) pairs, those already processed. */
+export async function processedKeys(db: Queryable, pairs: readonly { actor: string; key: string }[]): Promise<Set<string>> {
+  if (pairs.length === 0) return new Set();
+  const { rows } = await db.query<{ actor: string; key: string }>(
+    `select h.actor, h.key from history h
+       join unnest($1::text[], $2::text[]) as asked(actor, key) on h.actor = asked.actor and h.key = asked.key`,
+    [pairs.map((pair) => pair.actor), pairs.map((pair) => pair.key)],
+  );
+  return new Set(rows.map((row) => pairKey(row.actor, row.key)));
+}
+
+/** How {@link processedKeys} names a pair. */
+export function pairKey(actor: string, key: string): string {
+  return `${actor}\n${key}`;
+}
+
+const COLUMNS = `actor, seq, key, event, outcome, reason, from_state as "from", to_state as "to", machine_version as "machineVersion", sender, sent_at as "sentAt"`;
+
+/** What became of the message with this key; null if it has not been processed. */
+export async function findByKey(db: Queryable, actor: string, key: string): Promise<HistoryEntry | null> {
+  const { rows } = await db.query<HistoryEntry>(`select ${COLUMNS} from history where actor = $1 and key = $2`, [actor, key]);
+  return rows[0] ?? null;
+}
+
+/** The entries of an actor after `afterSeq`, oldest first. */
+export async function readHistory(db: Queryable, actor: string, afterSeq = 0, limit = 10_000): Promise<HistoryEntry[]> {
+  const { rows } = await db.query<HistoryEntry>(
+    `select ${COLUMNS} from history where actor = $1 and seq > $2 order by seq limit $3`,
+    [actor, afterSeq, limit],
+  );
+  return rows;
+}
+
+export interface Checkpoint {
+  seq: number;
+  machineVersion: number;
+  snapshot: StoredSnapshot;
+}
+
+/** The latest checkpoint of an actor; null if its history reaches back to its birth. */
+export async function latestCheckpoint(db: Queryable, actor: string): Promise<Checkpoint | null> {
+  const { rows } = await db.query<Checkpoint>(
+    `select seq, machine_version as "machineVersion", snapshot from checkpoints where actor = $1 order by seq desc limit 1`,
+    [actor],
+  );
+  return rows[0] ?? null;
+}
+
+/** Record a snapshot from which later history folds. */
+export async function addCheckpoint(
+  db: Queryable,
+  actor: string,
+  checkpoint: Checkpoint,
+  reason: 'migration' | 'prune' | 'rebuild',
+): Promise<void> {
+  await db.query(
+    `insert into checkpoints (actor, seq, machine_version, snapshot, reason) values ($1, $2, $3, $4, $5)
+     on conflict (actor, seq) do update set machine_version = excluded.machine_version, snapshot = excluded.snapshot, reason = excluded.reason`,
+    [actor, checkpoint.seq, checkpoint.machineVersion, JSON.stringify(checkpoint.snapshot), reason],
+  );
+}

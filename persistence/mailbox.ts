@@ -1,0 +1,85 @@
+/** The mailboxes of actors: one message, one key, in order. */
+import type { Queryable } from './database.ts';
+
+/** A message on its way to an actor. */
+export interface Message {
+  actor: string;
+  /** Unique per actor, for ever: a second message with this key is a duplicate and is dropped. */
+  key: string;
+  event: { type: string };
+  /** Who sent it: `http`, `queue:<name>`, `tracker`, `deadline`, `effect`, or the address of an actor. */
+  sender: string;
+  /** The sender's own time, kept for people, never used for decisions. */
+  sentAt?: string | null;
+}
+
+const ENQUEUE = `
+  insert into mailbox (actor, key, event, sender, sent_at, enqueued_at, held)
+  select m.actor, m.key, m.event::jsonb, m.sender, m.sent_at::timestamptz, coalesce($6::timestamptz, now()),
+         a.actor is null or a.quarantined_at is not null
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) with ordinality as m(actor, key, event, sender, sent_at, place)
+    left join actors a on a.actor = m.actor
+   order by m.place
+  on conflict (actor, key) do nothing`;
+
+/**
+ * Put messages into mailboxes. A message to an actor that does not exist is held, and dead-lettered if nobody is born in time.
+ * @returns how many were new among those waiting; a key that was processed earlier is found out at the turn.
+ */
+export async function enqueue(db: Queryable, messages: readonly Message[], now: Date | null = null): Promise<number> {
+  if (messages.length === 0) return 0;
+  const { rowCount } = await db.query(ENQUEUE, [
+    messages.map((message) => message.actor),
+    messages.map((message) => message.key),
+    messages.map((message) => JSON.stringify(message.event)),
+    messages.map((message) => message.sender),
+    messages.map((message) => message.sentAt ?? null),
+    now,
+  ]);
+  return rowCount ?? 0;
+}
+
+/** Remove processed messages. */
+export async function removeMail(db: Queryable, ids: readonly number[]): Promise<void> {
+  if (ids.length > 0) await db.query('delete from mailbox where id = any($1::bigint[])', [ids]);
+}
+
+const RELEASE = `
+  with freed as (
+    delete from mailbox m using actors a
+     where m.held and a.actor = m.actor and a.quarantined_at is null and ($1::text[] is null or m.actor = any($1))
+    returning m.*)
+  insert into mailbox (actor, key, event, sender, sent_at, enqueued_at)
+  select actor, key, event, sender, sent_at, enqueued_at from freed order by id`;
+
+/**
+ * Set mail free that waited for its actor, in its old order and behind what the actor already has: the birth comes first.
+ * @param actors null for all that can be freed. @returns how many messages were freed.
+ */
+export async function releaseHeldMail(db: Queryable, actors: readonly string[] | null): Promise<number> {
+  if (actors !== null && actors.length === 0) return 0;
+  const { rowCount } = await db.query(RELEASE, [actors]);
+  return rowCount ?? 0;
+}
+
+const TAKE_ORPHANS = `
+  delete from mailbox m
+   where m.id in (
+     select o.id from mailbox o
+      where o.held and o.enqueued_at < coalesce($1::timestamptz, now()) - make_interval(secs => $2)
+        and not exists (select 1 from actors a where a.actor = o.actor)
+      order by o.id limit 100 for update skip locked)
+  returning m.actor, m.key, m.event, m.sender`;
+
+/** Take mail whose actor was not born within `seconds`: to be dead-lettered by the caller in the same transaction. */
+export async function takeOrphanedMail(
+  db: Queryable,
+  seconds: number,
+  now: Date | null,
+): Promise<{ actor: string; key: string; event: { type: string }; sender: string }[]> {
+  const { rows } = await db.query<{ actor: string; key: string; event: { type: string }; sender: string }>(TAKE_ORPHANS, [
+    now,
+    seconds,
+  ]);
+  return rows;
+}
