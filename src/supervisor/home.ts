@@ -5,6 +5,8 @@ import { identify, isRunning, type ProcessIdentity } from '../../persistence/emb
 import { folderOutsideHome } from '../../persistence/embedded.ts';
 
 const MARKER = '.gpu-dev-home';
+/** Put there by a person: they may come before us, and they stay when the rest is wiped. */
+const BY_HAND = new Set(['keys.json', 'settings.json']);
 
 /** Paths inside the folder of an instance. */
 export type Home = {
@@ -35,7 +37,7 @@ export function homeAt(path: string): Home {
 /** Makes the folder, or checks that it is one of ours. Throws when it holds something else: it might be wiped one day. */
 export function prepareHome(home: Home): void {
   const marker = join(home.path, MARKER);
-  if (existsSync(home.path) && !existsSync(marker) && readdirSync(home.path).length > 0) {
+  if (existsSync(home.path) && !existsSync(marker) && readdirSync(home.path).some((name) => !BY_HAND.has(name))) {
     throw new Error(`${home.path} is not empty and not a folder of gpu-dev: choose another with --home or GPU_DEV_HOME.`);
   }
   mkdirSync(home.path, { recursive: true, mode: 0o700 });
@@ -44,15 +46,16 @@ export function prepareHome(home: Home): void {
 }
 
 /**
- * Deletes what the instance keeps, the data of root's Postgres included. Only the supervisor's lock stays. The caller has stopped what
- * runs from it. Throws when the folder has no marker of ours.
+ * Deletes what the instance keeps, the data of root's Postgres included. The supervisor's lock and files put there by hand stay. The
+ * caller has stopped what runs from it. Throws when the folder has no marker of ours.
  */
 export function wipeHome(home: Home): void {
   if (!existsSync(join(home.path, MARKER))) throw new Error(`${home.path} is not a folder of gpu-dev: nothing was deleted.`);
   const outside = folderOutsideHome(home.postgres);
   if (outside !== undefined) rmSync(outside, { recursive: true, force: true });
   for (const name of readdirSync(home.path)) {
-    if (name !== MARKER && join(home.path, name) !== home.run) rmSync(join(home.path, name), { recursive: true, force: true });
+    if (name !== MARKER && !BY_HAND.has(name) && join(home.path, name) !== home.run)
+      rmSync(join(home.path, name), { recursive: true, force: true });
   }
   for (const name of readdirSync(home.run)) if (name !== 'supervisor.json') rmSync(join(home.run, name), { force: true });
   prepareHome(home);

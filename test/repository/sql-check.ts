@@ -4,7 +4,7 @@ import type { Finding, ProjectFile } from './files.ts';
 
 const STATEMENT =
   /^\s*(--[^\n]*\n\s*)*(select|insert\s+into|update|delete\s+from|with\s+(recursive\s+)?\w+(\s*\([^)]*\))?\s+as|create|alter|drop|truncate|merge|copy|lock|listen|unlisten|notify|set\s+(local|session)|call|grant|revoke|comment\s+on|vacuum|analyze|do\s+\$)\s/i;
-const FRAGMENT = /\b(select|from|where|values|returning|order by|group by|join|having|limit|on conflict)\b[\s(]/i;
+const FRAGMENT = /\b(from|set|where|values|returning|order by|group by|join|having|limit|on conflict)\b[\s(]/i;
 /** A constant's name says that it is one. */
 const CONSTANT = /^[A-Z][A-Z0-9_]*$/;
 /** Functions that make any text safe as an identifier or literal. */

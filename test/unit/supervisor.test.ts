@@ -167,9 +167,11 @@ it('wipes its own folder with --fresh, and never one that is not its own', async
   const first = create();
   await first.start();
   await first.stop('gently');
+  writeFileSync(join(home, 'keys.json'), '[]');
   const passwordBefore = readFileSync(join(home, 'postgres/password'), 'utf8');
   await create({ fresh: true }).start();
   expect(readFileSync(join(home, 'postgres/password'), 'utf8')).not.toBe(passwordBefore);
+  expect(existsSync(join(home, 'keys.json'))).toBe(true);
 
   const foreign = join(folder, 'thesis');
   mkdirSync(foreign);
