@@ -1,0 +1,48 @@
+/** The catalogue of GPU types: what exists, and what one may ask of it. */
+import type { Queryable } from '../../persistence/database.ts';
+
+export interface GpuType {
+  gpuType: string;
+  instanceType: string;
+  resourceName: string | null;
+  maxGpus: number;
+  maxPerNode: number;
+  maxGangNodes: number;
+  cpus: number;
+  memoryGb: number;
+  cpuShare: number;
+  memoryShare: number;
+  efaCount: number;
+  maxHours: number;
+  maxTotalHours: number;
+}
+
+/** All active types. A handful of rows, read for each request: the catalogue may change at any time. */
+export async function readCatalogue(db: Queryable): Promise<Map<string, GpuType>> {
+  const { rows } = await db.query<GpuType>(
+    `select gpu_type as "gpuType", instance_type as "instanceType", resource_name as "resourceName", max_gpus as "maxGpus",
+            max_per_node as "maxPerNode", max_gang_nodes as "maxGangNodes", cpus, memory_gb as "memoryGb", cpu_share as "cpuShare",
+            memory_share as "memoryShare", efa_count as "efaCount", max_hours as "maxHours", max_total_hours as "maxTotalHours"
+       from gpu_types where is_active order by gpu_type`,
+  );
+  return new Map(rows.map((row) => [row.gpuType, row]));
+}
+
+/** Slots of the ledger that a request takes: its GPUs, or the one slot of a CPU node. */
+export function slotsOf(type: GpuType, gpuCount: number): number {
+  return type.maxGpus === 0 ? 1 : gpuCount;
+}
+
+/** CPU and memory that the dev server requests: its share of the node. */
+export function shareOf(type: GpuType, slots: number): { cpuMillis: number; memoryBytes: number } {
+  return {
+    cpuMillis: Math.floor(type.cpus * type.cpuShare * slots) * 1_000 || Math.floor(type.cpus * type.cpuShare * slots * 1_000),
+    memoryBytes: Math.max(1, Math.floor(type.memoryGb * type.memoryShare * slots)) * 1024 ** 3,
+  };
+}
+
+/** GPU counts that fit on one node of the type. */
+export function countsOf(type: GpuType): number[] {
+  if (type.maxGpus === 0) return [0];
+  return [1, 2, 4, 8, 16].filter((count) => count <= type.maxGpus);
+}

@@ -1,0 +1,133 @@
+/** Disk operations at the door, and the disk behind a name. A disk's row exists before anything else of it does. */
+import { v7 as uuidv7 } from 'uuid';
+import type { Transaction } from '../../persistence/database.ts';
+import type { Message } from '../../persistence/mailbox.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { Problem } from '../problem.ts';
+import type { Accepted, Sender } from './doors.ts';
+import { check, type DiskAction, DiskMessages } from './messages.ts';
+
+/** How long a deleted disk can be brought back, in days. */
+const UNDELETE_DAYS = 30;
+const DEFAULT_SIZE_GB = 200;
+
+interface DiskRow {
+  disk_id: string;
+  is_deleted: boolean;
+}
+
+async function findDisk(tx: Transaction, owner: string, name: string): Promise<DiskRow | null> {
+  const { rows } = await tx.query<DiskRow>(
+    'select disk_id, is_deleted from disks where user_id = $1 and disk_name = $2 and purged_at is null for share',
+    [owner, name],
+  );
+  return rows[0] ?? null;
+}
+
+/** Make the row of a new disk. @returns false if the owner has a disk of that name, deleted or not. */
+async function insertDisk(tx: Transaction, disk: { id: string; owner: string; name: string; sizeGb: number }): Promise<boolean> {
+  const { rowCount } = await tx.query(
+    `insert into disks (disk_id, user_id, disk_name, size_gb, created_at) values ($1, $2, $3, $4, now())
+     on conflict (user_id, disk_name) where purged_at is null do nothing`,
+    [disk.id, disk.owner, disk.name, disk.sizeGb],
+  );
+  return rowCount === 1;
+}
+
+/**
+ * The disk of that name, made if the owner has none.
+ * @throws Problem if it is deleted: bringing it back is an explicit wish.
+ */
+export async function resolveDisk(
+  tx: Transaction,
+  owner: string,
+  name: string,
+  sizeGb: number,
+  newId: () => string = uuidv7,
+): Promise<{ id: string; messages: Message[] }> {
+  const id = newId();
+  if (await insertDisk(tx, { id, owner, name, sizeGb }))
+    return { id, messages: [birthOf({ id, owner, name, sizeGb, cloneOf: null, operationId: null })] };
+  const found = await findDisk(tx, owner, name);
+  if (found === null)
+    throw new Problem('GPU_DISK_UNKNOWN', `The disk ${name} has just been purged; try again`, { field: 'disk_name' });
+  if (found.is_deleted) {
+    throw new Problem('GPU_DISK_DELETED', `The disk ${name} is deleted; undelete it first, or take another name`, {
+      field: 'disk_name',
+    });
+  }
+  return { id: found.disk_id, messages: [] };
+}
+
+function birthOf(disk: {
+  id: string;
+  owner: string;
+  name: string;
+  sizeGb: number;
+  cloneOf: string | null;
+  operationId: string | null;
+}): Message {
+  return {
+    actor: `disk/${disk.id}`,
+    key: 'created',
+    event: { type: 'disk.created', ...disk } as { type: string },
+    sender: 'door',
+  };
+}
+
+/** Accept create, delete or clone of a disk. What cannot be done is a failed operation that its sender can read (S5, S14). */
+export async function acceptDiskOperation(
+  kernel: Kernel,
+  tx: Transaction,
+  action: DiskAction,
+  body: unknown,
+  sender: Sender,
+): Promise<Accepted> {
+  const newId = sender.newId ?? uuidv7;
+  const message = check(DiskMessages[action], body);
+  const owner = message.user_id;
+  const operationId = message.operation_id ?? message.idempotency_key ?? newId();
+  const none: Accepted = { actor: '', key: '', reservationId: null, operationId, duplicate: false };
+
+  const { rowCount } = await tx.query(
+    'insert into operations (operation_id, user_id, action) values ($1, $2, $3) on conflict (operation_id) do nothing',
+    [operationId, owner, action],
+  );
+  if (rowCount === 0) return { ...none, duplicate: true };
+
+  const fail = async (error: string): Promise<Accepted> => {
+    await tx.query(`update operations set status = 'failed', error = $2, updated_at = now() where operation_id = $1`, [
+      operationId,
+      error,
+    ]);
+    return none;
+  };
+  const post = async (diskId: string, message: Message): Promise<Accepted> => {
+    await tx.query('update operations set disk_id = $2 where operation_id = $1', [operationId, diskId]);
+    await kernel.post([message], tx);
+    return { ...none, actor: message.actor, key: message.key };
+  };
+
+  if (action === 'create_disk') {
+    const { disk_name: name, size_gb: sizeGb } = check(DiskMessages.create_disk, body);
+    const disk = { id: newId(), owner, name, sizeGb: sizeGb ?? DEFAULT_SIZE_GB };
+    if (!(await insertDisk(tx, disk))) return fail(`A disk called ${name} exists already`);
+    return post(disk.id, birthOf({ ...disk, cloneOf: null, operationId }));
+  }
+  if (action === 'delete_disk') {
+    const { disk_name: name, delete_date: date } = check(DiskMessages.delete_disk, body);
+    const disk = await findDisk(tx, owner, name);
+    if (disk === null) return fail(`There is no disk called ${name}`);
+    const deleteAt = new Date(date ? Date.parse(date) : Date.now() + UNDELETE_DAYS * 86_400_000).toISOString();
+    const event = { type: 'disk.delete', by: owner, deleteAt, operationId } as { type: string };
+    return post(disk.disk_id, { actor: `disk/${disk.disk_id}`, key: `op:${operationId}`, event, sender: sender.door });
+  }
+  const { source_disk: source, target_disk: target } = check(DiskMessages.clone_disk, body);
+  const from = await findDisk(tx, owner, source);
+  if (from === null) return fail(`There is no disk called ${source}`);
+  if (from.is_deleted) return fail(`The disk ${source} is deleted`);
+  const size = await tx.query<{ size_gb: number }>('select size_gb from disks where disk_id = $1', [from.disk_id]);
+  const disk = { id: newId(), owner, name: target, sizeGb: size.rows[0]!.size_gb };
+  if (!(await insertDisk(tx, disk))) return fail(`A disk called ${target} exists already`);
+  return post(disk.id, birthOf({ ...disk, cloneOf: from.disk_id, operationId }));
+}

@@ -1,0 +1,165 @@
+/**
+ * What every door does with a request: check it, and turn it into events of actors in one transaction. The queue, HTTP and the CLI behind
+ * HTTP all come through here, so there is one request model and one set of rules.
+ */
+import { randomBytes } from 'node:crypto';
+import { v5 as uuidv5, v7 as uuidv7 } from 'uuid';
+import type { ReservationMessage } from '../../machines/reservation.events.ts';
+import { findActor } from '../../persistence/actor-store.ts';
+import type { Transaction } from '../../persistence/database.ts';
+import type { Message } from '../../persistence/mailbox.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { Problem } from '../problem.ts';
+import { readCatalogue } from './catalogue.ts';
+import { momentOf, parseCreate } from './create.ts';
+import { acceptDiskOperation, resolveDisk } from './disks.ts';
+import { findReservation } from './lookup.ts';
+import { type Action, actionOf, check, type EventAction, EventMessage } from './messages.ts';
+
+/** Namespace of ids derived from a sender's idempotency key. */
+const KEYED = '6f0c2d2e-98e7-4c57-9a4e-0c6c4f7d8f51';
+
+/** Where a message came from. */
+export interface Sender {
+  /** `http` or `queue:<name>`. */
+  door: string;
+  /** Key of the message if it names none itself; null makes a new one. */
+  key: string | null;
+  /** Fresh UUIDv7 and secrets; injected in tests. */
+  newId?: () => string;
+  newToken?: () => string;
+}
+
+/** What became of a message at the door. */
+export interface Accepted {
+  /** Mailbox of the actor and key of the message, by which its outcome can be read. */
+  actor: string;
+  key: string;
+  reservationId: string | null;
+  operationId: string | null;
+  /** True if the same create was accepted before. */
+  duplicate: boolean;
+}
+
+/**
+ * Accept any message, within a transaction.
+ * @throws Problem if it cannot be understood or is not allowed; nothing is written then.
+ */
+export async function accept(kernel: Kernel, tx: Transaction, body: unknown, sender: Sender): Promise<Accepted> {
+  const understood = actionOf(body);
+  return acceptAction(kernel, tx, understood.action, understood.body, sender);
+}
+
+/** Accept a message whose action is known already. */
+export async function acceptAction(
+  kernel: Kernel,
+  tx: Transaction,
+  action: Action,
+  body: unknown,
+  sender: Sender,
+): Promise<Accepted> {
+  switch (action.does) {
+    case 'create':
+      return acceptCreate(kernel, tx, body, sender);
+    case 'event':
+      return acceptEvent(kernel, tx, action.action, body, sender);
+    case 'disk':
+      return acceptDiskOperation(kernel, tx, action.action, body, sender);
+  }
+}
+
+async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, sender: Sender): Promise<Accepted> {
+  const parsed = parseCreate(body, await readCatalogue(tx));
+  const { owner } = parsed;
+  const newId = sender.newId ?? uuidv7;
+  const id = parsed.reservationId ?? (parsed.key === null ? newId() : uuidv5(`${owner}\n${parsed.key}`, KEYED));
+  const actor = `reservation/${id}`;
+  const key = `create:${id}`;
+
+  const taken = await ownerOf(tx, id);
+  if (taken !== null && taken !== owner) {
+    throw new Problem('GPU_ID_TAKEN', `The id ${id} belongs to a reservation of another user`, { field: 'reservation_id' });
+  }
+  if (taken !== null) return { actor, key, reservationId: id, operationId: null, duplicate: true };
+
+  const messages: Message[] = [];
+  let disk: { id: string; name: string; onBusy: 'wait' | 'fail' } | null = null;
+  if (parsed.disk !== null) {
+    const resolved = await resolveDisk(tx, owner, parsed.disk.name, parsed.disk.sizeGb, newId);
+    messages.push(...resolved.messages);
+    disk = { id: resolved.id, name: parsed.disk.name, onBusy: parsed.disk.onBusy };
+  }
+  if (parsed.build !== null) {
+    await tx.query('insert into build_contexts (hash, owner, archive) values ($1, $2, $3) on conflict (hash) do nothing', [
+      parsed.build.hash,
+      owner,
+      parsed.build.archive,
+    ]);
+    if ((await findActor(tx, `image/${parsed.build.hash}`)) === null) {
+      const opened = { type: 'image.opened', hash: parsed.build.hash } as { type: string };
+      messages.push({ actor: `image/${parsed.build.hash}`, key: 'opened', event: opened, sender: sender.door });
+    }
+  }
+  const token = (sender.newToken ?? (() => randomBytes(32).toString('hex')))();
+  await tx.query('insert into secrets (secret_ref, owner, value) values ($1, $2, $3) on conflict (secret_ref) do nothing', [
+    id,
+    owner,
+    JSON.stringify({ environment: parsed.environment, jupyterToken: token }),
+  ]);
+  const event: ReservationMessage = {
+    type: 'reservation.submitted',
+    id,
+    owner,
+    policy: parsed.policy,
+    request: { ...parsed.request, name: parsed.name ?? '', disk, secretsRef: id },
+  };
+  messages.push({ actor, key, event, sender: sender.door, sentAt: parsed.sentAt });
+  await kernel.post(messages, tx);
+  return { actor, key, reservationId: id, operationId: null, duplicate: false };
+}
+
+/** Whose reservation this id is, in the mailbox or born already; null if it is free. */
+async function ownerOf(tx: Transaction, id: string): Promise<string | null> {
+  const { rows } = await tx.query<{ owner: string }>(
+    `select user_id as owner from reservations where reservation_id = $1
+     union all select event->>'owner' from mailbox where actor = $2 and event->>'type' = 'reservation.submitted'
+     union all select owner from secrets where secret_ref = $1
+     limit 1`,
+    [id, `reservation/${id}`],
+  );
+  return rows[0]?.owner ?? null;
+}
+
+async function acceptEvent(
+  kernel: Kernel,
+  tx: Transaction,
+  action: EventAction,
+  body: unknown,
+  sender: Sender,
+): Promise<Accepted> {
+  const message = check(EventMessage[action], body);
+  const user = message.user_id ?? null;
+  const found = await findReservation(tx, message.reservation_id, user);
+  const event = eventOf(action, message, user);
+  const ownKey = message.operation_id ?? message.idempotency_key ?? null;
+  const key = ownKey !== null ? `op:${ownKey}` : (sender.key ?? `${sender.door}:${(sender.newId ?? uuidv7)()}`);
+  const actor = `reservation/${found.id}`;
+  const sentAt = momentOf(message.requested_at ?? message.submitted_at ?? message.created_at);
+  await kernel.post([{ actor, key, event, sender: sender.door, sentAt }], tx);
+  return { actor, key, reservationId: found.id, operationId: null, duplicate: false };
+}
+
+function eventOf(action: EventAction, message: Record<string, unknown>, by: string | null): ReservationMessage {
+  switch (action) {
+    case 'cancel':
+      return { type: 'cancel', by };
+    case 'extend':
+      return { type: 'extend', by, hours: message['extension_hours'] as number };
+    case 'add_user':
+      return { type: 'add_user', by, githubUsername: message['github_username'] as string };
+    case 'enable_jupyter':
+      return { type: 'enable_jupyter', by };
+    case 'disable_jupyter':
+      return { type: 'disable_jupyter', by };
+  }
+}

@@ -1,0 +1,57 @@
+/** What a sender did wrong, with a stable code and the field at fault. One table: the doors and their documentation read it. */
+
+export const PROBLEMS = {
+  GPU_MESSAGE_NOT_OBJECT: { status: 400, title: 'The message is not a JSON object' },
+  GPU_ACTION_MISSING: { status: 400, title: 'The message names no action' },
+  GPU_ACTION_UNKNOWN: { status: 400, title: 'The action is unknown' },
+  GPU_FIELD_INVALID: { status: 400, title: 'A field has a value that is not allowed' },
+  GPU_FIELD_MISSING: { status: 400, title: 'A required field is missing' },
+  GPU_TYPE_UNKNOWN: { status: 422, title: 'The GPU type is unknown' },
+  GPU_COUNT_INVALID: { status: 422, title: 'This number of GPUs cannot be reserved' },
+  GPU_DURATION_INVALID: { status: 422, title: 'This duration cannot be reserved' },
+  GPU_BUILD_CONTEXT_INVALID: { status: 422, title: 'The build context cannot be read' },
+  GPU_ID_TAKEN: { status: 409, title: 'The reservation id belongs to another user' },
+  GPU_NAME_TAKEN: { status: 409, title: 'The name is in use' },
+  GPU_RESERVATION_UNKNOWN: { status: 404, title: 'There is no such reservation' },
+  GPU_RESERVATION_AMBIGUOUS: { status: 409, title: 'More than one reservation matches' },
+  GPU_NOT_OWNER: { status: 403, title: 'The reservation belongs to another user' },
+  GPU_EVENT_IGNORED: { status: 409, title: 'The reservation does not accept this now' },
+  GPU_EXTENSION_REFUSED: { status: 409, title: 'The extension was refused' },
+  GPU_DISK_UNKNOWN: { status: 404, title: 'There is no such disk' },
+  GPU_DISK_EXISTS: { status: 409, title: 'A disk of this name exists' },
+  GPU_DISK_DELETED: { status: 409, title: 'The disk is deleted' },
+  GPU_MACHINE_UNKNOWN: { status: 404, title: 'There is no such machine' },
+  GPU_USER_MISSING: { status: 401, title: 'No user was named' },
+  GPU_ACTOR_UNBORN: { status: 404, title: 'The actor does not exist yet' },
+  GPU_MACHINE_FAILED: { status: 500, title: 'The machine failed on this event' },
+  GPU_EVENT_INVALID: { status: 400, title: 'The event does not fit its kind' },
+  GPU_EFFECT_INVALID: { status: 500, title: 'The machine asked for an effect that does not fit its kind' },
+  GPU_EFFECT_FAILED: { status: 500, title: 'An effect failed for good' },
+  GPU_MESSAGE_FAILED: { status: 500, title: 'The message could not be processed' },
+  GPU_MESSAGE_POISONED: { status: 500, title: 'The message failed too often' },
+  GPU_DATABASE_BUSY: { status: 503, title: 'The database is busy' },
+  GPU_NOT_FOUND: { status: 404, title: 'There is nothing here' },
+  GPU_BODY_INVALID: { status: 400, title: 'The body cannot be read' },
+  GPU_INTERNAL: { status: 500, title: 'Something went wrong here' },
+} as const satisfies Record<string, { status: number; title: string }>;
+export type ProblemCode = keyof typeof PROBLEMS;
+
+/** Thrown at a door. The message is for the sender and holds no secrets. */
+export class Problem extends Error {
+  override readonly name = 'Problem';
+  readonly code: ProblemCode;
+  readonly field: string | null;
+  /** More for machines: allowed values, candidates, the state that was met. */
+  readonly details: Record<string, unknown>;
+
+  constructor(code: ProblemCode, message: string, options: { field?: string; details?: Record<string, unknown> } = {}) {
+    super(message);
+    this.code = code;
+    this.field = options.field ?? null;
+    this.details = options.details ?? {};
+  }
+
+  get status(): number {
+    return PROBLEMS[this.code].status;
+  }
+}
