@@ -1,0 +1,110 @@
+/** The way to a cluster: one configuration, kept connections, a time limit on every call. */
+import {
+  BatchV1Api,
+  CoreV1Api,
+  CustomObjectsApi,
+  createConfiguration,
+  IsomorphicFetchHttpLibrary,
+  KubeConfig,
+  type Observable,
+  type RequestContext,
+  type ResponseContext,
+  ServerConfiguration,
+  StorageV1Api,
+} from '@kubernetes/client-node';
+
+export interface ClientOptions {
+  /** A kubeconfig file. Left out: KUBECONFIG, else the service account of the pod we run in, else ~/.kube/config. */
+  kubeconfig?: string;
+  /** Namespace of the dev servers, their disks and builds. Default gpu-dev. */
+  namespace?: string;
+  /** Limit of one call, body included, in milliseconds. Default 15,000. */
+  requestTimeoutMs?: number;
+}
+
+/** Clients of the API groups we use, all on the same kept connections. */
+export interface KubernetesClient {
+  config: KubeConfig;
+  namespace: string;
+  core: CoreV1Api;
+  batch: BatchV1Api;
+  storage: StorageV1Api;
+  custom: CustomObjectsApi;
+  /** When the API server last answered anything, refusals included, in milliseconds since the epoch. */
+  lastContact(): number | null;
+}
+
+/**
+ * A client of the cluster that the options name. Makes no call yet.
+ * @throws Error if the configuration names no cluster
+ */
+export function createClient(options: ClientOptions = {}): KubernetesClient {
+  const config = loadConfig(options.kubeconfig);
+  const cluster = config.getCurrentCluster();
+  if (cluster === null)
+    throw new Error(`No cluster in the Kubernetes configuration ${options.kubeconfig ?? process.env.KUBECONFIG ?? ''}`);
+  keepConnections(config);
+  const http = new TimedHttp(options.requestTimeoutMs ?? 15_000);
+  const settings = createConfiguration({
+    baseServer: new ServerConfiguration(cluster.server, {}),
+    authMethods: { default: config },
+    httpApi: http,
+  });
+  return {
+    config,
+    namespace: options.namespace ?? 'gpu-dev',
+    core: new CoreV1Api(settings),
+    batch: new BatchV1Api(settings),
+    storage: new StorageV1Api(settings),
+    custom: new CustomObjectsApi(settings),
+    lastContact: () => http.lastContact,
+  };
+}
+
+/** Every request gets a limit that covers its body too: a connection that went silent must not hold a handler for ever. */
+class TimedHttp extends IsomorphicFetchHttpLibrary {
+  lastContact: number | null = null;
+  readonly #limit: number;
+  constructor(limit: number) {
+    super();
+    this.#limit = limit;
+  }
+  override send(request: RequestContext): Observable<ResponseContext> {
+    const limit = AbortSignal.timeout(this.#limit);
+    const given = request.getSignal();
+    request.setSignal(given === undefined ? limit : AbortSignal.any([given, limit]));
+    return super.send(request).pipe((response: ResponseContext) => {
+      this.lastContact = Date.now();
+      return response;
+    });
+  }
+}
+
+function loadConfig(file: string | undefined): KubeConfig {
+  const config = new KubeConfig();
+  if (file === undefined) config.loadFromDefault();
+  else config.loadFromFile(file);
+  // Plain http is only ever the simulated cluster on this machine; client-node refuses it without this mark.
+  config.clusters = config.clusters.map((cluster) =>
+    cluster.server.startsWith('http://') ? { ...cluster, skipTLSVerify: true } : cluster,
+  );
+  return config;
+}
+
+/**
+ * client-node makes a new connection pool for each request as soon as TLS options exist, so no connection is ever used twice.
+ * One pool for each set of options is what we want; options change only when a certificate rotates.
+ */
+function keepConnections(config: KubeConfig): void {
+  type Maker = (cluster: unknown, options: Record<string, unknown>) => unknown;
+  const inner = config as unknown as { createDispatcher: Maker };
+  const make = inner.createDispatcher.bind(config);
+  let last: { key: string; dispatcher: unknown } | null = null;
+  inner.createDispatcher = (cluster, options) => {
+    const key = Object.entries(options)
+      .map(([name, value]) => `${name}=${Buffer.isBuffer(value) ? value.toString('latin1') : String(value)}`)
+      .join('\n');
+    if (last?.key !== key) last = { key, dispatcher: make(cluster, options) };
+    return last.dispatcher;
+  };
+}

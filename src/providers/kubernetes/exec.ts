@@ -1,0 +1,75 @@
+/** A command inside a server: run to its end, with a time limit. */
+import { PassThrough, Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { Exec, type V1Status } from '@kubernetes/client-node';
+import type { KubernetesClient } from './client.ts';
+import { KubernetesError } from './errors.ts';
+import { MAIN_CONTAINER } from './objects.ts';
+
+export interface Ran {
+  exitCode: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface ExecOptions {
+  stdin?: string;
+  /** Milliseconds. Default 10,000. */
+  timeoutMs?: number;
+}
+
+/**
+ * Run argv in the main container of a pod.
+ * @throws KubernetesError with status 404 if there is no such pod, null if no answer came in time. A code other than 0 is no error here.
+ */
+export async function runInside(client: KubernetesClient, pod: string, argv: string[], options: ExecOptions = {}): Promise<Ran> {
+  const doing = `running ${argv[0]} in ${pod}`;
+  const out = new PassThrough();
+  const err = new PassThrough();
+  const output = Promise.all([text(out), text(err)]);
+  let socket: { close(): void } | null = null;
+  let timer: NodeJS.Timeout | undefined;
+  const close = (): void => {
+    clearTimeout(timer);
+    out.end();
+    err.end();
+    socket?.close();
+  };
+  try {
+    const status = await new Promise<V1Status>((resolve, reject) => {
+      timer = setTimeout(
+        () => reject(new KubernetesError(doing, null, 'Timeout', 'the command did not end in time')),
+        options.timeoutMs ?? 10_000,
+      );
+      const stdin = options.stdin === undefined ? null : Readable.from([Buffer.from(options.stdin)]);
+      new Exec(client.config).exec(client.namespace, pod, MAIN_CONTAINER, argv, out, err, stdin, false, resolve).then(
+        (given) => {
+          socket = given;
+          given.on('close', () => reject(new KubernetesError(doing, null, 'Closed', 'the connection ended before the command')));
+        },
+        (error: unknown) => reject(handshakeError(doing, error)),
+      );
+    });
+    const code = status.details?.causes?.find(({ reason }) => reason === 'ExitCode')?.message;
+    if (status.status !== 'Success' && code === undefined) {
+      throw new KubernetesError(doing, status.code ?? 500, status.reason ?? 'ExecFailed', status.message ?? '');
+    }
+    close();
+    const [stdout, stderr] = await output;
+    return { exitCode: status.status === 'Success' ? 0 : Number(code), stdout, stderr };
+  } finally {
+    close();
+  }
+}
+
+/** A refused upgrade says its status in the text of an event only. */
+function handshakeError(doing: string, error: unknown): KubernetesError {
+  const message = (error as { message?: string }).message ?? 'the connection failed';
+  const status = /Unexpected server response: (\d+)/.exec(message)?.[1];
+  return new KubernetesError(
+    doing,
+    status === undefined ? null : Number(status),
+    status === '404' ? 'NotFound' : 'ExecFailed',
+    message,
+  );
+}
