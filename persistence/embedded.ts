@@ -1,7 +1,8 @@
 // A real Postgres 18 with PGMQ for a laptop and for tests. It is a process of its own: it outlives whoever started it, and the next
 // start takes it over instead of fighting it.
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { prepareBinaries } from './embedded/binaries.ts';
 import { type Places, placesOf, preparePlaces } from './embedded/places.ts';
 import { freePort, isPortFree, whoListens } from './embedded/ports.ts';
@@ -63,6 +64,7 @@ const START_ATTEMPTS = 5;
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const log = options.log ?? (() => undefined);
   const places = preparePlaces(options.dataDir, options.logFile);
+  await settleOutsideData(places, log);
   const password = keptPassword(places);
   const running = findRunning(places);
   if (running !== undefined) {
@@ -128,6 +130,35 @@ function handle(places: Places, identity: ProcessIdentity, port: number, passwor
   };
 }
 
+/**
+ * Root's data is not below `dataDir`, so the two can part. When the folder was moved, its data follows. When it was deleted (a fresh clone
+ * in the place of an old one), the data that is left belongs to nobody: it is put aside, and its server stopped.
+ */
+async function settleOutsideData(places: Places, log: (message: string) => void): Promise<void> {
+  if (places.folder === places.home) return;
+  const known = rememberedState(places);
+  if (!existsSync(places.passwordFile) && known === undefined && existsSync(places.data)) {
+    const running = findRunning(places);
+    if (running !== undefined) await stop(running.identity);
+    const aside = `${places.data}.before-${new Date().toISOString().replaceAll(':', '-')}`;
+    renameSync(places.data, aside);
+    log(`${places.home} is new, but data of an earlier one was left: it is now in ${aside}`);
+  }
+  if (known?.folder !== undefined && known.folder !== places.folder && !existsSync(places.data) && existsSync(known.folder)) {
+    const from = readFileSync(join(known.folder, 'belongs-to'), 'utf8').trim();
+    if (existsSync(join(from, 'password'))) {
+      throw new Error(
+        `${places.home} is a copy of ${from}, and the data of that one is in ${known.folder}: start with an empty folder`,
+      );
+    }
+    const running = findRunning({ data: join(known.folder, 'data') });
+    if (running !== undefined) await stop(running.identity);
+    renameSync(join(known.folder, 'data'), places.data);
+    rmSync(known.folder, { recursive: true, force: true });
+    log(`took over the data of ${from}, which was moved here`);
+  }
+}
+
 /** The password is random, made once, and readable for its owner only. */
 function keptPassword(places: Places): string {
   if (existsSync(places.passwordFile)) return readFileSync(places.passwordFile, 'utf8').trim();
@@ -157,9 +188,13 @@ async function choosePort(places: Places, wanted: number | undefined, log: (mess
 }
 
 function rememberedPort(places: Places): number | undefined {
+  const port = rememberedState(places)?.port;
+  return typeof port === 'number' && port > 0 && port < 65_536 ? port : undefined;
+}
+
+function rememberedState(places: Places): { port?: number; folder?: string } | undefined {
   try {
-    const { port } = JSON.parse(readFileSync(places.stateFile, 'utf8')) as { port?: unknown };
-    return typeof port === 'number' && port > 0 && port < 65_536 ? port : undefined;
+    return JSON.parse(readFileSync(places.stateFile, 'utf8')) as { port?: number; folder?: string };
   } catch {
     return undefined;
   }
@@ -167,7 +202,7 @@ function rememberedPort(places: Places): number | undefined {
 
 function rememberPort(places: Places, port: number): void {
   const draft = `${places.stateFile}.draft`;
-  writeFileSync(draft, `${JSON.stringify({ port })}\n`);
+  writeFileSync(draft, `${JSON.stringify({ port, folder: places.folder })}\n`);
   renameSync(draft, places.stateFile);
 }
 

@@ -5,6 +5,8 @@ import { readFileSync } from 'node:fs';
 /** A process that can be found again after we ourselves were restarted. */
 export type ProcessIdentity = { readonly pid: number; readonly startedAt: string };
 
+let bootId: string | undefined;
+
 /**
  * The start time of a live process as an opaque string, or undefined when no such process runs (a zombie does not run).
  * Two calls for the same process give the same string; a recycled pid gives another one. Never throws.
@@ -17,7 +19,9 @@ export function processStart(pid: number): string | undefined {
       const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
       if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
-      return fields[19];
+      // Start times count from the boot: those of two boots must not be compared.
+      bootId ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').slice(0, 8);
+      return `${bootId}-${fields[19]}`;
     } catch {
       return undefined;
     }

@@ -1,28 +1,20 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { isRunning, waitUntilGone } from '../../persistence/embedded/processes.ts';
-import {
-  findEmbeddedPostgres,
-  folderOutsideHome,
-  startEmbeddedPostgres,
-  stopEmbeddedPostgres,
-} from '../../persistence/embedded.ts';
+import { findEmbeddedPostgres, folderOutsideHome, startEmbeddedPostgres } from '../../persistence/embedded.ts';
+import { makeScratch, removeScratch } from '../support/scratch.ts';
 
+let scratch: string;
 let dataDir: string;
 beforeEach(() => {
-  dataDir = join(mkdtempSync(join(tmpdir(), 'gpu-dev-embedded-')), 'postgres');
+  scratch = makeScratch('embedded');
+  dataDir = join(scratch, 'postgres');
 });
-afterEach(async () => {
-  await stopEmbeddedPostgres(dataDir);
-  const outside = folderOutsideHome(dataDir);
-  if (outside !== undefined) rmSync(outside, { recursive: true, force: true });
-  rmSync(join(dataDir, '..'), { recursive: true, force: true });
-});
+afterEach(() => removeScratch(scratch));
 
 async function query(url: string, text: string): Promise<Record<string, unknown>[]> {
   const client = new pg.Client(url);
@@ -129,4 +121,27 @@ describe('the embedded Postgres', () => {
     expect(existsSync(dataFolder())).toBe(true);
     await expect(startEmbeddedPostgres({ dataDir })).rejects.toThrow(/password .* is missing/);
   });
+
+  it.runIf(process.getuid?.() === 0)(
+    'as root: starts anew where a deleted folder was, and follows a folder that was moved',
+    async () => {
+      const first = await startEmbeddedPostgres({ dataDir });
+      await query(first.url, 'create table kept as select 42 as answer');
+      rmSync(dataDir, { recursive: true });
+      const said: string[] = [];
+      const second = await startEmbeddedPostgres({ dataDir, log: (line) => said.push(line) });
+      expect(second.adopted).toBe(false);
+      expect(said.join()).toContain('data of an earlier one was left');
+      expect(await query(second.url, `select to_regclass('kept') as kept`)).toEqual([{ kept: null }]);
+
+      await query(second.url, 'create table moved as select 43 as answer');
+      const oldFolder = folderOutsideHome(dataDir);
+      const movedTo = `${dataDir}-moved`;
+      renameSync(dataDir, movedTo);
+      dataDir = movedTo;
+      const third = await startEmbeddedPostgres({ dataDir });
+      expect(await query(third.url, 'select answer from moved')).toEqual([{ answer: 43 }]);
+      expect(oldFolder && existsSync(oldFolder)).toBe(false);
+    },
+  );
 });

@@ -1,15 +1,14 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { isRunning, waitUntilGone } from '../../persistence/embedded/processes.ts';
-import { folderOutsideHome } from '../../persistence/embedded.ts';
 import { environmentExports } from '../../src/cli/env.ts';
 import type { Instance } from '../../src/supervisor/instance.ts';
 import { readOptions, type StartOptions } from '../../src/supervisor/options.ts';
 import { Supervisor } from '../../src/supervisor/supervisor.ts';
+import { makeScratch, removeScratch } from '../support/scratch.ts';
 
 // Two small programs that keep the promises the real ones make: a ready line, a port, an end on SIGTERM.
 const SERVICE = `
@@ -40,7 +39,7 @@ const running = new Set<Supervisor>();
 const said: string[] = [];
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'gpu-dev-supervisor-'));
+  folder = makeScratch('supervisor');
   home = join(folder, 'home');
   programs = { service: join(folder, 'service.mjs'), cluster: join(folder, 'cluster.mjs') };
   writeFileSync(programs.service, SERVICE);
@@ -50,9 +49,7 @@ beforeEach(() => {
 afterEach(async () => {
   for (const supervisor of running) await supervisor.stop('now');
   running.clear();
-  const outside = folderOutsideHome(join(home, 'postgres'));
-  if (outside !== undefined) rmSync(outside, { recursive: true, force: true });
-  rmSync(folder, { recursive: true, force: true });
+  await removeScratch(folder);
 });
 
 function create(options: Partial<StartOptions> = {}, environment: NodeJS.ProcessEnv = process.env): Supervisor {
