@@ -181,11 +181,11 @@ function environment(spec: ServerSpec): V1EnvVar[] {
   // `env` wins over `envFrom`: a default gives way to the user's own value, a fact does not.
   const own = spec.environment.reveal();
   const kept = Object.entries(defaults).filter(([name]) => !(name in own));
-  return [...kept, ...Object.entries(facts)].map(([name, value]) => ({ name, value: escape(value) }));
+  return [...kept, ...Object.entries(facts)].map(([name, value]) => ({ name, value: literal(value) }));
 }
 
 /** Kubernetes expands $(NAME) in values; ours are meant as they stand. */
-const escape = (value: string): string => value.replaceAll('$(', () => '$$(');
+const literal = (value: string): string => value.replaceAll('$(', () => '$$(');
 
 /** Everything of a spec that may be seen. `user` documents who may log in. */
 function withoutSecrets({ environment: _environment, jupyterToken: _token, authorizedKeys: _keys, ...facts }: ServerSpec) {
