@@ -1,5 +1,6 @@
 // One supervised process: it is started or taken over, watched, and started again when it dies.
 import { isRunning } from '../../persistence/embedded/processes.ts';
+import { lastLines } from './logs.ts';
 import { type Running, StartError } from './program.ts';
 
 /** How a part is started and ended. */
@@ -108,8 +109,11 @@ export class Part {
       if (!this.#expected) {
         deaths += 1;
         const again = wait < 1000 ? '' : ` in ${Math.round(wait / 1000)} s`;
-        const often = deaths > 2 ? `, for the ${deaths}th time` : '';
-        this.#report(this.spec.name, `ended (${before?.ending() ?? 'it ended'})${often}; starting it again${again}`);
+        const often = deaths > 2 ? `, time ${deaths} in a row` : '';
+        const ending = before?.ending() ?? 'it ended';
+        // A killed process has said nothing about it; one that gave up has, in its last lines.
+        const lines = ending.startsWith('exit code') && isWorthTelling(deaths) ? lastLines(this.spec.logFile, 8) : [];
+        this.#report(this.spec.name, `ended (${ending})${often}; starting it again${again}`, lines);
         await this.#pause(wait);
       }
       this.#expected = false;
@@ -125,8 +129,7 @@ export class Part {
       } catch (error) {
         if (signal.aborted) return;
         this.#running = undefined;
-        // Its own last words, but not the same dozen lines every time.
-        const lines = error instanceof StartError && (deaths <= 2 || deaths % 10 === 0) ? error.lines : [];
+        const lines = error instanceof StartError && isWorthTelling(deaths) ? error.lines : [];
         this.#report(this.spec.name, `${(error as Error).message} (log: ${this.spec.logFile})`, lines);
       }
     }
@@ -145,4 +148,9 @@ export class Part {
       signal.addEventListener('abort', done);
     });
   }
+}
+
+/** The same dozen lines at every death of a crash loop would push everything else off the screen. */
+function isWorthTelling(deaths: number): boolean {
+  return deaths <= 2 || deaths % 10 === 0;
 }

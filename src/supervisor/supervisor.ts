@@ -27,6 +27,7 @@ export class Supervisor {
   #unlock: (() => void) | undefined;
   #logTimer: NodeJS.Timeout | undefined;
   #startedAt = '';
+  #port = 0;
   #stopping = false;
 
   constructor(options: StartOptions, environment: NodeJS.ProcessEnv, report: PartReport, programs: Programs = PROGRAMS) {
@@ -46,7 +47,7 @@ export class Supervisor {
     prepareHome(home);
     this.#unlock = lockHome(home);
     await this.#clearTheWay();
-    const port = await this.#choosePort();
+    this.#port = await this.#choosePort();
     this.#startedAt = new Date().toISOString();
     if (this.#options.database === 'embedded') {
       const note = (message: string) => this.#report('postgres', message);
@@ -60,7 +61,7 @@ export class Supervisor {
     for (let number = 1; number <= this.#options.replicas; number++) {
       const service = {
         name: number === 1 ? 'service' : `service-${number}`,
-        port: number === 1 ? port : await freePort(),
+        port: number === 1 ? this.#port : await freePort(),
         program: this.#programs.service,
         connections: () => this.#connections(),
       };
@@ -176,7 +177,7 @@ export class Supervisor {
     const instance: Instance = {
       version: 1,
       home: this.#home.path,
-      url: `http://127.0.0.1:${services[0]?.port ?? this.#options.port}`,
+      url: `http://127.0.0.1:${services[0]?.port ?? this.#port}`,
       timeScale,
       startedAt: this.#startedAt,
       supervisor,

@@ -140,6 +140,19 @@ it('tells the last log lines of a service that does not come up, and leaves noth
   expect(left.filter((one) => isRunning(one))).toEqual([]);
 });
 
+it('tells why a running service gave up, waits longer each time, and goes on trying', async () => {
+  await create().start();
+  writeFileSync(programs.service, `${SERVICE}; setTimeout(() => { console.error('out of luck'); process.exit(7); }, 20);`);
+  const pid = recorded().services[0]?.pid;
+  process.kill(pid ?? 0, 'SIGKILL');
+  await vi.waitFor(() => expect(said.join('\n')).toContain('time 3 in a row'), { timeout: 20_000 });
+  expect(said).toContain('service: ended (SIGKILL); starting it again');
+  expect(said).toContain('service: ended (exit code 7); starting it again');
+  expect(said.filter((line) => line === 'out of luck').length).toBeGreaterThan(0);
+  writeFileSync(programs.service, SERVICE);
+  await vi.waitFor(async () => expect((await ask(recorded())).pid).not.toBe(pid), { timeout: 20_000 });
+});
+
 it('refuses a second supervisor on the same folder and names the first', async () => {
   await create().start();
   await expect(create().start()).rejects.toThrow(new RegExp(`runs from ${home} already \\(pid ${process.pid}\\)`));
