@@ -38,27 +38,26 @@ async function main(): Promise<number> {
     }
   }
   await stopped;
+  screen.event('gpu-dev', 'stopped, the data is kept');
   return 0;
 }
 
 /** Resolves when a signal came and everything has ended. A second signal ends it at once. */
 function stopOnSignal(supervisor: Supervisor): Promise<void> {
   return new Promise((resolve, reject) => {
-    let first = 0;
+    let last = 0;
+    let asked = 0;
     const onSignal = () => {
-      const now = Date.now();
-      if (first === 0) {
-        first = now;
-        screen.print('');
-        screen.event('gpu-dev', 'stopping: draining the service first (Ctrl-C again to stop at once)');
-        supervisor.stop('gently').then(() => {
-          screen.event('gpu-dev', 'stopped, the data is kept');
-          resolve();
-        }, reject);
-      } else if (now - first > SAME_SIGNAL_MS) {
-        screen.event('gpu-dev', 'stopping at once');
-        supervisor.stop('now').then(resolve, reject);
-      }
+      const again = Date.now() - last > SAME_SIGNAL_MS;
+      last = Date.now();
+      if (!again || asked === 2) return;
+      asked += 1;
+      screen.print('');
+      screen.event(
+        'gpu-dev',
+        asked === 1 ? 'stopping: draining the service first (Ctrl-C again to stop at once)' : 'stopping at once',
+      );
+      supervisor.stop(asked === 1 ? 'gently' : 'now').then(resolve, reject);
     };
     for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, onSignal);
   });

@@ -28,7 +28,7 @@ export class Supervisor {
   #logTimer: NodeJS.Timeout | undefined;
   #startedAt = '';
   #port = 0;
-  #stopping = false;
+  #stopping: 'gently' | 'now' | undefined;
 
   constructor(options: StartOptions, environment: NodeJS.ProcessEnv, report: PartReport, programs: Programs = PROGRAMS) {
     this.#options = options;
@@ -78,14 +78,14 @@ export class Supervisor {
    * when nothing runs any more. Data stays.
    */
   async stop(how: 'gently' | 'now'): Promise<void> {
-    this.#stopping = true;
+    this.#stopping = how;
     clearInterval(this.#logTimer);
     const order = [this.#services, [this.#cluster], [this.#postgres]];
     for (const parts of order) {
       await Promise.all(
         parts.map(async (part) => {
           if (part === undefined) return;
-          if (how === 'gently' && part.running !== undefined)
+          if (this.#stopping === 'gently' && part.running !== undefined)
             this.#report(part.spec.name, this.#services.includes(part) ? 'draining' : 'stopping');
           await part.stop(how);
         }),
@@ -97,7 +97,7 @@ export class Supervisor {
 
   /** True once a stop began: what goes wrong from then on is its consequence. */
   get stopping(): boolean {
-    return this.#stopping;
+    return this.#stopping !== undefined;
   }
 
   #part(spec: ConstructorParameters<typeof Part>[0]): Part {
@@ -108,7 +108,7 @@ export class Supervisor {
   }
 
   async #bringUp(part: Part): Promise<void> {
-    if (this.#stopping) throw new Error('stopped before everything was up');
+    if (this.stopping) throw new Error('stopped before everything was up');
     const running = await part.start();
     this.#report(
       part.spec.name,
