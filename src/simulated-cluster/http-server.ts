@@ -1,0 +1,182 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Cluster } from './cluster.ts';
+import { ApiError, badRequest, statusObject } from './errors.ts';
+import { Admin } from './http-admin.ts';
+import { attachExec } from './http-exec.ts';
+import { Faults } from './http-faults.ts';
+import { Streams } from './http-streams.ts';
+import { parsePath } from './resources.ts';
+import type { ApiRequest, Loose, Query } from './types.ts';
+import { bodyJson } from './wire.ts';
+
+const BODY_LIMIT = 3 * 1024 * 1024;
+
+export interface Front {
+  server: Server;
+  port: number;
+  /** Ends open watches, stops listening, and waits for requests under way. */
+  close(): Promise<void>;
+}
+
+/** Serves a cluster over HTTP on 127.0.0.1, driving its clock by the real one. Rejects when the port is taken. */
+export async function serve(cluster: Cluster, port: number): Promise<Front> {
+  const faults = new Faults(cluster.world.settings.seed);
+  const streams = new Streams(cluster);
+  const admin = new Admin(cluster, faults, streams);
+  const clock = driveClock(cluster);
+  const server = createServer((request, response) => {
+    void respond(request, response).catch((error: unknown) => {
+      const message = error instanceof Error ? error.message : String(error);
+      if (!(error instanceof ApiError))
+        process.stderr.write(`simulated cluster: ${error instanceof Error ? error.stack : message}\n`);
+      const body = error instanceof ApiError ? error.status() : statusObject(500, 'InternalError', message);
+      send(response, body.code, body);
+    });
+  });
+
+  async function respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? '/', 'http://127.0.0.1');
+    const body = await readBody(request);
+    if (url.pathname.startsWith('/simulation/')) {
+      const result = admin.answer(request.method ?? 'GET', url.pathname, parseBody(body));
+      send(response, result.status, result.body);
+      return;
+    }
+    const query = queryOf(url);
+    const call: ApiRequest = {
+      method: (request.method ?? 'GET') as ApiRequest['method'],
+      path: url.pathname,
+      query,
+      contentType: request.headers['content-type']?.split(';')[0] ?? 'application/json',
+      accept: request.headers.accept ?? '',
+    };
+    const watching = call.method === 'GET' && (query.watch === 'true' || query.watch === '1');
+    const fault = await faults.meet(watching ? 'WATCH' : call.method, url.pathname + url.search);
+    if (fault?.drop === 'before') {
+      request.socket.destroy();
+      return;
+    }
+    if (fault?.status !== undefined) {
+      if (fault.retryAfterSeconds !== undefined) response.setHeader('Retry-After', String(fault.retryAfterSeconds));
+      send(response, fault.status.code, fault.status);
+      return;
+    }
+    if (call.method !== 'GET') call.body = body.length > 0 ? parseBody(body, call.contentType) : undefined;
+    const target = call.method === 'GET' ? parsePath(url.pathname) : undefined;
+    if (target !== undefined && watching) {
+      streams.watch(target, call, response);
+      return;
+    }
+    if (target?.subresource === 'log') {
+      streams.log(target, query, response);
+      return;
+    }
+    if (parsePath(url.pathname)?.subresource === 'exec') {
+      throw badRequest('exec needs a WebSocket (v4.channel.k8s.io or v5.channel.k8s.io); SPDY is not served');
+    }
+    const result = cluster.handle(call, clock.now());
+    clock.wake();
+    if (fault?.drop === 'after') request.socket.destroy();
+    else send(response, result.status, result.body);
+  }
+
+  attachExec(server, cluster, clock);
+  server.keepAliveTimeout = 65_000;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+  admin.listenOn(server, clock);
+  clock.wake();
+  const address = server.address();
+  return {
+    server,
+    port: typeof address === 'object' && address !== null ? address.port : port,
+    async close() {
+      clock.stop();
+      streams.cut();
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeIdleConnections();
+      const force = setTimeout(() => server.closeAllConnections(), 2000);
+      await closed;
+      clearTimeout(force);
+    },
+  };
+}
+
+export interface Clock {
+  now(): number;
+  /** Sets the alarm for the next thing the cluster does by itself. */
+  wake(): void;
+  stop(): void;
+}
+
+/** Lets the cluster's time pass with the real one: an alarm for its next timer, set anew after every call. */
+function driveClock(cluster: Cluster): Clock {
+  let alarm: NodeJS.Timeout | undefined;
+  let stopped = false;
+  const wake = (): void => {
+    clearTimeout(alarm);
+    const next = cluster.nextWakeup();
+    if (stopped || next === undefined) return;
+    // setTimeout takes no more than 2^31 ms; a far timer is looked at again every hour.
+    alarm = setTimeout(
+      () => {
+        cluster.tick(Date.now());
+        wake();
+      },
+      Math.min(Math.max(0, next - Date.now()), 3_600_000),
+    );
+  };
+  return {
+    now: () => Date.now(),
+    wake,
+    stop: () => {
+      stopped = true;
+      clearTimeout(alarm);
+    },
+  };
+}
+
+async function readBody(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    size += (chunk as Buffer).length;
+    if (size > BODY_LIMIT) throw new ApiError(413, 'RequestEntityTooLarge', `Request entity too large: limit is ${BODY_LIMIT}`);
+    chunks.push(chunk as Buffer);
+  }
+  return Buffer.concat(chunks);
+}
+
+function parseBody(body: Buffer, contentType = 'application/json'): Loose {
+  // What is not JSON is refused later, by the verb, with 415.
+  if (body.length === 0 || !contentType.includes('json')) return undefined;
+  try {
+    return JSON.parse(body.toString('utf8'));
+  } catch (error) {
+    throw badRequest(`the body of the request is not JSON: ${(error as Error).message}`);
+  }
+}
+
+function queryOf(url: URL): Query {
+  const query: Query = {};
+  for (const key of url.searchParams.keys()) {
+    const values = url.searchParams.getAll(key);
+    query[key] = values.length > 1 ? values : values[0];
+  }
+  return query;
+}
+
+function send(response: ServerResponse, status: number, body: Loose): void {
+  if (response.headersSent || response.destroyed) return;
+  const text = typeof body === 'string' ? body : bodyJson(body);
+  response.writeHead(status, {
+    'Content-Type': typeof body === 'string' ? 'text/plain; charset=utf-8' : 'application/json',
+    'Content-Length': Buffer.byteLength(text),
+  });
+  response.end(text);
+}

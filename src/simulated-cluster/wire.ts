@@ -1,0 +1,30 @@
+import type { KubeObject, Loose } from './types.ts';
+
+const cache = new WeakMap<object, string>();
+
+/** The JSON of a stored object, made once: stored objects never change, and journal, lists and watches all send the same. */
+export function objectJson(object: KubeObject): string {
+  let text = cache.get(object);
+  if (text === undefined) {
+    text = JSON.stringify(object);
+    cache.set(object, text);
+  }
+  return text;
+}
+
+/** The JSON of a response; the items of a list come from the cache. */
+export function bodyJson(body: Loose): string {
+  if (
+    Array.isArray(body?.items) &&
+    typeof body.kind === 'string' &&
+    body.kind.endsWith('List') &&
+    body.kind !== 'PartialObjectMetadataList'
+  ) {
+    const { items, ...head } = body;
+    const text = JSON.stringify(head);
+    return `${text.slice(0, -1)},"items":[${items.map(objectJson).join(',')}]}`;
+  }
+  return body?.metadata?.uid !== undefined && body.metadata.resourceVersion !== undefined
+    ? objectJson(body)
+    : JSON.stringify(body);
+}
