@@ -5,7 +5,7 @@ import type { Resource } from '../resources.ts';
 import type { KubeObject, Loose } from '../types.ts';
 import { forbiddenField, validate } from '../validation.ts';
 import type { World } from '../world.ts';
-import { foldStringData } from './defaults.ts';
+import { addDefaultTolerations, foldStringData } from './defaults.ts';
 import { allocateService } from './services.ts';
 
 /** 409 unless the uid and resourceVersion in `sent` (where given) are those stored. */
@@ -58,6 +58,7 @@ export function prepareUpdate(
     else next.status = stored.status;
   }
   if (resource.id === 'secrets') foldStringData(next);
+  if (resource.id === 'pods' && next.spec) addDefaultTolerations(next.spec);
   if (resource.id === 'services' && next.spec) {
     allocateService(world, next, stored);
   }
