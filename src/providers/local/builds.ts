@@ -15,6 +15,8 @@ export interface JobBuilderOptions {
   command?: string[];
   /** Environment of the builder, such as where contexts are read from. No secrets: Jobs are readable by operators. */
   environment?: Record<string, string>;
+  /** Annotations of the Jobs, for what watches or steers them. */
+  annotations?: Record<string, string>;
   /** Secret with the registry's credentials, mounted as the builder's docker configuration. */
   registrySecret?: string;
   /** Seconds a build may take. Default 900. */
@@ -33,6 +35,7 @@ export class JobBuilder implements ImageBuilder {
       repository: 'registry.gpu-controlplane.svc.cluster.local:5000/gpu-dev',
       builderImage: 'moby/buildkit:v0.27.1-rootless',
       environment: {},
+      annotations: {},
       limitSeconds: 900,
       ...options,
     };
@@ -101,7 +104,7 @@ export class JobBuilder implements ImageBuilder {
         name: buildJobName(request.hash, request.attempt),
         namespace: this.#client.namespace,
         labels,
-        annotations: { [ANNOTATION.owner]: request.owner },
+        annotations: { ...this.#options.annotations, [ANNOTATION.owner]: request.owner },
       },
       spec: {
         // A further try is a Job of its own, which whoever asked decides.
@@ -178,7 +181,8 @@ function detailOf(pod: V1Pod | null): string {
 }
 
 const CREDENTIALS: readonly [RegExp, string][] = [
-  [/\b(authorization|bearer|basic|token|password|passwd|secret|api[_-]?key)\b(["']?\s*[:= ]\s*["']?)\S+/gi, '$1$2[secret]'],
+  [/\b(authorization["']?\s*[:=]).*/gi, '$1 [secret]'],
+  [/\b(bearer|basic|token|password|passwd|secret|api[_-]?key)\b(["']?\s*[:= ]\s*["']?)\S+/gi, '$1$2[secret]'],
   [
     /\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\b(AKIA|ASIA)[A-Z0-9]{16}\b|\bey[A-Za-z0-9_-]{20,}\.[A-Za-z0-9._-]+/g,
     '[secret]',

@@ -1,0 +1,71 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { JobBuilder, withoutCredentials } from '../../../src/providers/local/builds.ts';
+import { startCluster, type TestCluster } from './support/cluster.ts';
+import { until } from './support/wait.ts';
+
+const namespace = 'gpu-dev';
+let cluster: TestCluster;
+
+beforeAll(async () => {
+  cluster = await startCluster();
+});
+afterAll(() => cluster?.stop());
+
+const request = (hash: string, attempt = 1) => ({ hash, attempt, owner: 'ada@example.com' });
+
+async function outcome(builder: JobBuilder, hash: string) {
+  return until('the build ends', async () => {
+    const progress = await builder.build(request(hash));
+    return progress.state === 'running' ? null : progress;
+  });
+}
+
+describe('a build', () => {
+  test('asked for by many is one job, and ends with an image', async () => {
+    const builder = new JobBuilder({ client: cluster.client, repository: 'registry.test/dev' });
+    const all = await Promise.all([1, 2, 3].map(() => builder.build(request('abc123'))));
+    expect(all.every(({ state }) => state === 'running')).toBe(true);
+    const { items } = await cluster.client.batch.listNamespacedJob({ namespace });
+    expect(items.map(({ metadata }) => metadata?.name)).toEqual(['build-abc123-1']);
+    expect(await outcome(builder, 'abc123')).toEqual({ state: 'succeeded', image: 'registry.test/dev:abc123' });
+  });
+
+  test('of a hash of 64 digits has a legal name', async () => {
+    const builder = new JobBuilder({ client: cluster.client });
+    const hash = 'f'.repeat(64);
+    expect((await outcome(builder, hash)).state).toBe('succeeded');
+  });
+
+  test('that is cancelled has no job, twice is fine', async () => {
+    const builder = new JobBuilder({ client: cluster.client });
+    await builder.build(request('bad0'));
+    await builder.cancel(request('bad0'));
+    await builder.cancel(request('bad0'));
+    await until('no job', async () => {
+      const { items } = await cluster.client.batch.listNamespacedJob({ namespace });
+      return !items.some(({ metadata }) => metadata?.name === 'build-bad0-1');
+    });
+  });
+
+  test('that fails says why in its own last lines, without credentials', async () => {
+    const annotations = {
+      'simulation.gpu-dev/job-outcome': 'fail',
+      'simulation.gpu-dev/log': 'step 3/9 failed: no such file, password=hunter2',
+    };
+    const builder = new JobBuilder({ client: cluster.client, annotations });
+    const ended = await outcome(builder, 'dead1');
+    expect(ended.state).toBe('failed');
+    const { reason } = ended as { reason: string };
+    expect(reason).toContain('step 3/9 failed');
+    expect(reason).not.toContain('hunter2');
+  });
+});
+
+test.each([
+  ['login with https://user:pass@registry.test/x', 'pass'],
+  ['Authorization: Bearer abcdef123456', 'abcdef123456'],
+  ['aws AKIAABCDEFGHIJKLMNOP', 'AKIAABCDEFGHIJKLMNOP'],
+  [`blob ${'Zm9v'.repeat(40)}`, 'Zm9vZm9v'],
+])('what looks like a credential is masked: %s', (line, secret) => {
+  expect(withoutCredentials(line)).not.toContain(secret);
+});
