@@ -168,18 +168,16 @@ export class Scheduler implements Controller {
     if (node.spec?.unschedulable) return ['node(s) were unschedulable'];
     const taint = untoleratedTaint(pod, node);
     if (taint !== undefined) return [`node(s) had untolerated taint {${taint.key}: ${taint.value ?? ''}}`];
-    return shortages(
-      requests,
-      parseAmounts(node.status?.allocatable ?? node.status?.capacity),
-      this.used.get(node.metadata.name) ?? {},
-    );
+    return shortages(requests, allocatableOf(node), this.used.get(node.metadata.name) ?? {});
   }
 
   /** How full a node is, by its fullest resource, so that pods spread. */
   private load(node: KubeObject): number {
-    const used = this.used.get(node.metadata.name) ?? {};
-    const allocatable = parseAmounts(node.status?.allocatable ?? node.status?.capacity);
-    return Math.max(0, ...Object.entries(used).map(([name, value]) => value / (allocatable[name] || 1)));
+    const used = this.used.get(node.metadata.name);
+    const allocatable = allocatableOf(node);
+    let load = 0;
+    for (const name in used) load = Math.max(load, (used[name] ?? 0) / (allocatable[name] || 1));
+    return load;
   }
 
   private refuse(pod: KubeObject, message: string): void {
@@ -203,6 +201,18 @@ export class Scheduler implements Controller {
       'default-scheduler',
     );
   }
+}
+
+const allocatable = new WeakMap<KubeObject, Amounts>();
+
+/** What a node has to give, as numbers; worked out once for each version of the node. */
+function allocatableOf(node: KubeObject): Amounts {
+  let amounts = allocatable.get(node);
+  if (amounts === undefined) {
+    amounts = parseAmounts(node.status?.allocatable ?? node.status?.capacity);
+    allocatable.set(node, amounts);
+  }
+  return amounts;
 }
 
 /** Order of arrival: the version a pod was last written with would change, its creation does not. */
