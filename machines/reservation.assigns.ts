@@ -53,6 +53,7 @@ export const reservationAssigns = {
     return ends(context, outcome, `Another member of the gang ended: ${reason}`);
   },
 
+  noteLost: (context, event) => ({ lost: [...context.lost, (event as Typed<'message.lost'>).reason].slice(-5) }),
   gangIsComplete: () => ({ gangComplete: true }),
   tellWaitsForGang: () => ({ detail: 'Waiting for the other members of the gang' }),
   tellWaitsForCapacity: (context) => ({
@@ -232,6 +233,8 @@ export const reservationGuards = {
   holdsDisk: (context) => context.disk.state !== 'none',
   jupyterIsOff: (context) => ['off', 'failed', 'stopping'].includes(context.jupyter.state),
   jupyterIsOn: (context) => ['on', 'starting', 'failed'].includes(context.jupyter.state),
+  accessRemovalFailed: (context, event) =>
+    event.type === 'effect.failed' && event.effect === 'access.remove' && event.generation === context.generation,
   endsExpired: (context) => context.outcome?.status === 'expired',
   endsCancelled: (context) => context.outcome?.status === 'cancelled',
   isNewUser: (context, event) =>

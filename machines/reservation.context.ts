@@ -104,6 +104,8 @@ export const ReservationContext = z.object({
   oom: z.object({ count: z.number().int(), lastAt: z.string().nullable(), container: z.string().nullable() }),
   /** What a user reads about the present step. */
   detail: z.string(),
+  /** Messages that could not be processed, the last five. */
+  lost: z.array(z.string()),
   /** The first cause of the end; it stays the outcome whatever follows. */
   outcome: Outcome.nullable(),
 });
@@ -165,6 +167,7 @@ export function newReservation(input: ReservationInput | undefined): Reservation
     usersError: null,
     oom: { count: 0, lastAt: null, container: null },
     detail: 'Waiting in the queue',
+    lost: [],
     outcome: null,
   };
 }

@@ -30,6 +30,8 @@ export type UserEvent = z.infer<typeof UserEvent>;
 
 /** What other actors answer. */
 const ActorEvent = z.discriminatedUnion('type', [
+  /** A message to this reservation could not be processed and is a dead letter now. */
+  shape('message.lost', { reason }),
   shape('gang.complete', {}),
   shape('gang.broken', { reason, outcome: z.enum(['failed', 'cancelled']) }),
   shape('image.ready', { image: z.string() }),

@@ -57,8 +57,12 @@ function endWithPod(cause: AssignName) {
   return { target: '#reservation.snapshotting', actions: [cause, 'tellGang'] } as const;
 }
 
+/** Every live state notes a message that was lost, so that its user can read of it. */
+const noting = { 'message.lost': { actions: 'noteLost' } } as const;
+
 /** What a usable server accepts, whether or not an extension is being decided. */
 const whileUsable = {
+  ...noting,
   cancel: endWithPod('cancelled'),
   'pod.died': { guard: 'ofThisPod', ...endWithPod('failed') },
   'pod.gone': { guard: 'ofThisLife', ...endWithPod('failed') },
@@ -94,6 +98,7 @@ export const reservationMachine = machineSetup.createMachine({
       ...limited('queued'),
       initial: 'deciding',
       on: {
+        ...noting,
         cancel: endWithoutPod('cancelled', 'cancelled'),
         'deadline.queued': endWithoutPod('failed', 'failed'),
         'gang.broken': endWithoutPod('failed', 'gangEnded'),
@@ -152,6 +157,7 @@ export const reservationMachine = machineSetup.createMachine({
       entry: ['tellBuilding', 'askImage', { type: 'startLimit', params: { limit: 'building' } }],
       exit: { type: 'clearLimit', params: { limit: 'building' } },
       on: {
+        ...noting,
         'image.ready': { target: 'queued', actions: 'rememberImage' },
         'image.progress': { actions: 'noteProgress' },
         'image.failed': endWithoutPod('failed', 'failed'),
@@ -166,6 +172,7 @@ export const reservationMachine = machineSetup.createMachine({
       tags: ['live', 'holds-slots'],
       initial: 'deciding',
       on: {
+        ...noting,
         cancel: endWithPod('cancelled'),
         'gang.broken': endWithPod('gangEnded'),
         'pod.created': { guard: 'ofThisLife', actions: 'podKnown' },
@@ -319,6 +326,7 @@ export const reservationMachine = machineSetup.createMachine({
       entry: 'clearStay',
       initial: 'stopping',
       on: {
+        ...noting,
         cancel: { description: 'Accepted; the first cause stays the outcome.', actions: 'cancelled' },
       },
       states: {
@@ -362,7 +370,7 @@ export const reservationMachine = machineSetup.createMachine({
           exit: { type: 'clearLimit', params: { limit: 'releasing' } },
           on: {
             'access.removed': { guard: 'ofThisLife', target: 'ending' },
-            'effect.failed': { guard: 'ofThisLife', target: 'ending' },
+            'effect.failed': { guard: 'accessRemovalFailed', target: 'ending' },
             'deadline.releasing': { target: 'ending' },
           },
         },

@@ -69,7 +69,6 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   const running = findRunning(places);
   if (running !== undefined) {
     await waitUntilReady(places, running.identity, { port: running.port, password }, READY_TIMEOUT_MS);
-    log(`Postgres was running already (pid ${running.identity.pid}, port ${running.port})`);
     if (options.port && options.port !== running.port)
       log(`the port stays ${running.port} until it is stopped, not ${options.port}`);
     rememberPort(places, running.port);

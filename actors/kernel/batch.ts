@@ -118,6 +118,7 @@ async function setActorAside(db: Database, failure: ActorFailure): Promise<void>
 }
 
 async function setMessageAside(settings: BatchSettings, mail: MailRow, cause: unknown): Promise<void> {
+  const reason = cause instanceof Error ? cause.message : String(cause);
   await settings.db.withTransaction(async (tx) => {
     const { rowCount } = await tx.query('delete from mailbox where id = $1', [mail.id]);
     if (rowCount === 0) return;
@@ -127,8 +128,12 @@ async function setMessageAside(settings: BatchSettings, mail: MailRow, cause: un
       key: mail.key,
       body: redact(mail.event),
       code: cause instanceof UnprocessableError ? cause.code : 'GPU_MESSAGE_FAILED',
-      reason: cause instanceof Error ? cause.message : String(cause),
+      reason,
     });
+    const told = settings.kinds.get(parseAddress(mail.actor).kind)?.lost?.(mail.event, reason) ?? null;
+    if (told !== null && told.type !== mail.event.type) {
+      await enqueue(tx, [{ actor: mail.actor, key: `lost:${mail.key}`, event: told, sender: 'kernel' }], settings.clock.now());
+    }
   });
 }
 

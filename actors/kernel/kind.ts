@@ -80,6 +80,8 @@ export interface ActorKind {
   project?(tx: Transaction, changes: readonly Change[]): Promise<void>;
   /** Write the records that steps asked for, in the transaction of the turn, in order. */
   record?(tx: Transaction, entries: readonly { id: string; entry: { type: string }; at: Date }[]): Promise<void>;
+  /** The event that tells an actor that a message to it became a dead letter, or null. */
+  lost?(event: { type: string }, reason: string): { type: string } | null;
   handlers: Record<string, EffectHandler>;
   retry?: Record<string, RetryPolicy>;
   /** The event that tells an actor that an effect has failed for good, or null if nobody needs to know. */

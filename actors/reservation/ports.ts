@@ -64,6 +64,8 @@ export interface DevServers {
   create(spec: ServerSpec): Promise<{ uid: string; name: string; connection: Connection }>;
   /** Ask for the pod's deletion. 'gone' only if the API server answers 404 for it: positive proof. */
   remove(server: ServerRef, options: { force: boolean }): Promise<'gone' | 'terminating'>;
+  /** Whether the pod of this life exists; false only if the API server answers 404. @throws if it cannot tell. */
+  exists(server: ServerRef): Promise<boolean>;
   /** Remove services, keys and routes that bear the reservation's id. Missing ones are fine. */
   removeAccess(server: ServerRef): Promise<void>;
   /** Make the server's authorized keys exactly these. */

@@ -201,12 +201,22 @@ create table api_keys (
 create index api_keys_by_user on api_keys (user_id) where is_active;
 create index api_keys_by_expiry on api_keys (expires_at) where is_active;
 
+-- Failed tries of queue messages that are not known to be their sender's fault: after some, a message counts as poison.
+create table queue_failures (
+  queue   text not null,
+  msg_id  bigint not null,
+  tries   integer not null,
+  reason  text not null,
+  last_at timestamptz not null default now(),
+  primary key (queue, msg_id)
+);
+
 -- The queues of intent from outside.
 select pgmq.create('gpu_reservations');
 select pgmq.create('disk_operations');
 
 -- Down Migration
-drop table api_keys, api_users, build_contexts, secrets, alb_target_groups, domain_mappings, operations, disk_snapshots, disks, reservations, gpu_types cascade;
+drop table queue_failures, api_keys, api_users, build_contexts, secrets, alb_target_groups, domain_mappings, operations, disk_snapshots, disks, reservations, gpu_types cascade;
 drop type reservation_status;
 select pgmq.drop_queue('gpu_reservations');
 select pgmq.drop_queue('disk_operations');

@@ -1,0 +1,162 @@
+/** The disk as a kind of actor: its handlers, its read model and its records. */
+import { type DiskEffect, DiskEffect as DiskEffects, DiskEvent, type DiskRecord } from '../../machines/disk.events.ts';
+import { intentsOfDisk } from '../../machines/disk.effects.ts';
+import { type DiskContext, diskMachine } from '../../machines/disk.machine.ts';
+import type { Database, Transaction } from '../../persistence/database.ts';
+import { NotYet } from '../errors.ts';
+import type { ActorKind, Change, EffectHandler, RetryPolicy } from '../kernel/kind.ts';
+import { topState } from '../kernel/revive.ts';
+import type { Volumes } from './ports.ts';
+
+export interface DiskPorts {
+  db: Database;
+  volumes: Volumes;
+}
+
+type Effect<T extends DiskEffect['type']> = Extract<DiskEffect, { type: T }>;
+
+const LOOK_AGAIN = { detach: 500, snapshot: 500 } as const;
+const UNTIL_LIMIT: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 200, longestMs: 10_000 };
+
+/** The kind `disk`; its ids are UUIDs. */
+export function diskKind(ports: DiskPorts): ActorKind {
+  const { db, volumes } = ports;
+  const handlers: Record<DiskEffect['type'], EffectHandler> = {
+    'volume.ensure': async ({ round, ...request }: Effect<'volume.ensure'>) => {
+      const { claim } = await volumes.ensure(request);
+      return { type: 'volume.ready', round, claim } as { type: string };
+    },
+    'volume.detach': async ({ round, diskId }: Effect<'volume.detach'>) => {
+      if ((await volumes.detach(diskId)) !== 'detached') throw new NotYet(LOOK_AGAIN.detach, 'The volume is still in use');
+      return { type: 'volume.detached', round } as { type: string };
+    },
+    'snapshot.take': async ({ round, diskId, snapshotId }: Effect<'snapshot.take'>) => {
+      const progress = await volumes.snapshot(diskId, snapshotId);
+      if (progress.state === 'pending')
+        throw new NotYet(LOOK_AGAIN.snapshot, `The snapshot is at ${Math.round(progress.percent)} %`);
+      if (progress.state === 'failed') return { type: 'snapshot.failed', round, reason: progress.reason } as { type: string };
+      return { type: 'snapshot.complete', round, snapshotId, sizeBytes: progress.sizeBytes } as { type: string };
+    },
+    'volume.delete': async ({ round, diskId, afterSnapshot }: Effect<'volume.delete'>) => {
+      const what = await volumes.remove(diskId, afterSnapshot);
+      return { type: 'volume.deleted', round, kept: what === 'kept' } as { type: string };
+    },
+    'disk.purge': async ({ round, diskId }: Effect<'disk.purge'>) => {
+      const { rows } = await db.query<{ snapshot_id: string }>('select snapshot_id from disk_snapshots where disk_id = $1', [
+        diskId,
+      ]);
+      await volumes.purge(
+        diskId,
+        rows.map((row) => row.snapshot_id),
+      );
+      return { type: 'purge.done', round } as { type: string };
+    },
+  };
+  return {
+    kind: 'disk',
+    version: 1,
+    machine: diskMachine,
+    events: DiskEvent,
+    birth: 'disk.created',
+    input: ({ id, owner, name, sizeGb, cloneOf, operationId }) => ({ id, owner, name, sizeGb, cloneOf, operationId }),
+    intents: (action, context, event, before) => intentsOfDisk(action, context, event as never, before),
+    effects: DiskEffects,
+    migrations: {},
+    context: null,
+    refuses: (context: DiskContext, event) => {
+      const by = (event as { by?: string | null }).by ?? null;
+      return by !== null && by !== context.owner ? 'The disk belongs to another user' : null;
+    },
+    project: projectDisks,
+    record: async (tx, entries) => {
+      for (const { entry, at } of entries) await writeRecord(tx, entry as DiskRecord, at);
+    },
+    handlers,
+    retry: {
+      'volume.ensure': UNTIL_LIMIT,
+      'volume.detach': UNTIL_LIMIT,
+      'snapshot.take': UNTIL_LIMIT,
+      'volume.delete': UNTIL_LIMIT,
+      'disk.purge': UNTIL_LIMIT,
+    },
+    effectFailed: (effect, reason) => {
+      const round = effect['round'] as number;
+      const type = effect.type === 'snapshot.take' ? 'snapshot.failed' : 'volume.failed';
+      return { type, round, reason } as { type: string };
+    },
+  };
+}
+
+const UPSERT = `
+  insert into disks as d (disk_id, user_id, disk_name, size_gb, state, created_at, last_used, in_use, reservation_id, is_backing_up, is_deleted,
+                          delete_date, marked_deleted_at, purged_at, latest_snapshot_id, volume_claim, problem, last_updated)
+  select n.id, n.owner, n.name, n.size_gb, n.state, $2, case when n.holder is not null then $2::timestamptz end, n.holder is not null, n.holder,
+         n.state = 'capturing', n.delete_at is not null, n.delete_at, case when n.delete_at is not null then $2::timestamptz end,
+         case when n.state = 'purged' then $2::timestamptz end, n.latest_snapshot, n.claim, n.problem, $2
+    from jsonb_to_recordset($1::jsonb) as n(id uuid, owner text, name text, size_gb int, state text, holder text, delete_at timestamptz,
+         latest_snapshot text, claim text, problem text)
+  on conflict (disk_id) do update set
+         state = excluded.state, in_use = excluded.in_use, reservation_id = excluded.reservation_id, is_backing_up = excluded.is_backing_up,
+         last_used = coalesce(excluded.last_used, d.last_used), is_deleted = excluded.is_deleted, delete_date = excluded.delete_date,
+         marked_deleted_at = case when excluded.is_deleted then coalesce(d.marked_deleted_at, excluded.marked_deleted_at) end,
+         purged_at = excluded.purged_at, latest_snapshot_id = excluded.latest_snapshot_id, volume_claim = excluded.volume_claim,
+         problem = excluded.problem, last_updated = excluded.last_updated`;
+
+/** The read model of disks, written in the transaction of the turn. */
+async function projectDisks(tx: Transaction, changes: readonly Change[]): Promise<void> {
+  const rows = changes.map(({ id, after }) => {
+    const context = after.context as DiskContext;
+    return {
+      id,
+      owner: context.owner,
+      name: context.name,
+      size_gb: context.sizeGb,
+      state: topState(after.value),
+      holder: context.holder,
+      delete_at: context.deleteAt,
+      latest_snapshot: context.latestSnapshot,
+      claim: context.claim,
+      problem: context.problem,
+    };
+  });
+  await tx.query(UPSERT, [JSON.stringify(rows), changes[0]!.at]);
+}
+
+async function writeRecord(tx: Transaction, entry: DiskRecord, at: Date): Promise<void> {
+  switch (entry.type) {
+    case 'snapshot.started':
+      await tx.query(
+        `insert into disk_snapshots (snapshot_id, disk_id, reservation_id, status, created_at) values ($1, $2, $3, 'pending', $4)
+         on conflict (snapshot_id) do nothing`,
+        [entry.snapshotId, entry.diskId, entry.reservationId, at],
+      );
+      break;
+    case 'snapshot.completed':
+      await tx.query(`update disk_snapshots set status = 'complete', completed_at = $2, size_bytes = $3 where snapshot_id = $1`, [
+        entry.snapshotId,
+        at,
+        entry.sizeBytes,
+      ]);
+      break;
+    case 'snapshot.failed':
+      await tx.query(
+        `update disk_snapshots set status = 'failed', completed_at = $2, reason = $3 where snapshot_id = $1 and status = 'pending'`,
+        [entry.snapshotId, at, entry.reason],
+      );
+      break;
+    case 'operation.ended':
+      await tx.query(
+        `update operations set status = $2, error = $3, updated_at = $4 where operation_id = $1 and status = 'pending'`,
+        [entry.operationId, entry.status, entry.error, at],
+      );
+      return;
+  }
+  await tx.query(
+    `update disks d set
+            snapshot_count = (select count(*) from disk_snapshots s where s.disk_id = d.disk_id and s.status = 'complete'),
+            pending_snapshot_count = (select count(*) from disk_snapshots s where s.disk_id = d.disk_id and s.status = 'pending'),
+            last_snapshot_at = (select max(completed_at) from disk_snapshots s where s.disk_id = d.disk_id and s.status = 'complete')
+      where d.disk_id = $1`,
+    [entry.diskId],
+  );
+}

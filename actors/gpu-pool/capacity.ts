@@ -1,0 +1,158 @@
+/** The one capacity function: admission, availability, queue positions and estimates all read it. */
+import type { Queryable, Transaction } from '../../persistence/database.ts';
+import { forecast, type PlanHolder, type PlanNode, type PlanRequest } from './planner.ts';
+
+export interface PoolRows {
+  /** Schedulable nodes with what is free on them. */
+  nodes: PlanNode[];
+  waiting: PlanRequest[];
+  holders: PlanHolder[];
+  /** Members of each gang that hold slots. */
+  gangsGranted: Map<string, number>;
+  /** Slots of all ready nodes, schedulable or not, and those held. */
+  total: number;
+  held: number;
+  wholeNodes: number;
+}
+
+interface NodeRow {
+  node: string;
+  zone: string | null;
+  labels: Record<string, string>;
+  schedulable: boolean;
+  ready: boolean;
+  slots: number;
+  foreign_slots: number;
+  cpu: number;
+  memory: number;
+  free: number[];
+  held: number;
+}
+
+// A node counts when it is Ready, not cordoned and without foreign NoSchedule taints. What is free on it: allocatable, less what pods that
+// are not ours take, less what the ledger has promised. CPU and memory of a promise are its request, whether or not its pod exists yet.
+const NODES = `
+  select n.node, n.zone, n.labels, n.schedulable, n.ready, n.slots, n.foreign_slots,
+         n.cpu_millis - n.foreign_cpu - coalesce(promised.cpu, 0) as cpu,
+         n.memory_bytes - n.foreign_memory - coalesce(promised.memory, 0) as memory,
+         coalesce(ledger.free, '{}') as free, coalesce(ledger.held, 0)::int as held
+    from nodes n
+    left join lateral (
+      select array_agg(s.slot order by s.slot) filter (where s.reservation_id is null) as free,
+             count(*) filter (where s.reservation_id is not null) as held
+        from gpu_slots s where s.node = n.node) ledger on true
+    left join lateral (
+      select sum(r.cpu_millis) as cpu, sum(r.memory_bytes) as memory
+        from capacity_requests r where r.node = n.node and r.status = 'granted') promised on true
+   where n.gpu_type = $1
+   order by n.node`;
+
+const WAITING = `
+  select reservation_id as "reservationId", generation, slots, cpu_millis as "cpuMillis", memory_bytes as "memoryBytes",
+         node_labels as "nodeLabels", gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours"
+    from capacity_requests where gpu_type = $1 and status = 'waiting'
+   order by submitted_at, reservation_id`;
+
+const HOLDERS = `
+  select r.reservation_id as "reservationId", r.node, r.cpu_millis as "cpuMillis", r.memory_bytes as "memoryBytes", r.gang_id as "gangId",
+         array(select s.slot from gpu_slots s where s.reservation_id = r.reservation_id order by s.slot) as slots, v.expires_at as "expiresAt"
+    from capacity_requests r left join reservations v on v.reservation_id = r.reservation_id
+   where r.gpu_type = $1 and r.status = 'granted'`;
+
+/** Read the state of one pool. */
+export async function readPool(db: Queryable, gpuType: string): Promise<PoolRows> {
+  const nodeRows = (await db.query<NodeRow>(NODES, [gpuType])).rows;
+  const waitingRows = (await db.query<PlanRequest & { gangId: string | null; gangSize: number | null }>(WAITING, [gpuType])).rows;
+  const holderRows = (await db.query<PlanHolder & { gangId: string | null; expiresAt: Date | null }>(HOLDERS, [gpuType])).rows;
+  const gangsGranted = new Map<string, number>();
+  for (const { gangId } of holderRows) if (gangId !== null) gangsGranted.set(gangId, (gangsGranted.get(gangId) ?? 0) + 1);
+  const usable = nodeRows.map((row) => ({
+    ...row,
+    free: row.free.slice(0, Math.max(0, row.slots - row.foreign_slots - row.held)),
+  }));
+  return {
+    nodes: usable
+      .filter((row) => row.schedulable)
+      .map(({ node, zone, free, cpu, memory, labels }) => ({
+        node,
+        zone,
+        free,
+        cpuMillis: Number(cpu),
+        memoryBytes: Number(memory),
+        labels,
+      })),
+    waiting: waitingRows.map(({ gangId, gangSize, ...row }) => ({
+      ...row,
+      gang: gangId === null ? null : { id: gangId, size: gangSize ?? 1 },
+    })),
+    holders: holderRows.map(({ gangId: _gang, expiresAt, ...row }) => ({ ...row, endsAt: expiresAt?.getTime() ?? null })),
+    gangsGranted,
+    total: nodeRows.filter((row) => row.ready).reduce((sum, row) => sum + row.slots, 0),
+    held: nodeRows.reduce((sum, row) => sum + row.held, 0),
+    wholeNodes: usable.filter((row) => row.schedulable && row.slots > 0 && row.free.length === row.slots).length,
+  };
+}
+
+/** Write the availability of a type, and why each waits, from what is left after the decision. */
+export async function writeAvailability(
+  tx: Transaction,
+  gpuType: string,
+  after: PoolRows,
+  waits: readonly { reservationId: string; because: string }[],
+  pausedBecause: string | null,
+  at: string,
+): Promise<void> {
+  const free = after.nodes.reduce((sum, node) => sum + node.free.length, 0);
+  const largest = after.nodes.reduce((most, node) => Math.max(most, node.free.length), 0);
+  await tx.query(
+    `insert into gpu_availability (gpu_type, total, free, in_use, queued, whole_nodes_free, largest_fit, paused_because, updated_at)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+     on conflict (gpu_type) do update set total = excluded.total, free = excluded.free, in_use = excluded.in_use, queued = excluded.queued,
+       whole_nodes_free = excluded.whole_nodes_free, largest_fit = excluded.largest_fit, paused_because = excluded.paused_because,
+       updated_at = excluded.updated_at`,
+    [gpuType, after.total, free, after.held, waits.length, after.wholeNodes, largest, pausedBecause, at],
+  );
+  await tx.query(
+    `update capacity_requests r set waits_because = w.because
+       from unnest($1::text[], $2::text[]) as w(reservation_id, because)
+      where r.reservation_id = w.reservation_id and r.waits_because is distinct from w.because`,
+    [waits.map((wait) => wait.reservationId), waits.map((wait) => wait.because)],
+  );
+}
+
+/** Place in the line of a type, and when a start may be expected. */
+export interface QueuePlace {
+  position: number;
+  /** ISO 8601; null if no known end leads to a start. */
+  estimatedStart: string | null;
+  reason: string | null;
+}
+
+/**
+ * The line of one GPU type, with an estimate for each from the known ends on nodes that fit.
+ * @param timeScale how many times faster than the calendar reserved hours run.
+ */
+export async function queueView(db: Queryable, gpuType: string, timeScale = 1): Promise<Map<string, QueuePlace>> {
+  const rows = await readPool(db, gpuType);
+  if (rows.waiting.length === 0) return new Map();
+  const { rows: reasons } = await db.query<{ reservation_id: string; waits_because: string | null; now: Date }>(
+    `select reservation_id, waits_because, now() as now from capacity_requests where gpu_type = $1 and status = 'waiting'`,
+    [gpuType],
+  );
+  const because = new Map(reasons.map((row) => [row.reservation_id, row.waits_because]));
+  const now = reasons[0]?.now.getTime() ?? Date.now();
+  const starts = forecast(rows.nodes, rows.holders, rows.waiting, now, 3_600_000 / timeScale);
+  return new Map(
+    rows.waiting.map((request, index) => {
+      const start = starts.get(request.reservationId) ?? null;
+      return [
+        request.reservationId,
+        {
+          position: index + 1,
+          estimatedStart: start === null ? null : new Date(start).toISOString(),
+          reason: because.get(request.reservationId) ?? null,
+        },
+      ];
+    }),
+  );
+}

@@ -1,0 +1,122 @@
+/** The GPU pool as a kind of actor. Its `prepare` runs the planner over rows and puts the decision into the event that history keeps. */
+import { type PoolDecision, PoolEvent } from '../../machines/gpu-pool.events.ts';
+import { intentsOfPool, poolMachine } from '../../machines/gpu-pool.machine.ts';
+import type { StoredSnapshot } from '../../persistence/actor-store.ts';
+import type { Transaction } from '../../persistence/database.ts';
+import type { ActorKind, StampedEvent } from '../kernel/kind.ts';
+import { readPool, writeAvailability } from './capacity.ts';
+import { addRequest, grantSlots, joinGang, leaveGang, releaseEnded, releaseSlots } from './ledger.ts';
+import { plan } from './planner.ts';
+
+type Message = PoolEvent & { at: string };
+
+function nothing(): PoolDecision {
+  return { grants: [], refusals: [], gangComplete: [], gangBroken: [], extension: null };
+}
+
+/** The kind `gpu-pool`; its ids are GPU types. */
+export function poolKind(): ActorKind {
+  return {
+    kind: 'gpu-pool',
+    version: 1,
+    machine: poolMachine,
+    events: PoolEvent,
+    birth: 'pool.opened',
+    input: (event) => ({ gpuType: event['gpuType'] }),
+    intents: (action, context, event) => intentsOfPool(action, context, event as never),
+    effects: null,
+    migrations: {},
+    context: null,
+    handlers: {},
+    prepare: async (tx, event, turn) => prepare(tx, event as unknown as Message, turn) as Promise<StampedEvent>,
+  };
+}
+
+async function prepare(
+  tx: Transaction,
+  event: Message,
+  turn: { id: string; last: boolean; snapshot: StoredSnapshot | null },
+): Promise<Message> {
+  const gpuType = turn.id;
+  if (event.type === 'pool.opened' || event.type === 'pool.paused') return event;
+  const decision = nothing();
+  switch (event.type) {
+    case 'capacity.requested':
+      await addRequest(tx, gpuType, event);
+      break;
+    case 'capacity.withdrawn':
+      await releaseSlots(tx, event.reservationId, null);
+      break;
+    case 'capacity.returned':
+      await releaseSlots(tx, event.reservationId, event.generation);
+      break;
+    case 'gang.joined':
+      decision.gangComplete = await joinGang(tx, gpuType, event);
+      break;
+    case 'gang.left':
+      decision.gangBroken = await leaveGang(tx, event);
+      break;
+    case 'extension.asked':
+      decision.extension = await decideExtension(tx, event.reservationId, turn.snapshot);
+      break;
+    case 'deadline.refresh':
+      await releaseEnded(tx, gpuType);
+      break;
+    case 'nodes.changed':
+    case 'pool.resumed':
+      break;
+  }
+  // One plan a turn is enough: what earlier messages of this turn changed is in the rows.
+  if (turn.last) {
+    const paused = turn.snapshot?.value === 'paused' && event.type !== 'pool.resumed';
+    const rows = await readPool(tx, gpuType);
+    const planned = paused
+      ? { grants: [], waits: pausedWaits(rows.waiting, turn.snapshot) }
+      : plan(rows.nodes, rows.waiting, rows.gangsGranted);
+    for (const grant of planned.grants) await grantSlots(tx, grant, event.at);
+    decision.grants = planned.grants.map(({ reservationId, generation, node, slots, zone }) => ({
+      reservationId,
+      generation,
+      grant: { node, slots, zone },
+    }));
+    const held = rows.held + planned.grants.reduce((sum, grant) => sum + grant.slots.length, 0);
+    const after = {
+      ...rows,
+      held,
+      wholeNodes: planned.grants.length === 0 ? rows.wholeNodes : (await readPool(tx, gpuType)).wholeNodes,
+    };
+    await writeAvailability(tx, gpuType, after, planned.waits, paused ? reasonOf(turn.snapshot) : null, event.at);
+  }
+  return { ...event, decision };
+}
+
+function reasonOf(snapshot: StoredSnapshot | null): string {
+  return (snapshot?.context as { pausedBecause?: string | null } | undefined)?.pausedBecause ?? 'maintenance';
+}
+
+function pausedWaits(waiting: readonly { reservationId: string }[], snapshot: StoredSnapshot | null) {
+  return waiting.map(({ reservationId }) => ({
+    reservationId,
+    because: `This GPU type is under maintenance: ${reasonOf(snapshot)}`,
+  }));
+}
+
+/** An extension is refused where the pool is paused or the node is to be emptied. In strict order nobody has been promised these slots later. */
+async function decideExtension(
+  tx: Transaction,
+  reservationId: string,
+  snapshot: StoredSnapshot | null,
+): Promise<PoolDecision['extension']> {
+  if (snapshot?.value === 'paused')
+    return { reservationId, allowed: false, reason: `This GPU type is under maintenance: ${reasonOf(snapshot)}` };
+  const { rows } = await tx.query<{ node: string; schedulable: boolean | null; reason: string | null }>(
+    `select r.node, n.schedulable, n.reason from capacity_requests r left join nodes n on n.node = r.node
+      where r.reservation_id = $1 and r.status = 'granted'`,
+    [reservationId],
+  );
+  const held = rows[0];
+  if (held === undefined) return { reservationId, allowed: false, reason: 'The ledger holds no slots for this reservation' };
+  if (held.schedulable === false)
+    return { reservationId, allowed: false, reason: `Node ${held.node} takes no more work: ${held.reason ?? 'not ready'}` };
+  return { reservationId, allowed: true, reason: '' };
+}

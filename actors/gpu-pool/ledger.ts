@@ -1,0 +1,112 @@
+/** The ledger: one row a GPU slot, one holder at most; and the queue beside it. Written only inside the pool's turns, except for nodes. */
+import type { PoolDecision, PoolMessage } from '../../machines/gpu-pool.events.ts';
+import type { Transaction } from '../../persistence/database.ts';
+import type { PlannedGrant } from './planner.ts';
+
+type Requested = Extract<PoolMessage, { type: 'capacity.requested' }>;
+
+/** Put a request into the queue, at the place of its submission. A repeated request of the same life changes nothing. */
+export async function addRequest(tx: Transaction, gpuType: string, event: Requested): Promise<void> {
+  await tx.query(
+    `insert into capacity_requests (reservation_id, gpu_type, owner, generation, slots, cpu_millis, memory_bytes, duration_hours, node_labels,
+                                    gang_id, gang_size, submitted_at, status)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'waiting')
+     on conflict (reservation_id) do nothing`,
+    [
+      event.reservationId,
+      gpuType,
+      event.owner,
+      event.generation,
+      event.slots,
+      event.cpuMillis,
+      event.memoryBytes,
+      event.durationHours,
+      JSON.stringify(event.nodeLabels),
+      event.gang?.id ?? null,
+      event.gang?.size ?? null,
+      event.submittedAt,
+    ],
+  );
+}
+
+/**
+ * Give slots to a waiting request.
+ * @throws if a slot is not free or the request does not wait: the whole turn is rolled back, and nothing was promised.
+ */
+export async function grantSlots(tx: Transaction, grant: PlannedGrant, at: string): Promise<void> {
+  const slots = await tx.query(
+    `update gpu_slots set reservation_id = $1, generation = $2, held_since = $5
+      where node = $3 and slot = any($4::int[]) and reservation_id is null`,
+    [grant.reservationId, grant.generation, grant.node, grant.slots, at],
+  );
+  const request = await tx.query(
+    `update capacity_requests set status = 'granted', node = $2, granted_at = $4, waits_because = null
+      where reservation_id = $1 and generation = $3 and status = 'waiting'`,
+    [grant.reservationId, grant.node, grant.generation, at],
+  );
+  if (slots.rowCount !== grant.slots.length || request.rowCount !== 1) {
+    throw new Error(
+      `The ledger refuses ${grant.slots.length} slots of ${grant.node} to ${grant.reservationId}: ${slots.rowCount} are free`,
+    );
+  }
+}
+
+/**
+ * Take back what a reservation holds or waits for. A return of an earlier life leaves a later one alone.
+ * @param generation null takes back whatever life it is.
+ */
+export async function releaseSlots(tx: Transaction, reservationId: string, generation: number | null): Promise<void> {
+  const { rowCount } = await tx.query(
+    'delete from capacity_requests where reservation_id = $1 and ($2::int is null or generation <= $2)',
+    [reservationId, generation],
+  );
+  if (rowCount === 0) return;
+  await tx.query('update gpu_slots set reservation_id = null, generation = null, held_since = null where reservation_id = $1', [
+    reservationId,
+  ]);
+  await tx.query(
+    'delete from gpu_slots s where s.reservation_id is null and not exists (select 1 from nodes n where n.node = s.node)',
+  );
+}
+
+/** Take back slots and places of reservations whose actors have ended: proof is our own database. @returns their ids. */
+export async function releaseEnded(tx: Transaction, gpuType: string): Promise<string[]> {
+  const { rows } = await tx.query<{ reservation_id: string }>(
+    `select r.reservation_id from capacity_requests r join actors a on a.actor = 'reservation/' || r.reservation_id
+      where r.gpu_type = $1 and a.status = 'done'
+        and not exists (select 1 from mailbox m where m.actor = 'gpu-pool/' || $1 and m.event->>'reservationId' = r.reservation_id)`,
+    [gpuType],
+  );
+  for (const row of rows) await releaseSlots(tx, row.reservation_id, null);
+  return rows.map((row) => row.reservation_id);
+}
+
+/** A member of a gang has been submitted. @returns all members if the gang is complete now. */
+export async function joinGang(
+  tx: Transaction,
+  gpuType: string,
+  event: Extract<PoolMessage, { type: 'gang.joined' }>,
+): Promise<string[]> {
+  await tx.query(
+    `insert into gang_members (gang_id, reservation_id, gpu_type, size) values ($1, $2, $3, $4) on conflict (reservation_id) do nothing`,
+    [event.gangId, event.reservationId, gpuType, event.size],
+  );
+  const { rows } = await tx.query<{ reservation_id: string }>(
+    'select reservation_id from gang_members where gang_id = $1 and gpu_type = $2 order by reservation_id',
+    [event.gangId, gpuType],
+  );
+  return rows.length >= event.size ? rows.map((row) => row.reservation_id) : [];
+}
+
+/** A member has ended: the others are told. */
+export async function leaveGang(
+  tx: Transaction,
+  event: Extract<PoolMessage, { type: 'gang.left' }>,
+): Promise<PoolDecision['gangBroken']> {
+  const { rows } = await tx.query<{ reservation_id: string }>(
+    `with left_gang as (delete from gang_members where reservation_id = $1 returning gang_id)
+     select m.reservation_id from gang_members m join left_gang using (gang_id) where m.reservation_id <> $1 order by m.reservation_id`,
+    [event.reservationId],
+  );
+  return rows.map((row) => ({ reservationId: row.reservation_id, reason: event.reason, outcome: event.outcome }));
+}

@@ -1,0 +1,31 @@
+/**
+ * Pods that bear the id of a reservation that has ended, or of an earlier life of it. The proof is our own database: an ended actor never
+ * changes again. They come from a process that slept longer than its lease and then created a pod. A pod of a reservation we do not know is
+ * left alone.
+ */
+import type { Database } from '../../persistence/database.ts';
+import type { DevServers } from '../reservation/ports.ts';
+import type { PodView } from './ports.ts';
+
+/**
+ * Remove those of these pods that are orphans.
+ * @returns names of the pods whose deletion was asked for.
+ */
+export async function removeOrphans(db: Database, servers: DevServers, pods: readonly PodView[]): Promise<string[]> {
+  const ours = pods.filter((pod) => pod.server !== null && !pod.terminating);
+  if (ours.length === 0) return [];
+  const { rows } = await db.query<{ id: string; status: string; generation: number }>(
+    `select substr(actor, 13) as id, status, (snapshot #>> '{context,generation}')::int as generation
+       from actors where actor = any($1::text[]) and snapshot is not null`,
+    [ours.map((pod) => `reservation/${pod.server!.reservationId}`)],
+  );
+  const known = new Map(rows.map((row) => [row.id, row]));
+  const removed: string[] = [];
+  for (const pod of ours) {
+    const owner = known.get(pod.server!.reservationId);
+    if (owner === undefined || (owner.status !== 'done' && pod.server!.generation >= owner.generation)) continue;
+    await servers.remove(pod.server!, { force: false });
+    removed.push(pod.name);
+  }
+  return removed;
+}

@@ -1,0 +1,208 @@
+/**
+ * The planner: who gets which slots, and when the others may expect theirs. Pure: rows in, decisions out.
+ *
+ * Rule: strict order of submission with node fit. The first in line that fits nowhere holds back those behind it, so big requests cannot
+ * starve behind small ones. A gang is placed whole or not at all; while members are missing it holds nobody back. Of the nodes that fit,
+ * the fullest is taken (ties by name), so that whole nodes stay whole.
+ */
+
+/** A node as the planner sees it: only what is free. */
+export interface PlanNode {
+  node: string;
+  zone: string | null;
+  /** Free slot numbers, lowest first. */
+  free: number[];
+  cpuMillis: number;
+  memoryBytes: number;
+  labels: Record<string, string>;
+}
+
+export interface PlanRequest {
+  reservationId: string;
+  generation: number;
+  slots: number;
+  cpuMillis: number;
+  memoryBytes: number;
+  nodeLabels: Record<string, string>;
+  gang: { id: string; size: number } | null;
+  durationHours: number;
+}
+
+/** A slot holder, for forecasts. */
+export interface PlanHolder {
+  reservationId: string;
+  node: string;
+  slots: number[];
+  cpuMillis: number;
+  memoryBytes: number;
+  /** When it is known to end, in milliseconds since the epoch; null if unknown. */
+  endsAt: number | null;
+}
+
+export interface PlannedGrant {
+  reservationId: string;
+  generation: number;
+  node: string;
+  zone: string | null;
+  slots: number[];
+}
+
+export interface Plan {
+  grants: PlannedGrant[];
+  /** Why each of the others waits, in words for its user. */
+  waits: { reservationId: string; because: string }[];
+}
+
+function fits(node: PlanNode, request: PlanRequest): boolean {
+  return (
+    node.free.length >= request.slots &&
+    node.cpuMillis >= request.cpuMillis &&
+    node.memoryBytes >= request.memoryBytes &&
+    Object.entries(request.nodeLabels).every(([key, value]) => node.labels[key] === value)
+  );
+}
+
+/** The fullest node that fits; null if none does. */
+function choose(nodes: readonly PlanNode[], request: PlanRequest): PlanNode | null {
+  let best: PlanNode | null = null;
+  for (const node of nodes) {
+    if (!fits(node, request)) continue;
+    if (best === null || node.free.length < best.free.length || (node.free.length === best.free.length && node.node < best.node))
+      best = node;
+  }
+  return best;
+}
+
+function take(node: PlanNode, request: PlanRequest): PlannedGrant {
+  const slots = node.free.splice(0, request.slots);
+  node.cpuMillis -= request.cpuMillis;
+  node.memoryBytes -= request.memoryBytes;
+  return { reservationId: request.reservationId, generation: request.generation, node: node.node, zone: node.zone, slots };
+}
+
+/** Undo {@link take}. */
+function give(nodes: readonly PlanNode[], grant: PlannedGrant, request: PlanRequest): void {
+  const node = nodes.find((each) => each.node === grant.node)!;
+  node.free = [...node.free, ...grant.slots].sort((a, b) => a - b);
+  node.cpuMillis += request.cpuMillis;
+  node.memoryBytes += request.memoryBytes;
+}
+
+/** Those that are placed together: a single request, or all waiting members of one gang, at the place of its first. */
+function groupsOf(waiting: readonly PlanRequest[]): PlanRequest[][] {
+  const gangs = new Map<string, PlanRequest[]>();
+  const groups: PlanRequest[][] = [];
+  for (const request of waiting) {
+    const known = request.gang === null ? undefined : gangs.get(request.gang.id);
+    if (known !== undefined) {
+      known.push(request);
+      continue;
+    }
+    const group = [request];
+    if (request.gang !== null) gangs.set(request.gang.id, group);
+    groups.push(group);
+  }
+  return groups;
+}
+
+function whyNot(nodes: readonly PlanNode[], request: PlanRequest, group: readonly PlanRequest[]): string {
+  if (nodes.length === 0) return 'No node of this type is ready';
+  const total = nodes.reduce((sum, node) => sum + node.free.length, 0);
+  const largest = Math.max(...nodes.map((node) => node.free.length));
+  if (group.length > 1)
+    return `A gang of ${group.length} needs ${group.length} whole nodes at once; ${total} slots are free, at most ${largest} on one node`;
+  if (
+    Object.keys(request.nodeLabels).length > 0 &&
+    !nodes.some((node) => Object.entries(request.nodeLabels).every(([k, v]) => node.labels[k] === v))
+  ) {
+    return 'No ready node bears the labels asked for';
+  }
+  if (largest >= request.slots) return 'Nodes with enough free GPUs lack CPU or memory';
+  if (total >= request.slots) return `${total} are free, but at most ${largest} on one node`;
+  return total === 0 ? 'All are in use' : `${total} of the ${request.slots} asked for are free`;
+}
+
+/**
+ * Decide who gets slots now.
+ * @param nodes schedulable nodes with what is free on them; changed by the call.
+ * @param waiting the queue, in order of submission.
+ * @param granted how many members of each gang hold slots already.
+ */
+export function plan(nodes: PlanNode[], waiting: readonly PlanRequest[], granted: ReadonlyMap<string, number> = new Map()): Plan {
+  const grants: PlannedGrant[] = [];
+  const waits: Plan['waits'] = [];
+  let blockedBy: string | null = null;
+  for (const group of groupsOf(waiting)) {
+    const first = group[0]!;
+    const missing = first.gang === null ? 0 : first.gang.size - group.length - (granted.get(first.gang.id) ?? 0);
+    if (missing > 0) {
+      for (const each of group)
+        waits.push({ reservationId: each.reservationId, because: `Waiting for ${missing} more of its gang` });
+      continue;
+    }
+    if (blockedBy !== null) {
+      for (const each of group)
+        waits.push({ reservationId: each.reservationId, because: `Behind reservation ${blockedBy} in the queue` });
+      continue;
+    }
+    const placed = placeGroup(nodes, group);
+    if (placed === null) {
+      const because = whyNot(nodes, first, group);
+      for (const each of group) waits.push({ reservationId: each.reservationId, because });
+      blockedBy = first.reservationId;
+    } else grants.push(...placed);
+  }
+  return { grants, waits };
+}
+
+/** Place all of a group, or none. */
+function placeGroup(nodes: readonly PlanNode[], group: readonly PlanRequest[]): PlannedGrant[] | null {
+  const placed: { grant: PlannedGrant; request: PlanRequest }[] = [];
+  for (const request of group) {
+    const node = choose(nodes, request);
+    if (node === null) {
+      for (const each of placed.reverse()) give(nodes, each.grant, each.request);
+      return null;
+    }
+    placed.push({ grant: take(node, request), request });
+  }
+  return placed.map((each) => each.grant);
+}
+
+/**
+ * When each waiting request may expect to start: the plan is played forward over the known ends of those who hold slots.
+ * @param now and the results are milliseconds since the epoch; null if no known end leads to a start.
+ * @param hourMs length of one reserved hour (shorter under a time scale).
+ */
+export function forecast(
+  nodes: PlanNode[],
+  holders: readonly PlanHolder[],
+  waiting: readonly PlanRequest[],
+  now: number,
+  hourMs: number,
+): Map<string, number | null> {
+  const starts = new Map<string, number | null>(waiting.map((request) => [request.reservationId, null]));
+  const ends: PlanHolder[] = holders.filter((holder) => holder.endsAt !== null);
+  const gangsHeld = new Map<string, number>();
+  let left = [...waiting];
+  let time = now;
+  for (;;) {
+    const { grants } = plan(nodes, left, gangsHeld);
+    for (const grant of grants) {
+      starts.set(grant.reservationId, time);
+      const request = left.find((each) => each.reservationId === grant.reservationId)!;
+      if (request.gang !== null) gangsHeld.set(request.gang.id, (gangsHeld.get(request.gang.id) ?? 0) + 1);
+      ends.push({ ...request, node: grant.node, slots: grant.slots, endsAt: time + request.durationHours * hourMs });
+    }
+    left = left.filter((request) => starts.get(request.reservationId) === null);
+    if (left.length === 0 || ends.length === 0) return starts;
+    ends.sort((a, b) => a.endsAt! - b.endsAt!);
+    const next = ends.shift()!;
+    time = Math.max(time, next.endsAt!);
+    const node = nodes.find((each) => each.node === next.node);
+    if (node === undefined) continue; // it ends on a node that takes nobody new
+    node.free = [...node.free, ...next.slots].sort((a, b) => a - b);
+    node.cpuMillis += next.cpuMillis;
+    node.memoryBytes += next.memoryBytes;
+  }
+}

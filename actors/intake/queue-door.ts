@@ -1,0 +1,164 @@
+/**
+ * The PGMQ door: a message is read, understood, turned into mailbox events and deleted in one transaction. A crash gives it back at once.
+ * What cannot be understood is archived, with its reason in the dead letters. A failing database leaves it in the queue. Anything else that
+ * fails is tried a few times and then counts as poison.
+ */
+import { findActor } from '../../persistence/actor-store.ts';
+import { type Database, isRetryableDatabaseError, type Transaction } from '../../persistence/database.ts';
+import { addDeadLetter } from '../../persistence/dead-letters.ts';
+import {
+  archiveMessage,
+  countFailure,
+  deleteFromQueue,
+  enableNotifications,
+  type QueueMessage,
+  readQueue,
+} from '../../persistence/pgmq.ts';
+import { crashPoint } from '../kernel/crash-points.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { Loop } from '../kernel/loop.ts';
+import { Problem } from '../problem.ts';
+import { redact } from '../secret.ts';
+import { accept } from './doors.ts';
+
+export interface QueueDoorSettings {
+  db: Database;
+  kernel: Kernel;
+  queue: string;
+  visibilitySeconds: number;
+  pollMs: number;
+  batchSize: number;
+  /** Reads after which a message that keeps failing is archived. */
+  poisonReads?: number;
+  onError: (error: unknown) => void;
+}
+
+/** How long a message that failed is hidden before the next try, in seconds. */
+const HIDE_SECONDS = 2;
+
+/** Counters since start. */
+export interface QueueDoorStats {
+  accepted: number;
+  refused: number;
+  poisoned: number;
+}
+
+/** One message of a batch failed for a reason of its own. */
+class MessageFailure extends Error {
+  readonly failed: QueueMessage;
+  constructor(message: QueueMessage, cause: unknown) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause });
+    this.failed = message;
+  }
+}
+
+export class QueueDoor {
+  readonly stats: QueueDoorStats = { accepted: 0, refused: 0, poisoned: 0 };
+  readonly #settings: QueueDoorSettings;
+  readonly #loop: Loop;
+
+  constructor(settings: QueueDoorSettings) {
+    this.#settings = settings;
+    this.#loop = new Loop({ name: settings.queue, work: () => this.consume(), onError: settings.onError });
+  }
+
+  start(): void {
+    this.#loop.start();
+  }
+
+  /** A notification came, or the listener has reconnected (then the server may have crashed and forgotten to notify). */
+  wake(reconnected = false): void {
+    if (reconnected) enableNotifications(this.#settings.db, this.#settings.queue).catch(this.#settings.onError);
+    this.#loop.wake();
+  }
+
+  async stop(): Promise<void> {
+    await this.#loop.stop();
+  }
+
+  /** Consume one batch. @returns how long to sleep: not at all while messages remain. */
+  async consume(): Promise<number> {
+    const { db, kernel, pollMs, batchSize } = this.#settings;
+    let count: number;
+    try {
+      count = await db.withTransaction((tx) => this.#batch(tx, batchSize));
+    } catch (error) {
+      if (!(error instanceof MessageFailure)) throw error;
+      await this.#setAside(error);
+      return 0;
+    }
+    if (count > 0) kernel.wake();
+    return count > 0 ? 0 : pollMs;
+  }
+
+  async #batch(tx: Transaction, limit: number): Promise<number> {
+    const { queue, visibilitySeconds } = this.#settings;
+    const messages = await readQueue(tx, queue, visibilitySeconds, limit);
+    const consumed: number[] = [];
+    for (const message of messages) if (await this.#take(tx, message)) consumed.push(message.msgId);
+    await deleteFromQueue(tx, queue, consumed);
+    if (messages.length > 0) await crashPoint('intake.beforeCommit');
+    return messages.length;
+  }
+
+  /** @returns true if the message was turned into events, false if it was archived as not understood. */
+  async #take(tx: Transaction, message: QueueMessage): Promise<boolean> {
+    const { kernel, queue } = this.#settings;
+    // Whatever one message wrote before it was refused must go, and the others of the batch must stay.
+    await tx.query('savepoint message');
+    try {
+      await accept(kernel, tx, message.body, { door: `queue:${queue}`, key: `queue:${queue}:${message.msgId}` });
+      await tx.query('release savepoint message');
+      this.stats.accepted++;
+      return true;
+    } catch (error) {
+      if (isRetryableDatabaseError(error)) throw error;
+      if (!(error instanceof Problem)) throw new MessageFailure(message, error);
+      await tx.query('rollback to savepoint message');
+      await archiveMessage(tx, queue, message.msgId);
+      await addDeadLetter(tx, {
+        source: 'queue',
+        queue,
+        msgId: message.msgId,
+        body: redact(message.body),
+        code: error.code,
+        field: error.field,
+        reason: error.message,
+      });
+      this.stats.refused++;
+      return false;
+    }
+  }
+
+  /** A message failed in a way that is not known to be its sender's fault: count it, and after some tries take it out and say so. */
+  async #setAside(failure: MessageFailure): Promise<void> {
+    const { db, kernel, queue, poisonReads = 5, onError } = this.#settings;
+    const { failed, message: reason } = failure;
+    onError(new Error(`message ${failed.msgId} of ${queue}: ${reason}`, { cause: failure.cause }));
+    await db.withTransaction(async (tx) => {
+      const tries = await countFailure(tx, queue, failed.msgId, reason, HIDE_SECONDS);
+      if (tries < poisonReads) return;
+      await archiveMessage(tx, queue, failed.msgId);
+      await addDeadLetter(tx, {
+        source: 'queue',
+        queue,
+        msgId: failed.msgId,
+        body: redact(failed.body),
+        code: 'GPU_MESSAGE_POISONED',
+        reason,
+      });
+      const reservationId = (failed.body as { reservation_id?: unknown } | null)?.reservation_id;
+      if (typeof reservationId === 'string' && (await findActor(tx, `reservation/${reservationId}`)) !== null) {
+        const event = { type: 'message.lost', reason: `A message from ${queue} could not be processed: ${reason}` } as {
+          type: string;
+        };
+        await kernel.post(
+          [{ actor: `reservation/${reservationId}`, key: `lost:${queue}:${failed.msgId}`, event, sender: `queue:${queue}` }],
+          tx,
+        );
+      }
+      this.stats.poisoned++;
+    });
+    kernel.wake();
+  }
+}

@@ -1,0 +1,25 @@
+/** All kinds of actors of this service. */
+import type { Database } from '../persistence/database.ts';
+import { diskKind } from './disk/kind.ts';
+import type { Volumes } from './disk/ports.ts';
+import { poolKind } from './gpu-pool/kind.ts';
+import { imageKind } from './image/kind.ts';
+import type { ImageBuilder } from './image/ports.ts';
+import type { ActorKind } from './kernel/kind.ts';
+import { reservationKind } from './reservation/kind.ts';
+import type { DevServers, KeySource } from './reservation/ports.ts';
+
+/** What the actors need of the outside world. */
+export interface Ports {
+  db: Database;
+  servers: DevServers;
+  keys: KeySource;
+  volumes: Volumes;
+  builder: ImageBuilder;
+  random?: () => number;
+}
+
+/** The kinds, ready for a kernel. */
+export function gpuDevKinds(ports: Ports): ActorKind[] {
+  return [reservationKind(ports, ports.random), poolKind(), diskKind(ports), imageKind(ports.builder)];
+}

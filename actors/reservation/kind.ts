@@ -1,0 +1,88 @@
+/** The reservation as a kind of actor. */
+import { ReservationContext } from '../../machines/reservation.context.ts';
+import { intentsOfReservation, ReservationEffect, type ReservationRecord } from '../../machines/reservation.effects.ts';
+import { ReservationEvent } from '../../machines/reservation.events.ts';
+import { reservationMachine } from '../../machines/reservation.machine.ts';
+import type { ActorKind, RetryPolicy, StampedEvent } from '../kernel/kind.ts';
+import { postNotice, startJupyter, stopJupyter, updateAccess } from './access.ts';
+import { claimName, freeNames } from './names.ts';
+import { projectReservations } from './projection.ts';
+import { createServer, type ReservationPorts } from './provision.ts';
+import { removeAccess, removeServer } from './teardown.ts';
+
+const WITHOUT_END: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 200, longestMs: 15_000 };
+/** The limit of the state ends it; until then it is tried again and again. */
+const UNTIL_LIMIT: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 100, longestMs: 5_000 };
+const A_FEW: RetryPolicy = { attempts: 6, firstMs: 200, longestMs: 10_000 };
+
+/** The kind `reservation`; its ids are UUIDs. `random` draws names. */
+export function reservationKind(ports: ReservationPorts, random: () => number = Math.random): ActorKind {
+  return {
+    kind: 'reservation',
+    version: 1,
+    machine: reservationMachine,
+    events: ReservationEvent,
+    birth: 'reservation.submitted',
+    input: (event) => ({
+      id: event['id'],
+      owner: event['owner'],
+      at: event.at,
+      request: event['request'],
+      policy: event['policy'],
+    }),
+    intents: (action, context, event) => intentsOfReservation(action, context, event as never),
+    effects: ReservationEffect,
+    migrations: {},
+    context: ReservationContext,
+    refuses: (context: ReservationContext, event) => {
+      const by = (event as { by?: string | null }).by ?? null;
+      return by !== null && by !== context.owner ? 'The reservation belongs to another user' : null;
+    },
+    prepare: async (tx, event, { id }) => {
+      if (event.type !== 'reservation.submitted') return event;
+      const { request } = event as StampedEvent & { request: { name: string } };
+      return { ...event, request: { ...request, name: await claimName(tx, id, request.name, random) } } as StampedEvent;
+    },
+    lost: (event, reason) =>
+      ({ type: 'message.lost', reason: `The event ${event.type} could not be processed: ${reason}` }) as { type: string },
+    project: projectReservations,
+    record: async (tx, entries) => {
+      const freed = entries.filter(({ entry }) => (entry as ReservationRecord).type === 'name.free').map(({ id }) => id);
+      await freeNames(tx, freed);
+    },
+    handlers: {
+      'pod.create': (effect, at) => createServer(ports, effect, at),
+      'pod.remove': (effect, at) => removeServer(ports, effect, at),
+      'access.update': (effect, at) => updateAccess(ports, effect, at),
+      'access.remove': (effect, at) => removeAccess(ports, effect, at),
+      'notice.post': (effect, at) => postNotice(ports, effect, at),
+      'jupyter.start': (effect, at) => startJupyter(ports, effect, at),
+      'jupyter.stop': (effect, at) => stopJupyter(ports, effect, at),
+    },
+    retry: {
+      'pod.create': UNTIL_LIMIT,
+      'pod.remove': WITHOUT_END,
+      'access.remove': WITHOUT_END,
+      'access.update': A_FEW,
+      'notice.post': A_FEW,
+      'jupyter.start': A_FEW,
+      'jupyter.stop': A_FEW,
+    },
+    effectFailed: (effect, reason) => {
+      const generation = effect['generation'] as number;
+      switch (effect.type as ReservationEffect['type']) {
+        case 'pod.create':
+          return { type: 'pod.createFailed', generation, reason } as { type: string };
+        case 'access.update':
+          return { type: 'access.failed', generation, reason } as { type: string };
+        case 'jupyter.start':
+        case 'jupyter.stop':
+          return { type: 'jupyter.failed', generation, reason } as { type: string };
+        case 'pod.remove':
+        case 'access.remove':
+        case 'notice.post':
+          return { type: 'effect.failed', generation, effect: effect.type, reason } as { type: string };
+      }
+    },
+  };
+}

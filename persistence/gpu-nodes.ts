@@ -1,0 +1,74 @@
+/** Node rows, and the slots that exist because of them. Written by the tracker. */
+import type { Transaction } from './database.ts';
+
+export interface NodeRow {
+  node: string;
+  uid: string;
+  gpuType: string;
+  ready: boolean;
+  schedulable: boolean;
+  reason: string | null;
+  slots: number;
+  foreignSlots: number;
+  cpuMillis: number;
+  memoryBytes: number;
+  foreignCpu: number;
+  foreignMemory: number;
+  address: string | null;
+  zone: string | null;
+  labels: Record<string, string>;
+}
+
+const UPSERT = `
+  insert into nodes (node, uid, gpu_type, ready, schedulable, reason, slots, foreign_slots, cpu_millis, memory_bytes, foreign_cpu, foreign_memory,
+                     address, zone, labels, updated_at)
+  select n.node, n.uid, n."gpuType", n.ready, n.schedulable, n.reason, n.slots, n."foreignSlots", n."cpuMillis", n."memoryBytes", n."foreignCpu",
+         n."foreignMemory", n.address, n.zone, n.labels, now()
+    from jsonb_to_recordset($1::jsonb) as n(node text, uid text, "gpuType" text, ready bool, schedulable bool, reason text, slots int,
+         "foreignSlots" int, "cpuMillis" bigint, "memoryBytes" bigint, "foreignCpu" bigint, "foreignMemory" bigint, address text, zone text, labels jsonb)
+  on conflict (node) do update set
+     uid = excluded.uid, gpu_type = excluded.gpu_type, ready = excluded.ready, schedulable = excluded.schedulable, reason = excluded.reason,
+     slots = excluded.slots, foreign_slots = excluded.foreign_slots, cpu_millis = excluded.cpu_millis, memory_bytes = excluded.memory_bytes,
+     foreign_cpu = excluded.foreign_cpu, foreign_memory = excluded.foreign_memory, address = excluded.address, zone = excluded.zone,
+     labels = excluded.labels, updated_at = excluded.updated_at`;
+
+const ADD_SLOTS = `
+  insert into gpu_slots (gpu_type, node, slot)
+  select n."gpuType", n.node, s.slot
+    from jsonb_to_recordset($1::jsonb) as n(node text, "gpuType" text, slots int)
+    cross join lateral generate_series(0, n.slots - 1) as s(slot)
+  on conflict (node, slot) do nothing`;
+
+const DROP_SLOTS = `
+  delete from gpu_slots s using jsonb_to_recordset($1::jsonb) as n(node text, slots int)
+   where s.node = n.node and s.slot >= n.slots and s.reservation_id is null`;
+
+/** Write nodes as seen now; slots follow their number. A slot that is held stays until it is free. */
+export async function writeNodes(tx: Transaction, rows: readonly NodeRow[]): Promise<void> {
+  if (rows.length === 0) return;
+  const json = JSON.stringify(rows);
+  await tx.query(UPSERT, [json]);
+  await tx.query(ADD_SLOTS, [json]);
+  await tx.query(DROP_SLOTS, [json]);
+}
+
+/** Who holds slots on a node: they are told when it is lost. */
+export async function holdersOn(tx: Transaction, node: string): Promise<{ reservationId: string; generation: number }[]> {
+  const { rows } = await tx.query<{ reservationId: string; generation: number }>(
+    `select distinct reservation_id as "reservationId", generation from gpu_slots where node = $1 and reservation_id is not null`,
+    [node],
+  );
+  return rows;
+}
+
+/** Remove nodes whose objects are deleted, and their free slots. */
+export async function removeNodes(tx: Transaction, nodes: readonly string[]): Promise<void> {
+  await tx.query('delete from nodes where node = any($1::text[])', [nodes]);
+  await tx.query('delete from gpu_slots where node = any($1::text[]) and reservation_id is null', [nodes]);
+}
+
+/** Names and types of all nodes on record. */
+export async function knownNodes(tx: Transaction): Promise<{ node: string; gpuType: string }[]> {
+  const { rows } = await tx.query<{ node: string; gpuType: string }>('select node, gpu_type as "gpuType" from nodes');
+  return rows;
+}

@@ -1,0 +1,103 @@
+/** Configuration of the service: environment variables, checked at start. The names are those operators know. */
+import { z } from 'zod';
+
+const whole = (min: number, max: number, fallback: number) => z.coerce.number().int().min(min).max(max).default(fallback);
+
+const Environment = z.object({
+  POSTGRES_HOST: z.string().min(1).optional(),
+  POSTGRES_PORT: whole(1, 65_535, 5432),
+  POSTGRES_USER: z.string().min(1).default('gpudev'),
+  POSTGRES_PASSWORD: z.string().default(''),
+  POSTGRES_DB: z.string().min(1).default('gpudev'),
+  DB_POOL_MAX: whole(1, 20, 10),
+  DB_ACQUIRE_TIMEOUT_MS: whole(100, 300_000, 10_000),
+  /** Queues, and how they are read. */
+  QUEUE_NAME: z
+    .string()
+    .regex(/^[a-z0-9_]{1,40}$/)
+    .default('gpu_reservations'),
+  DISK_QUEUE_NAME: z
+    .string()
+    .regex(/^[a-z0-9_]{1,40}$/)
+    .default('disk_operations'),
+  POLL_INTERVAL_SECONDS: z.coerce.number().min(0.1).max(3_600).default(5),
+  VISIBILITY_TIMEOUT_SECONDS: whole(1, 43_200, 300),
+  BATCH_SIZE: whole(1, 1_000, 1),
+  /** HTTP. Until identity comes, the service listens on the loopback address only. */
+  PORT: whole(0, 65_535, 8080),
+  /** The cluster: a kubeconfig file, else the pod's own service account. */
+  KUBECONFIG: z.string().min(1).optional(),
+  CLUSTER: z.enum(['simulated', 'kube']).default('kube'),
+  GPU_DEV_NAMESPACE: z
+    .string()
+    .regex(/^[a-z0-9-]{1,63}$/)
+    .default('gpu-dev'),
+  GPU_DEV_CONTAINER_IMAGE: z.string().min(1).optional(),
+  GPU_DEV_HOME: z.string().min(1).default('.gpu-dev'),
+  TIME_SCALE: z.coerce.number().min(1).max(100_000).default(1),
+  LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
+  DRAIN_SECONDS: whole(0, 600, 10),
+  /** Retention, in days. */
+  RETENTION_RESERVATIONS_DAYS: z.coerce.number().min(0).default(90),
+  RETENTION_EFFECTS_DAYS: z.coerce.number().min(0).default(7),
+  RETENTION_DEAD_LETTERS_DAYS: z.coerce.number().min(0).default(90),
+});
+export type Config = ReturnType<typeof readConfig>;
+
+/** A setting is wrong: the message names the variable and what it may be. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/**
+ * Read and check the configuration.
+ * @throws ConfigError naming the variable; its value is not repeated, it may be a secret.
+ */
+export function readConfig(environment: NodeJS.ProcessEnv) {
+  const present = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== undefined && value !== ''));
+  const parsed = Environment.safeParse(present);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!;
+    throw new ConfigError(`The environment variable ${issue.path.join('.')}: ${issue.message}`);
+  }
+  const env = parsed.data;
+  const inCluster = present['KUBERNETES_SERVICE_HOST'] !== undefined;
+  const host = env.POSTGRES_HOST ?? (inCluster ? 'postgres-primary.gpu-controlplane.svc.cluster.local' : undefined);
+  if (host === undefined) {
+    throw new ConfigError(
+      'The environment variable POSTGRES_HOST is not set. To run everything embedded on this machine, use: npm start',
+    );
+  }
+  return {
+    database: {
+      host,
+      port: env.POSTGRES_PORT,
+      user: env.POSTGRES_USER,
+      password: env.POSTGRES_PASSWORD,
+      database: env.POSTGRES_DB,
+      maxConnections: env.DB_POOL_MAX,
+      acquireTimeoutMs: env.DB_ACQUIRE_TIMEOUT_MS,
+    },
+    queues: {
+      reservations: env.QUEUE_NAME,
+      disks: env.DISK_QUEUE_NAME,
+      pollMs: env.POLL_INTERVAL_SECONDS * 1_000,
+      visibilitySeconds: env.VISIBILITY_TIMEOUT_SECONDS,
+      batchSize: env.BATCH_SIZE,
+    },
+    port: env.PORT,
+    cluster: env.CLUSTER,
+    kubeconfig: env.KUBECONFIG,
+    namespace: env.GPU_DEV_NAMESPACE,
+    defaultImage: env.GPU_DEV_CONTAINER_IMAGE,
+    home: env.GPU_DEV_HOME,
+    timeScale: env.TIME_SCALE,
+    logLevel: env.LOG_LEVEL,
+    drainMs: env.DRAIN_SECONDS * 1_000,
+    retention: {
+      reservationsDays: env.RETENTION_RESERVATIONS_DAYS,
+      effectsDays: env.RETENTION_EFFECTS_DAYS,
+      deadLettersDays: env.RETENTION_DEAD_LETTERS_DAYS,
+    },
+  };
+}
