@@ -65,7 +65,7 @@ export function firstScreen(instance: Instance, workingDirectory: string, paint:
   const steps: [string, string][] = [
     [`eval "$(npx gpu-dev env${other})"`, 'so that the lines below find their way'],
     ['curl -s $GPU_DEV_URL/v1/gpus', 'which GPUs there are'],
-    ['npx gpu-dev reserve --gpu-type t4 --gpus 1 --hours 4', 'reserve a server and watch it come up'],
+    ['npx gpu-dev reserve --type t4 --gpus 1 --hours 4', 'reserve a server and watch it come up'],
     ['npx gpu-dev list', 'your reservations'],
     ['kubectl get pods -n gpu-dev', 'the server as a pod'],
     [
@@ -86,7 +86,7 @@ export function firstScreen(instance: Instance, workingDirectory: string, paint:
     '',
     'Now type, in another terminal in this folder:',
     '',
-    ...steps.map(([command, why]) => `  ${why === '' ? command : `${command.padEnd(53)} ${paint('dim', `# ${why}`)}`}`),
+    ...steps.map(([command, why]) => `  ${why === '' ? command : `${command.padEnd(48)} ${paint('dim', `# ${why}`)}`}`),
     '',
     paint('dim', 'Ctrl-C stops everything and keeps the data; the next npm start goes on from there.'),
     '',
