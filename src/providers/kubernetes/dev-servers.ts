@@ -94,6 +94,10 @@ export class KubernetesDevServers implements DevServers {
     });
   }
 
+  exists(server: ServerRef): Promise<boolean> {
+    return asPort(async () => (await readPod(this.#client, server, podName(server))) !== null);
+  }
+
   removeAccess(server: ServerRef): Promise<void> {
     return asPort(() => removeLeftovers(this.#client, server));
   }

@@ -122,10 +122,12 @@ describe('removing a server', () => {
   test('is proven by the API server saying that there is no such pod', async () => {
     const spec = serverSpec();
     await running(spec);
+    expect(await servers.exists(spec)).toBe(true);
     expect(await servers.remove(spec, { force: false })).toBe('terminating');
     await until('it is gone', async () => (await servers.remove(spec, { force: false })) === 'gone');
     expect((await pods()).some(({ metadata }) => metadata?.name === podName(spec))).toBe(false);
     expect(await servers.remove(spec, { force: true })).toBe('gone');
+    expect(await servers.exists(spec)).toBe(false);
   });
 
   test('takes its secrets and services with it, and removeAccess does the same without waiting', async () => {
@@ -151,6 +153,7 @@ describe('removing a server', () => {
     const spec = serverSpec();
     wire.swallow();
     await expect(far.remove(spec, { force: false })).rejects.toThrow(/no answer/);
+    await expect(far.exists(spec)).rejects.toThrow(/no answer/);
     wire.mend();
     wire.refuse();
     await expect(far.remove(spec, { force: false })).rejects.toThrow(/no answer/);
@@ -175,6 +178,7 @@ describe('inside a server', () => {
     const secret = await core().readNamespacedSecret({ namespace, name: accessSecretName(spec) });
     expect(Object.keys(secret.data ?? {}).sort()).toEqual(['authorized_keys', 'jupyter_token']);
     await gone(spec);
+    await servers.removeAccess(spec);
     await expect(servers.setKeys(spec, [KEY])).rejects.toThrow(TerminalError);
   });
 

@@ -1,0 +1,31 @@
+/** Chooses the providers that the configuration names. */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import type pino from 'pino';
+import type { Database } from '../../persistence/database.ts';
+import type { Config } from '../config.ts';
+import type { Providers } from '../service.ts';
+import { KubernetesEvents } from './kubernetes/cluster-events.ts';
+import { createClient } from './kubernetes/client.ts';
+import { KubernetesDevServers } from './kubernetes/dev-servers.ts';
+import { JobBuilder } from './local/builds.ts';
+import { GithubKeys } from './local/github-keys.ts';
+import { LocalKeys } from './local/keys.ts';
+import { LocalVolumes } from './local/volumes.ts';
+
+/** Providers on the cluster that the configuration names. */
+export function providersFrom(config: Config, _db: Database, log: pino.Logger): Providers {
+  const client = createClient({ namespace: config.namespace, ...(config.kubeconfig === undefined ? {} : { kubeconfig: config.kubeconfig }) });
+  const keys =
+    config.cluster === 'simulated'
+      ? new LocalKeys({ home: config.home, sshFolder: join(homedir(), '.ssh'), note: (text) => log.info(text) })
+      : new GithubKeys({});
+  return {
+    servers: new KubernetesDevServers({ client, ...(config.defaultImage === undefined ? {} : { pods: { defaultImage: config.defaultImage } }) }),
+    keys,
+    volumes: new LocalVolumes({ client }),
+    builder: new JobBuilder({ client }),
+    connectEvents: () =>
+      new KubernetesEvents({ client, onError: (what, error, retryInMs) => log.warn({ err: error, what, retryInMs }, 'the cluster feed failed and goes on') }),
+  };
+}
