@@ -30,8 +30,12 @@ export const PROBLEMS = {
   GPU_MESSAGE_FAILED: { status: 500, title: 'The message could not be processed' },
   GPU_MESSAGE_POISONED: { status: 500, title: 'The message failed too often' },
   GPU_DATABASE_BUSY: { status: 503, title: 'The database is busy' },
+  GPU_OPERATION_UNKNOWN: { status: 404, title: 'There is no such operation' },
   GPU_NOT_FOUND: { status: 404, title: 'There is nothing here' },
   GPU_BODY_INVALID: { status: 400, title: 'The body cannot be read' },
+  GPU_BODY_TOO_LARGE: { status: 413, title: 'The body is too large' },
+  GPU_MEDIA_TYPE_UNSUPPORTED: { status: 415, title: 'The body is not JSON' },
+  GPU_TIMEOUT: { status: 503, title: 'The answer took too long' },
   GPU_INTERNAL: { status: 500, title: 'Something went wrong here' },
 } as const satisfies Record<string, { status: number; title: string }>;
 export type ProblemCode = keyof typeof PROBLEMS;

@@ -31,6 +31,8 @@ export interface KernelSettings {
   leaseSeconds?: number;
   /** Further channels to listen on (the queues' insert notifications). */
   listen?: Record<string, () => void>;
+  /** Called each time the listener has (re)connected: notifications may have been missed. */
+  onReconnect?: () => void;
   onError?: (where: string, error: unknown) => void;
   onEffectFailure?: (failure: { effectId: string; type: string; error: unknown; final: boolean }) => void;
 }
@@ -101,7 +103,7 @@ export class Kernel {
     this.#sweeps = loop('sweeps', () => this.#sweep());
     this.#sender = new WakeUpSender(settings.db);
     this.#listener = new WakeUpListener(settings.db, [MAIL_CHANNEL, ...Object.keys(settings.listen ?? {})], (channel) => {
-      if (channel === null) for (const wake of Object.values(settings.listen ?? {})) wake();
+      if (channel === null) settings.onReconnect?.();
       else settings.listen?.[channel]?.();
       if (channel === null || channel === MAIL_CHANNEL) this.wake();
     });

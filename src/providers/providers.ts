@@ -15,17 +15,26 @@ import { LocalVolumes } from './local/volumes.ts';
 
 /** Providers on the cluster that the configuration names. */
 export function providersFrom(config: Config, _db: Database, log: pino.Logger): Providers {
-  const client = createClient({ namespace: config.namespace, ...(config.kubeconfig === undefined ? {} : { kubeconfig: config.kubeconfig }) });
+  const client = createClient({
+    namespace: config.namespace,
+    ...(config.kubeconfig === undefined ? {} : { kubeconfig: config.kubeconfig }),
+  });
   const keys =
     config.cluster === 'simulated'
       ? new LocalKeys({ home: config.home, sshFolder: join(homedir(), '.ssh'), note: (text) => log.info(text) })
       : new GithubKeys({});
   return {
-    servers: new KubernetesDevServers({ client, ...(config.defaultImage === undefined ? {} : { pods: { defaultImage: config.defaultImage } }) }),
+    servers: new KubernetesDevServers({
+      client,
+      ...(config.defaultImage === undefined ? {} : { pods: { defaultImage: config.defaultImage } }),
+    }),
     keys,
     volumes: new LocalVolumes({ client }),
     builder: new JobBuilder({ client }),
     connectEvents: () =>
-      new KubernetesEvents({ client, onError: (what, error, retryInMs) => log.warn({ err: error, what, retryInMs }, 'the cluster feed failed and goes on') }),
+      new KubernetesEvents({
+        client,
+        onError: (what, error, retryInMs) => log.warn({ err: error, what, retryInMs }, 'the cluster feed failed and goes on'),
+      }),
   };
 }

@@ -1,0 +1,184 @@
+/** What people see of reservations, capacity, disks and operations: the read side. The rows are written in the turns of the actors. */
+import type { StoredSnapshot } from './actor-store.ts';
+import type { Queryable } from './database.ts';
+
+/** A reservation's row, with its actor's snapshot beside it. */
+export interface ReservationRow {
+  id: string;
+  user_id: string;
+  status: string;
+  substate: string | null;
+  detail: string | null;
+  name: string;
+  gpu_type: string;
+  gpu_count: number;
+  duration_hours: number;
+  total_hours: number;
+  created_at: Date;
+  launched_at: Date | null;
+  expires_at: Date | null;
+  ended_at: Date | null;
+  failure_reason: string | null;
+  ssh_command: string | null;
+  node: string | null;
+  node_port: number | null;
+  jupyter_state: string;
+  jupyter_url: string | null;
+  jupyter_error: string | null;
+  disk_id: string | null;
+  disk_name: string | null;
+  snapshot_id: string | null;
+  secondary_users: string[];
+  warnings_sent: number[];
+  last_extension: { hours: number; granted: boolean; reason: string | null; at: string } | null;
+  oom_count: number;
+  last_oom_at: Date | null;
+  gang_id: string | null;
+  /** Place in the list, exact to the microsecond, for the next page. */
+  place: string;
+  machine_version: number | null;
+  snapshot: StoredSnapshot | null;
+}
+
+const COLUMNS = `
+  r.reservation_id as id, r.user_id, r.status::text as status, r.substate, r.current_detailed_status as detail, r.name, r.gpu_type, r.gpu_count,
+  r.duration_hours, r.total_hours, r.created_at, r.launched_at, r.expires_at, r.reservation_ended as ended_at, r.failure_reason,
+  r.ssh_command, r.node_name as node, r.node_port, r.jupyter_state, r.jupyter_url, r.jupyter_error, r.disk_id, r.disk_name, r.snapshot_id,
+  r.secondary_users, r.warnings_sent, r.last_extension, r.oom_count, r.last_oom_at, r.master_reservation_id as gang_id,
+  r.created_at::text as place, a.machine_version, a.snapshot
+  from reservations r left join actors a on a.actor = 'reservation/' || r.reservation_id`;
+
+/** One reservation by its full id; null if there is none. */
+export async function findReservationRow(db: Queryable, id: string): Promise<ReservationRow | null> {
+  const { rows } = await db.query<ReservationRow>(`select ${COLUMNS} where r.reservation_id = $1`, [id]);
+  return rows[0] ?? null;
+}
+
+/** What to list; null means all. */
+export interface ReservationFilter {
+  statuses: readonly string[] | null;
+  user: string | null;
+  gpuType: string | null;
+  limit: number;
+  /** Where the page before ended. */
+  after: { place: string; id: string } | null;
+}
+
+/** Reservations, newest first. */
+export async function listReservationRows(db: Queryable, filter: ReservationFilter): Promise<ReservationRow[]> {
+  const { rows } = await db.query<ReservationRow>(
+    `select ${COLUMNS}
+      where ($1::text[] is null or r.status = any($1::text[]::reservation_status[]))
+        and ($2::text is null or r.user_id = $2)
+        and ($3::text is null or r.gpu_type = $3)
+        and ($4::timestamptz is null or r.created_at < $4 or (r.created_at = $4 and r.reservation_id > $5))
+      order by r.created_at desc, r.reservation_id
+      limit $6`,
+    [filter.statuses, filter.user, filter.gpuType, filter.after?.place ?? null, filter.after?.id ?? null, filter.limit],
+  );
+  return rows;
+}
+
+/** Place of a waiting reservation in the line of its type, counted from 1; null if it does not wait for capacity. */
+export async function queuePosition(db: Queryable, id: string): Promise<number | null> {
+  const { rows } = await db.query<{ position: number }>(
+    `select (select count(*)::int from capacity_requests ahead
+              where ahead.gpu_type = own.gpu_type and ahead.status = 'waiting'
+                and (ahead.submitted_at, ahead.reservation_id) <= (own.submitted_at, own.reservation_id)) as position
+       from capacity_requests own where own.reservation_id = $1 and own.status = 'waiting'`,
+    [id],
+  );
+  return rows[0]?.position ?? null;
+}
+
+/** The Jupyter token of a reservation, with its owner; null if there is none. */
+export async function findJupyterToken(db: Queryable, id: string): Promise<{ owner: string; token: string } | null> {
+  const { rows } = await db.query<{ owner: string; token: string | null }>(
+    `select owner, value->>'jupyterToken' as token from secrets where secret_ref = $1`,
+    [id],
+  );
+  const row = rows[0];
+  return row === undefined || row.token === null ? null : { owner: row.owner, token: row.token };
+}
+
+/** A GPU type with what it offers and what is free of it now. */
+export interface AvailabilityRow {
+  gpu_type: string;
+  description: string | null;
+  instance_type: string;
+  max_gpus: number;
+  max_per_node: number;
+  max_gang_nodes: number;
+  max_hours: number;
+  max_total_hours: number;
+  total: number;
+  free: number;
+  in_use: number;
+  queued: number;
+  whole_nodes_free: number;
+  largest_fit: number;
+  paused_because: string | null;
+  updated_at: Date | null;
+}
+
+/** All active types. */
+export async function listAvailability(db: Queryable): Promise<AvailabilityRow[]> {
+  const { rows } = await db.query<AvailabilityRow>(
+    `select t.gpu_type, t.description, t.instance_type, t.max_gpus, t.max_per_node, t.max_gang_nodes, t.max_hours, t.max_total_hours,
+            coalesce(a.total, 0) as total, coalesce(a.free, 0) as free, coalesce(a.in_use, 0) as in_use, coalesce(a.queued, 0) as queued,
+            coalesce(a.whole_nodes_free, 0) as whole_nodes_free, coalesce(a.largest_fit, 0) as largest_fit, a.paused_because, a.updated_at
+       from gpu_types t left join gpu_availability a using (gpu_type)
+      where t.is_active order by t.gpu_type`,
+  );
+  return rows;
+}
+
+export interface DiskRow {
+  id: string;
+  name: string;
+  user_id: string;
+  size_gb: number;
+  state: string;
+  created_at: Date;
+  last_used: Date | null;
+  in_use_by: string | null;
+  is_backing_up: boolean;
+  is_deleted: boolean;
+  delete_date: Date | null;
+  snapshot_count: number;
+  latest_snapshot_id: string | null;
+  last_snapshot_at: Date | null;
+  problem: string | null;
+}
+
+/** Disks that are not purged, those that wait for their deletion included. */
+export async function listDisks(db: Queryable, user: string | null, limit: number): Promise<DiskRow[]> {
+  const { rows } = await db.query<DiskRow>(
+    `select disk_id as id, disk_name as name, user_id, size_gb, state, created_at, last_used, reservation_id as in_use_by, is_backing_up,
+            is_deleted, delete_date, snapshot_count, latest_snapshot_id, last_snapshot_at, problem
+       from disks where purged_at is null and ($1::text is null or user_id = $1)
+      order by user_id, disk_name limit $2`,
+    [user, limit],
+  );
+  return rows;
+}
+
+export interface OperationRow {
+  operation_id: string;
+  user_id: string;
+  action: string;
+  disk_id: string | null;
+  status: string;
+  error: string | null;
+  created_at: Date;
+  updated_at: Date;
+}
+
+/** One operation of the disk queue; null if there is none. */
+export async function findOperation(db: Queryable, id: string): Promise<OperationRow | null> {
+  const { rows } = await db.query<OperationRow>(
+    'select operation_id, user_id, action, disk_id, status, error, created_at, updated_at from operations where operation_id = $1',
+    [id],
+  );
+  return rows[0] ?? null;
+}

@@ -1,0 +1,43 @@
+/** Retention: what has ended and is old enough goes, in small portions, so that tables stay bounded. Nothing that holds user data is touched. */
+import { Loop } from '../actors/kernel/loop.ts';
+import type { Database } from '../persistence/database.ts';
+import { pruneDeadLetters, pruneEffects, pruneReservations } from '../persistence/retention.ts';
+import type { Config } from './config.ts';
+
+const EVERY_MS = 10 * 60_000;
+const PORTION = 500;
+
+export interface HousekeeperSettings {
+  db: Database;
+  retention: Config['retention'];
+  onError: (error: unknown) => void;
+}
+
+export class Housekeeper {
+  readonly #settings: HousekeeperSettings;
+  readonly #loop: Loop;
+
+  constructor(settings: HousekeeperSettings) {
+    this.#settings = settings;
+    this.#loop = new Loop({ name: 'housekeeping', work: () => this.sweep(), onError: settings.onError });
+  }
+
+  start(): void {
+    this.#loop.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.#loop.stop();
+  }
+
+  /** One portion of each. @returns how long to sleep. */
+  async sweep(): Promise<number> {
+    const { db, retention } = this.#settings;
+    const counts = await Promise.all([
+      pruneReservations(db, retention.reservationsDays, PORTION),
+      pruneEffects(db, retention.effectsDays, PORTION),
+      pruneDeadLetters(db, retention.deadLettersDays, PORTION),
+    ]);
+    return counts.some((count) => count === PORTION) ? 100 : EVERY_MS;
+  }
+}

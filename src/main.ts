@@ -1,0 +1,50 @@
+/** The service alone: configured by the environment, says when it is ready, drains on SIGTERM. The container's entry point. */
+import pino from 'pino';
+import { Secret } from '../actors/secret.ts';
+import { ConfigError, readConfig } from './config.ts';
+import { providersFrom } from './providers/providers.ts';
+import { startService } from './service.ts';
+
+/** A second signal does not wait. */
+const FORCED_EXIT = 130;
+
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  const log = pino(
+    {
+      level: config.logLevel,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      redact: {
+        paths: ['*.password', '*.token', '*.env_vars', '*.environment', 'req.headers.authorization', '*.authorization'],
+        censor: String(new Secret('')),
+      },
+    },
+    pino.destination({ dest: 2, sync: true }),
+  );
+  const service = await startService(config, (db) => providersFrom(config, db, log), log);
+  process.stdout.write(`${JSON.stringify({ ready: true, port: service.port })}\n`);
+  let signals = 0;
+  const drain = () => {
+    if (++signals > 1) process.exit(FORCED_EXIT);
+    service.stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        log.error({ err: error }, 'draining failed');
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGTERM', drain);
+  process.on('SIGINT', drain);
+}
+
+main().catch((error: unknown) => {
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(
+    error instanceof ConfigError
+      ? `${message}\n`
+      : `gpu-dev: the service could not start: ${message}\n${error instanceof Error ? (error.stack ?? '') : ''}\n`,
+  );
+  process.exit(1);
+});
