@@ -4,6 +4,7 @@
  * Values go in as parameters only. A function that takes a {@link Queryable} joins the transaction it is given; one that is called on the
  * {@link Database} itself is a transaction of its own.
  */
+import { createHash } from 'node:crypto';
 import pg from 'pg';
 
 /** Anything that runs a statement: the pool's database, or an open transaction. */
@@ -57,6 +58,20 @@ export function isRetryableDatabaseError(error: unknown): boolean {
   return /Connection terminated|Client has encountered a connection error|timeout expired/.test(error.message);
 }
 
+// Every statement's text is a constant, so each connection parses and plans it once. Statements without parameters are commands
+// (begin, savepoint, listen), not worth a name.
+const names = new Map<string, string>();
+
+function prepared(text: string, values: readonly unknown[] | undefined): pg.QueryConfig {
+  if (values === undefined) return { text };
+  let name = names.get(text);
+  if (name === undefined) {
+    name = createHash('sha256').update(text).digest('hex').slice(0, 32);
+    names.set(text, name);
+  }
+  return { name, text, values: values as unknown[] };
+}
+
 /** Numbers of the pool for /metrics. */
 export interface DatabaseStats {
   total: number;
@@ -105,7 +120,7 @@ export class Database implements Queryable {
     text: string,
     values?: readonly unknown[],
   ): Promise<pg.QueryResult<Row>> {
-    return this.withConnection((client) => client.query<Row>(text, values as unknown[]));
+    return this.withConnection((client) => client.query<Row>(prepared(text, values)));
   }
 
   /**
@@ -149,7 +164,7 @@ export class Database implements Queryable {
         inTransaction: true,
         query: (text: string, values?: readonly unknown[]) => {
           if (!open) return Promise.reject(new Error('This transaction has ended'));
-          return client.query(text, values as unknown[]);
+          return client.query(prepared(text, values));
         },
       } as Transaction;
       try {

@@ -31,6 +31,8 @@ export interface WorldOptions {
   delays?: Record<string, number>;
   kernel?: Partial<KernelSettings>;
   ports?: (ports: Ports) => Ports;
+  /** A migrated database to use instead of a fresh one. */
+  database?: TestDatabase;
 }
 
 export interface World {
@@ -78,7 +80,7 @@ export const NO_DELAYS = {
 
 /** Start a world; stop it when done. */
 export async function startWorld(options: WorldOptions = {}): Promise<World> {
-  const database = await createTestDatabase();
+  const database = options.database ?? (await createTestDatabase());
   const folder = mkdtempSync(join(tmpdir(), 'gpu-dev-world-'));
   const errors: unknown[] = [];
   const cluster = createCluster({
