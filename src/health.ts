@@ -2,7 +2,7 @@
 import type { Tracker } from '../actors/gpu-pool/tracker.ts';
 import type { Database } from '../persistence/database.ts';
 import { assertQueues } from '../persistence/pgmq.ts';
-import type { Health } from './http/health.ts';
+import type { Health } from './http/deps.ts';
 
 /** A view of the cluster older than this is told as a problem, in milliseconds: bookmarks alone come more often. */
 const OLDEST_VIEW = 120_000;

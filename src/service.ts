@@ -12,7 +12,7 @@ import { migrate } from '../persistence/migrate.ts';
 import { assertQueues, enableNotifications, insertChannel } from '../persistence/pgmq.ts';
 import type { ClusterEvents } from '../actors/gpu-pool/ports.ts';
 import type { Config } from './config.ts';
-import { buildHttp } from './http/app.ts';
+import { buildHttp } from './http/server.ts';
 import { Housekeeper } from './housekeeper.ts';
 import { healthOf } from './health.ts';
 
