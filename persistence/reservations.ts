@@ -106,7 +106,6 @@ export interface AvailabilityRow {
   gpu_type: string;
   description: string | null;
   instance_type: string;
-  max_gpus: number;
   max_per_node: number;
   max_gang_nodes: number;
   max_hours: number;
@@ -124,7 +123,7 @@ export interface AvailabilityRow {
 /** All active types. */
 export async function listAvailability(db: Queryable): Promise<AvailabilityRow[]> {
   const { rows } = await db.query<AvailabilityRow>(
-    `select t.gpu_type, t.description, t.instance_type, t.max_gpus, t.max_per_node, t.max_gang_nodes, t.max_hours, t.max_total_hours,
+    `select t.gpu_type, t.description, t.instance_type, t.max_per_node, t.max_gang_nodes, t.max_hours, t.max_total_hours,
             coalesce(a.total, 0) as total, coalesce(a.free, 0) as free, coalesce(a.in_use, 0) as in_use, coalesce(a.queued, 0) as queued,
             coalesce(a.whole_nodes_free, 0) as whole_nodes_free, coalesce(a.largest_fit, 0) as largest_fit, a.paused_because, a.updated_at
        from gpu_types t left join gpu_availability a using (gpu_type)

@@ -1,0 +1,138 @@
+/** Errors as people and programs see them: one table of codes, told as problem documents (RFC 9457). */
+import { Problem, PROBLEMS, type ProblemCode } from '../actors/problem.ts';
+import { isRetryableDatabaseError } from '../persistence/database.ts';
+
+export { Problem, PROBLEMS, type ProblemCode };
+
+/** What to do about each error: a sentence for the one who meets it. */
+export const ADVICE: Record<ProblemCode, string> = {
+  GPU_MESSAGE_NOT_OBJECT: 'Send one JSON object.',
+  GPU_ACTION_MISSING: 'Name the action in the field `action`; the allowed names are in the details.',
+  GPU_ACTION_UNKNOWN: 'Use one of the actions in the details.',
+  GPU_FIELD_INVALID: 'Correct the field that is named.',
+  GPU_FIELD_MISSING: 'Add the field that is named.',
+  GPU_TYPE_UNKNOWN: 'Choose one of the types in the details; `gpu-dev avail` shows what is free.',
+  GPU_COUNT_INVALID: 'Choose one of the counts in the details.',
+  GPU_DURATION_INVALID: 'Choose a duration within the limits in the details; a running server can be extended.',
+  GPU_BUILD_CONTEXT_INVALID: 'Send base64 of a tar.gz with a Dockerfile at its top; `gpu-dev reserve --dockerfile` packs one.',
+  GPU_ID_TAKEN: 'Leave out reservation_id, or choose a new UUID.',
+  GPU_NAME_TAKEN: 'Choose another name.',
+  GPU_RESERVATION_UNKNOWN: 'Check the id; `gpu-dev list` shows your reservations.',
+  GPU_RESERVATION_AMBIGUOUS: 'Give more of the id; the candidates are in the details.',
+  GPU_NOT_OWNER: 'Ask its owner.',
+  GPU_EVENT_IGNORED: 'Look at its state; what it accepts now is in the details.',
+  GPU_EXTENSION_REFUSED: 'Read the reason; the server keeps running until its present end.',
+  GPU_DISK_UNKNOWN: 'Check the name; `GET /v1/disks` lists your disks.',
+  GPU_DISK_EXISTS: 'Choose another name, or use the disk that exists.',
+  GPU_DISK_DELETED: 'Undelete it, or choose another disk.',
+  GPU_MACHINE_UNKNOWN: 'Choose one of the names in the details.',
+  GPU_USER_MISSING: 'Name the user: `user_id` in the body, or the header `x-gpu-dev-user`.',
+  GPU_ACTOR_UNBORN: 'Create it first.',
+  GPU_MACHINE_FAILED: 'This is our fault: the message stands in the dead letters for an operator.',
+  GPU_EVENT_INVALID: 'Correct the event; its shape is in the API description.',
+  GPU_EFFECT_INVALID: 'This is our fault: the message stands in the dead letters for an operator.',
+  GPU_EFFECT_FAILED: 'The reason names what failed; an operator can look at the dead letters.',
+  GPU_MESSAGE_FAILED: 'The message stands in the dead letters, where an operator can replay it.',
+  GPU_MESSAGE_POISONED: 'The message stands in the dead letters, where an operator can replay it.',
+  GPU_DATABASE_BUSY: 'Try again in a moment, with the same idempotency key.',
+  GPU_OPERATION_UNKNOWN: 'Check the id of the operation.',
+  GPU_NOT_FOUND: 'See `GET /` for what is here.',
+  GPU_BODY_INVALID: 'Send valid JSON.',
+  GPU_BODY_TOO_LARGE: 'Send at most 5 MB.',
+  GPU_MEDIA_TYPE_UNSUPPORTED: 'Send JSON with `content-type: application/json`.',
+  GPU_TIMEOUT: 'Try again, with the same idempotency key.',
+  GPU_INTERNAL: 'Try again; if it stays, tell an operator the request id.',
+};
+
+/** An error as it goes over the wire. */
+export interface ProblemDocument {
+  /** Page about this code. */
+  type: string;
+  title: string;
+  status: number;
+  code: ProblemCode;
+  detail: string;
+  /** The field at fault, dotted; null if none is. */
+  field: string | null;
+  details: Record<string, unknown>;
+  /** Path of the request. */
+  instance: string;
+  request_id: string;
+}
+
+/** The document of a problem. */
+export function documentOf(problem: Problem, instance: string, requestId: string): ProblemDocument {
+  const { title, status } = PROBLEMS[problem.code];
+  return {
+    type: `urn:gpu-dev:problem:${problem.code}`,
+    title,
+    status,
+    code: problem.code,
+    detail: problem.message,
+    field: problem.field,
+    details: problem.details,
+    instance,
+    request_id: requestId,
+  };
+}
+
+// What the HTTP library refuses before a handler sees it.
+const LIBRARY: Record<string, { code: ProblemCode; detail: string }> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: { code: 'GPU_BODY_TOO_LARGE', detail: 'The body is larger than 5 MB' },
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: { code: 'GPU_MEDIA_TYPE_UNSUPPORTED', detail: 'The content type must be application/json' },
+  FST_ERR_CTP_EMPTY_JSON_BODY: { code: 'GPU_BODY_INVALID', detail: 'The body is empty' },
+  FST_ERR_CTP_INVALID_JSON_BODY: { code: 'GPU_BODY_INVALID', detail: 'The body is not valid JSON' },
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: { code: 'GPU_BODY_INVALID', detail: 'The body is not as long as it says' },
+  FST_ERR_HANDLER_TIMEOUT: { code: 'GPU_TIMEOUT', detail: 'The answer took too long' },
+};
+
+/**
+ * Any error as a problem. What is not meant for senders becomes GPU_INTERNAL without a word of its own: it may hold anything.
+ */
+export function problemOf(error: unknown): Problem {
+  if (error instanceof Problem) return error;
+  if (isRetryableDatabaseError(error)) return new Problem('GPU_DATABASE_BUSY', 'The database does not answer right now');
+  const { code, statusCode } = (error ?? {}) as { code?: unknown; statusCode?: unknown };
+  const known = typeof code === 'string' && Object.hasOwn(LIBRARY, code) ? LIBRARY[code] : undefined;
+  if (known !== undefined) return new Problem(known.code, known.detail);
+  if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
+    return new Problem('GPU_BODY_INVALID', 'The request cannot be read');
+  }
+  return new Problem('GPU_INTERNAL', 'Something went wrong here');
+}
+
+/** The page about all errors, generated from the table. */
+export function errorsPage(): string {
+  const rows = (Object.keys(PROBLEMS) as ProblemCode[])
+    .sort()
+    .map((code) => `| \`${code}\` | ${PROBLEMS[code].status} | ${PROBLEMS[code].title} | ${ADVICE[code]} |`);
+  return [
+    '# Errors',
+    '',
+    'Every error over HTTP is a problem document (RFC 9457, `application/problem+json`). Programs decide by `code`, which never changes its',
+    'meaning; `detail` is a sentence for people, `field` names the field at fault, and `details` holds more for programs: allowed values,',
+    'candidates, the state that was met. The same codes stand in the dead letters of the queues.',
+    '',
+    '```json',
+    JSON.stringify(
+      documentOf(
+        new Problem('GPU_COUNT_INVALID', '3 GPUs of h100 cannot be reserved on one node; allowed are 1, 2, 4, 8', {
+          field: 'gpu_count',
+          details: { allowed: [1, 2, 4, 8] },
+        }),
+        '/v1/reservations',
+        'req-1',
+      ),
+      null,
+      2,
+    ),
+    '```',
+    '',
+    '| code | status | meaning | what to do |',
+    '| --- | --- | --- | --- |',
+    ...rows,
+    '',
+    'This page is generated: `node src/http/write-errors-page.ts`.',
+    '',
+  ].join('\n');
+}

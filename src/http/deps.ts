@@ -1,0 +1,47 @@
+/** What the HTTP API needs, and the type of its server. */
+import type {
+  FastifyBaseLogger,
+  FastifyInstance,
+  RawReplyDefaultExpression,
+  RawRequestDefaultExpression,
+  RawServerDefault,
+} from 'fastify';
+import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { Logger } from 'pino';
+import type { Kernel } from '../../actors/kernel/kernel.ts';
+import type { Database } from '../../persistence/database.ts';
+
+/** State of one thing the service stands on. */
+export interface HealthCheck {
+  ok: boolean;
+  /** A sentence: what it is, or what is wrong. */
+  detail: string;
+}
+
+/** Whether the service can do its work. */
+export interface Health {
+  database: HealthCheck;
+  queue: HealthCheck;
+  tracker: HealthCheck;
+}
+
+export interface HttpDeps {
+  db: Database;
+  kernel: Kernel;
+  /** False logs nothing. */
+  logger: Logger | false;
+  /** How many times faster than the calendar reserved hours run. */
+  timeScale: number;
+  health: () => Promise<Health>;
+  /** Age of what the tracker knows, in milliseconds; null if it has seen nothing yet. */
+  trackerAgeMs: () => number | null;
+}
+
+/** The server with types taken from zod schemas. */
+export type Server = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression,
+  RawReplyDefaultExpression,
+  FastifyBaseLogger,
+  ZodTypeProvider
+>;

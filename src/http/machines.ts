@@ -1,0 +1,68 @@
+/** GET /v1/machines: the state machines themselves, as JSON. */
+import type { AnyStateMachine } from 'xstate';
+import { z } from 'zod';
+import { diskMachine } from '../../machines/disk.machine.ts';
+import { poolMachine } from '../../machines/gpu-pool.machine.ts';
+import { imageMachine } from '../../machines/image.machine.ts';
+import { reservationMachine } from '../../machines/reservation.machine.ts';
+import { Problem } from '../errors.ts';
+import type { Server } from './deps.ts';
+import { problems } from './problems.ts';
+
+const MACHINES: Record<string, AnyStateMachine> = {
+  reservation: reservationMachine,
+  'gpu-pool': poolMachine,
+  disk: diskMachine,
+  image: imageMachine,
+};
+const NAMES = Object.keys(MACHINES);
+
+export function machineRoutes(app: Server): void {
+  app.get(
+    '/v1/machines',
+    {
+      schema: {
+        tags: ['machines'],
+        summary: 'The state machines',
+        response: {
+          200: z.object({
+            machines: z.array(z.object({ name: z.string(), version: z.string(), description: z.string(), url: z.string() })),
+          }),
+        },
+      },
+    },
+    async () => ({
+      machines: NAMES.map((name) => ({
+        name,
+        version: String(MACHINES[name]!.config.version ?? '1'),
+        description: MACHINES[name]!.config.description ?? '',
+        url: `/v1/machines/${name}`,
+      })),
+    }),
+  );
+
+  app.get(
+    '/v1/machines/:name',
+    {
+      schema: {
+        tags: ['machines'],
+        summary: 'The XState JSON of a machine',
+        description: 'Complete: states, transitions, named guards and actions. The name may end in `.json`.',
+        params: z.object({ name: z.string().max(100) }),
+        response: { 200: z.record(z.string(), z.unknown()), ...problems(404) },
+      },
+    },
+    async (request) => {
+      const name = request.params.name.replace(/\.json$/, '');
+      const machine = Object.hasOwn(MACHINES, name) ? MACHINES[name] : undefined;
+      if (machine === undefined) {
+        throw new Problem('GPU_MACHINE_UNKNOWN', `There is no machine ${name}; there are ${NAMES.join(', ')}`, {
+          field: 'name',
+          details: { allowed: NAMES },
+        });
+      }
+      // The context's factory is the one function of a machine that obeys the rules; JSON leaves it out.
+      return JSON.parse(JSON.stringify(machine.config)) as Record<string, unknown>;
+    },
+  );
+}

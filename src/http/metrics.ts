@@ -1,0 +1,78 @@
+/** GET /metrics: numbers for Prometheus. Each server has a registry of its own. */
+import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { countActors, readTotals } from '../../persistence/insight.ts';
+import type { HttpDeps, Server } from './deps.ts';
+
+export function metricRoutes(app: Server, deps: HttpDeps): void {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const requests = requestHistogram(registry);
+  const refresh = gauges(registry, deps);
+
+  app.addHook('onResponse', async (request, reply) => {
+    // The route's pattern, never the path: ids would make a series each.
+    requests.observe(
+      { method: request.method, route: request.routeOptions.url ?? 'none', status: String(reply.statusCode) },
+      reply.elapsedTime / 1_000,
+    );
+  });
+
+  app.get('/metrics', { schema: { hide: true } }, async (_request, reply) => {
+    await refresh();
+    return reply.header('content-type', registry.contentType).send(await registry.metrics());
+  });
+}
+
+function requestHistogram(registry: Registry) {
+  return new Histogram({
+    name: 'gpu_dev_http_request_duration_seconds',
+    help: 'Time to answer HTTP requests.',
+    labelNames: ['method', 'route', 'status'] as const,
+    buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
+    registers: [registry],
+  });
+}
+
+/** The gauges of this service, and what brings them up to date. A database that does not answer leaves `gpu_dev_database_up` at 0. */
+function gauges(registry: Registry, deps: HttpDeps): () => Promise<void> {
+  const registers = [registry];
+  const gauge = (name: string, help: string) => new Gauge({ name: `gpu_dev_${name}`, help, registers });
+  const labelled = <L extends string>(name: string, help: string, ...labelNames: L[]) =>
+    new Gauge({ name: `gpu_dev_${name}`, help, labelNames, registers });
+
+  const kernel = labelled('kernel', 'Counters of this kernel since its start, and its present work.', 'what');
+  const connections = labelled('database_connections', 'Connections of the pool.', 'state');
+  const up = gauge('database_up', '1 if the database answered this scrape.');
+  const actors = labelled('actors', 'Actors by kind and top-level state.', 'kind', 'state');
+  const mailbox = gauge('mailbox_depth', 'Messages that wait for their turn.');
+  const held = gauge('mailbox_held', 'Messages held for actors that do not exist yet or are quarantined.');
+  const oldest = gauge('mailbox_oldest_seconds', 'Age of the oldest waiting message.');
+  const effects = gauge('effects_pending', 'Effects that wait or run.');
+  const letters = gauge('dead_letters_open', 'Dead letters that nobody has resolved.');
+  const quarantined = gauge('actors_quarantined', 'Actors whose snapshot cannot be revived.');
+  const late = gauge('deadline_oldest_due_seconds', 'How long the oldest due deadline has been waiting.');
+  const tracker = gauge('tracker_age_seconds', 'Age of what the tracker knows of the cluster; NaN before its first look.');
+
+  return async () => {
+    for (const [what, value] of Object.entries(deps.kernel.stats())) kernel.set({ what }, Number(value));
+    const { db } = deps;
+    for (const [state, value] of Object.entries(db.stats())) connections.set({ state }, Number(value));
+    const age = deps.trackerAgeMs();
+    tracker.set(age === null ? Number.NaN : age / 1_000);
+    try {
+      const [totals, counts] = await Promise.all([readTotals(db), countActors(db)]);
+      mailbox.set(totals.mailbox);
+      held.set(totals.mailboxHeld);
+      oldest.set(totals.oldestMailSeconds);
+      effects.set(totals.effectsPending);
+      letters.set(totals.deadLettersOpen);
+      quarantined.set(totals.quarantined);
+      late.set(totals.oldestDueDeadlineSeconds);
+      actors.reset();
+      for (const { kind, state, count } of counts) actors.set({ kind, state }, count);
+      up.set(1);
+    } catch {
+      up.set(0);
+    }
+  };
+}

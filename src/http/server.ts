@@ -1,0 +1,85 @@
+/** The HTTP API: a plugin per resource, one set of rules for what comes in, one shape for what goes wrong. */
+import swagger from '@fastify/swagger';
+import Fastify, { type FastifyInstance } from 'fastify';
+import { jsonSchemaTransform, serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import { v7 as uuidv7 } from 'uuid';
+import type { ZodType } from 'zod';
+import { check } from '../../actors/intake/messages.ts';
+import { createRoutes } from './create.ts';
+import type { HttpDeps, Server } from './deps.ts';
+import { diskRoutes } from './disks.ts';
+import { eventRoutes } from './events.ts';
+import { gpuRoutes } from './gpus.ts';
+import { healthRoutes } from './health.ts';
+import { historyRoutes } from './history.ts';
+import { machineRoutes } from './machines.ts';
+import { metricRoutes } from './metrics.ts';
+import { answerProblems } from './problems.ts';
+import { QueueViews } from './queue-views.ts';
+import { ReservationReader } from './reader.ts';
+import { reservationRoutes } from './reservations.ts';
+import { rootRoutes } from './root.ts';
+
+export type { Health, HealthCheck, HttpDeps } from './deps.ts';
+
+const BODY_LIMIT = 5 * 1024 * 1024;
+/** A request must have arrived whole within this time, and a handler must have answered within the other. */
+const RECEIVE_MS = 30_000;
+const HANDLE_MS = 20_000;
+
+/**
+ * The server, ready to listen or to be injected into. It does not own what `deps` holds: closing it closes no database and no kernel.
+ */
+export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
+  const app = Fastify({
+    ...(deps.logger === false ? { logger: false as const } : { loggerInstance: deps.logger }),
+    bodyLimit: BODY_LIMIT,
+    requestTimeout: RECEIVE_MS,
+    handlerTimeout: HANDLE_MS,
+    keepAliveTimeout: 65_000,
+    forceCloseConnections: 'idle',
+    genReqId: (request) => requestId(request.headers['x-request-id']),
+    routerOptions: { ignoreTrailingSlash: true },
+  }).withTypeProvider<ZodTypeProvider>() as unknown as Server;
+
+  // One way of checking at every door, so that the same mistake has the same words in HTTP and in the dead letters.
+  app.setValidatorCompiler<ZodType>(({ schema }) => (value) => {
+    try {
+      return { value: check(schema, value) };
+    } catch (error) {
+      return { error: error as Error };
+    }
+  });
+  app.setSerializerCompiler(serializerCompiler);
+  // JSON only: a page elsewhere can post text without asking, but not JSON.
+  app.removeContentTypeParser('text/plain');
+  app.addHook('onRequest', async (request, reply) => {
+    void reply.headers({ 'x-request-id': request.id, 'x-content-type-options': 'nosniff', 'cache-control': 'no-store' });
+  });
+  answerProblems(app);
+
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'gpu-dev', version: '1', description: 'The control plane for reserved GPU dev servers.' },
+      tags: ['reservations', 'capacity', 'disks', 'machines', 'service'].map((name) => ({ name })),
+    },
+    transform: jsonSchemaTransform,
+  });
+
+  const reader = new ReservationReader(deps.db, deps.kernel, new QueueViews(deps.db, deps.timeScale));
+  metricRoutes(app, deps);
+  for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes]) {
+    await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
+  }
+  for (const routes of [gpuRoutes, diskRoutes, machineRoutes, healthRoutes, rootRoutes]) {
+    await app.register(async (scope) => routes(scope as unknown as Server, deps));
+  }
+  await app.ready();
+  return app as unknown as FastifyInstance;
+}
+
+/** The caller's request id if it is a decent one, else a new one. */
+function requestId(given: string | string[] | undefined): string {
+  return typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : uuidv7();
+}
