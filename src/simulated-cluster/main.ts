@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -60,8 +61,10 @@ async function finish(cluster: Cluster, journal: Journal, unlock: () => void): P
 }
 
 function readSettings(text: string | undefined): object {
-  if (text === undefined) return {};
-  return JSON.parse(text.trimStart().startsWith('{') ? text : readFileSync(text, 'utf8'));
+  // Without a seed of its own every new cluster gets another one: two clusters must not give out the same uids.
+  const seed = randomInt(2 ** 31);
+  if (text === undefined) return { seed };
+  return { seed, ...JSON.parse(text.trimStart().startsWith('{') ? text : readFileSync(text, 'utf8')) };
 }
 
 function writeKubeconfig(path: string, port: number): void {

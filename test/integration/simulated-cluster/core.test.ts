@@ -28,7 +28,10 @@ function story(seed: number, settings: SettingsInput = {}): string[] {
     metadata: { name: 'j' },
     spec: { template: { spec: { restartPolicy: 'Never', containers: [{ name: 'm', image: 'b' }] } } },
   });
-  at(cluster, START + 120, 'POST', '/api/v1/namespaces/gpu-dev/services', { metadata: { name: 's' }, spec: { type: 'NodePort', ports: [{ port: 22 }] } });
+  at(cluster, START + 120, 'POST', '/api/v1/namespaces/gpu-dev/services', {
+    metadata: { name: 's' },
+    spec: { type: 'NodePort', ports: [{ port: 22 }] },
+  });
   run(cluster, START + 1500);
   at(cluster, START + 1500, 'DELETE', `${PODS}/p0`);
   run(cluster, START + 60_000);
@@ -70,7 +73,8 @@ describe('the pure core', () => {
     const cluster = createCluster({ now: START, settings: { fleet: { h100: 2 } } });
     for (let index = 0; index < 5; index++) at(cluster, START + index, 'POST', PODS, gpuPod(`p${index}`, 'h100', 4));
     run(cluster, START + 2000);
-    const bound = (): string[] => [0, 1, 2, 3, 4].filter((index) => pod(cluster, `p${index}`)?.spec.nodeName).map((index) => `p${index}`);
+    const bound = (): string[] =>
+      [0, 1, 2, 3, 4].filter((index) => pod(cluster, `p${index}`)?.spec.nodeName).map((index) => `p${index}`);
     expect(bound()).toEqual(['p0', 'p1', 'p2', 'p3']);
     expect(pod(cluster, 'p4')?.status.conditions[0]).toMatchObject({
       type: 'PodScheduled',
@@ -101,7 +105,9 @@ describe('the pure core', () => {
     run(cluster, START + 100);
     expect(pod(cluster, 'pinned')?.spec.nodeName).toBe('h100-3');
     expect(pod(cluster, 'anywhere')?.spec.nodeName).toBe('cpu-x86-1');
-    expect(pod(cluster, 'tainted-out')?.status.conditions[0].message).toContain('3 node(s) had untolerated taint {nvidia.com/gpu: present}');
+    expect(pod(cluster, 'tainted-out')?.status.conditions[0].message).toContain(
+      '3 node(s) had untolerated taint {nvidia.com/gpu: present}',
+    );
     at(cluster, START + 100, 'PATCH', '/api/v1/nodes/h100-3', { spec: { unschedulable: true } }, 'application/merge-patch+json');
     at(cluster, START + 100, 'POST', PODS, podBody('late', { affinity: affinity('h100-3'), tolerations }));
     run(cluster, START + 200);
@@ -138,10 +144,14 @@ describe('the pure core', () => {
   it('has the whole fleet, and another one when settings say so', () => {
     const types = [...createCluster({ now: START }).world.store.values('nodes')].map((node) => node.metadata.labels?.GpuType);
     expect(types.filter((type) => type === 'h100')).toHaveLength(2);
-    const expected = 't4 t4-small l4 a10g g5g rtxpro6000 a100 h100 h200 b200 b300 cpu-arm cpu-x86 cpu-spot cpu-small cpu-large'.split(' ');
+    const expected =
+      't4 t4-small l4 a10g g5g rtxpro6000 a100 h100 h200 b200 b300 cpu-arm cpu-x86 cpu-spot cpu-small cpu-large'.split(' ');
     const slices = ['h100', 'b200'].flatMap((type) => ['1g', '2g', '3g'].map((slice) => `${type}-mig-${slice}`));
     expect(new Set(types)).toEqual(new Set([...expected, ...slices]));
-    const other = createCluster({ now: START, settings: { fleet: { h100: 5, tiny: { nodes: 1, gpus: 2, cpu: 4, memoryGi: 8 } } } });
+    const other = createCluster({
+      now: START,
+      settings: { fleet: { h100: 5, tiny: { nodes: 1, gpus: 2, cpu: 4, memoryGi: 8 } } },
+    });
     expect(other.world.store.count('nodes')).toBe(6);
     expect(other.world.get('nodes', 'tiny-1')?.status.capacity).toMatchObject({ 'nvidia.com/gpu': '2', cpu: '4' });
   });

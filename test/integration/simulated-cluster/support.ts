@@ -11,7 +11,22 @@ import type { SettingsInput } from '../../../src/simulated-cluster/settings.ts';
 
 /** Delays short enough for tests, long enough to be seen. */
 export const QUICK = {
-  delays: { schedule: 2, pull: 5, start: 2, init: 2, ready: 2, terminate: 5, snapshot: 20, job: 20, provision: 2, detach: 5, collect: 2, crashBackoff: 20, nodeGrace: 10, orphan: 10 },
+  delays: {
+    schedule: 2,
+    pull: 5,
+    start: 2,
+    init: 2,
+    ready: 2,
+    terminate: 5,
+    snapshot: 20,
+    job: 20,
+    provision: 2,
+    detach: 5,
+    collect: 2,
+    crashBackoff: 20,
+    nodeGrace: 10,
+    orphan: 10,
+  },
 } satisfies SettingsInput;
 
 export interface Running extends Front {
@@ -60,7 +75,11 @@ export async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<
 }
 
 /** Waits until `probe` gives something other than undefined or false; says what was awaited when it does not come. */
-export async function until<T>(what: string, probe: () => Promise<T | undefined | false> | T | undefined | false, ms = 5000): Promise<T> {
+export async function until<T>(
+  what: string,
+  probe: () => Promise<T | undefined | false> | T | undefined | false,
+  ms = 5000,
+): Promise<T> {
   const limit = Date.now() + ms;
   for (;;) {
     const value = await probe();
@@ -77,7 +96,13 @@ export interface Answer {
 }
 
 /** One plain HTTP call. */
-export async function call(url: string, method: string, path: string, body?: unknown, type = 'application/json'): Promise<Answer> {
+export async function call(
+  url: string,
+  method: string,
+  path: string,
+  body?: unknown,
+  type = 'application/json',
+): Promise<Answer> {
   const response = await fetch(url + path, {
     method,
     ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'Content-Type': type } }),
@@ -87,7 +112,12 @@ export async function call(url: string, method: string, path: string, body?: unk
 }
 
 export function podBody(name: string, more: object = {}, metadata: object = {}): object {
-  return { apiVersion: 'v1', kind: 'Pod', metadata: { name, ...metadata }, spec: { containers: [{ name: 'main', image: 'tool:1' }], ...more } };
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, ...metadata },
+    spec: { containers: [{ name: 'main', image: 'tool:1' }], ...more },
+  };
 }
 
 /** A pod that asks for GPUs of a type. */
