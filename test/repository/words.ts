@@ -29,9 +29,9 @@ export const FORBIDDEN_COMMANDS: readonly WordRule[] = [
 
 /** What belongs to a machine or to a day's work, not to the project. */
 export const FOREIGN_WORDS: readonly WordRule[] = [
-  // /home/dev is a place inside every dev server, /root/.x one inside a container.
+  // /home/dev is a place inside every dev server, /home/user one inside the container that builds images.
   {
-    pattern: /(?<![\w.])\/(home\/(?!dev\b)\w+|Users\/\w+|work\/\w+|private\/var\/folders)\//,
+    pattern: /(?<![\w.])\/(home\/(?!(dev|user)\b)\w+|Users\/\w+|work\/\w+|private\/var\/folders)\//,
     what: "a path of somebody's machine",
   },
   {
