@@ -22,6 +22,8 @@ export function findBuiltSql(file: ProjectFile): Finding[] {
     findings.push({ path: file.path, line: source.getLineAndCharacterOfPosition(node.getStart()).line + 1, what });
   };
   const visit = (node: ts.Node): void => {
+    // What stands in the list of parameters is a value, whatever it looks like.
+    if (isParameterList(node)) return;
     if (
       ts.isTemplateExpression(node) &&
       (isQueryText(node) ||
@@ -74,6 +76,15 @@ function isQueryText(node: ts.Node): boolean {
     );
   }
   return ts.isPropertyAssignment(parent) && parent.name.getText() === 'text' && isQueryText(parent.parent);
+}
+
+/** The array that follows the text in something.query(text, [...]), or `values` in its object. */
+function isParameterList(node: ts.Node): boolean {
+  if (!ts.isArrayLiteralExpression(node)) return false;
+  const { parent } = node;
+  if (ts.isPropertyAssignment(parent)) return parent.name.getText() === 'values';
+  if (!ts.isCallExpression(parent) || parent.arguments.indexOf(node) < 1) return false;
+  return ts.isPropertyAccessExpression(parent.expression) && parent.expression.name.text === 'query';
 }
 
 function isSafe(expression: ts.Expression): boolean {

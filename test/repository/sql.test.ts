@@ -22,6 +22,7 @@ it('the check lets constants, quoted identifiers and sentences pass', () => {
   expect(check('await client.query(`select ${COLUMNS} from ${TABLES.users} where id = $1`, [id]);')).toEqual([]);
   expect(check('await client.query(`drop database ${pg.escapeIdentifier(name)} with (force)`);')).toEqual([]);
   expect(check(`await client.query('select 1 where a = $1 ' + 'and b = $2', [a, b]);`)).toEqual([]);
+  expect(check('await client.query(`select lock($1)`, [`notify ${queue}`]);')).toEqual([]);
   expect(check('throw new Error(`with ${count} servers you select too many`);')).toEqual([]);
   expect(check('log(`select a type for ${user}`);')).toEqual([]);
 });
