@@ -43,9 +43,10 @@ export class PoolExhaustedError extends Error {
 }
 
 // SQLSTATEs after which the same transaction may succeed when run again, by class or code.
-// 08 connection, 40 rollback (serialisation, deadlock), 53 resources, 55P03 lock not available, 57P0x server going down or starting, 58 system.
+// 08 connection, 40 rollback (serialisation, deadlock), 53 resources, 25006 read-only (a server that fails over), 55P03 lock not available,
+// 57014 cancelled, 57P0x server going down or starting, 58 system.
 const RETRYABLE_CLASSES = new Set(['08', '40', '53', '58']);
-const RETRYABLE_CODES = new Set(['55P03', '57P01', '57P02', '57P03', '57P05', '25P03']);
+const RETRYABLE_CODES = new Set(['25006', '55P03', '57014', '57P01', '57P02', '57P03', '57P05', '25P03']);
 const RETRYABLE_SOCKET = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH']);
 
 /** True if the database, not the statement, was at fault: the same work may be tried again. */

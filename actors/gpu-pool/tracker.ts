@@ -6,7 +6,7 @@
  * that tells everything again tells nothing new.
  */
 import { randomUUID } from 'node:crypto';
-import type { Database } from '../../persistence/database.ts';
+import type { Database, Transaction } from '../../persistence/database.ts';
 import { holdersOn, knownNodes, type NodeRow, removeNodes, writeNodes } from '../../persistence/gpu-nodes.ts';
 import { assertLease, dropLease, holdLease, LeaseLostError } from '../../persistence/leases.ts';
 import type { Message } from '../../persistence/mailbox.ts';
@@ -166,6 +166,8 @@ export class Tracker {
     this.#resync = false;
     try {
       const rows = this.#changedRows(dirty);
+      // A node's heartbeat changes nothing that anybody wants to know.
+      if (rows.length === 0 && gone.length === 0 && messages.length === 0 && !resync) return 0;
       await db.withTransaction(async (tx) => {
         await assertLease(tx, LEASE, token);
         const vanished = resync
@@ -186,7 +188,7 @@ export class Tracker {
             sender: 'tracker',
           };
         });
-        await kernel.post([...messages, ...losses, ...changed], tx);
+        await kernel.post([...(await ofKnownActors(tx, messages)), ...losses, ...changed], tx);
       });
       for (const row of rows) this.#written.set(row.node, JSON.stringify(row));
       for (const node of gone) this.#written.delete(node);
@@ -253,4 +255,14 @@ export class Tracker {
       ];
     });
   }
+}
+
+/** Facts of pods whose reservation this database does not know are nobody's news: the pod belongs to another installation, or is left over. */
+async function ofKnownActors(tx: Transaction, messages: readonly Message[]): Promise<Message[]> {
+  if (messages.length === 0) return [];
+  const { rows } = await tx.query<{ actor: string }>('select actor from actors where actor = any($1::text[])', [
+    [...new Set(messages.map((message) => message.actor))],
+  ]);
+  const known = new Set(rows.map((row) => row.actor));
+  return messages.filter((message) => known.has(message.actor));
 }
