@@ -36,7 +36,9 @@ export function describe(doing: string, error: unknown): KubernetesError {
     const status = statusBody(error.body);
     const seconds = status.details?.retryAfterSeconds ?? Number(error.headers['retry-after']);
     const wait = Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : null;
-    return new KubernetesError(doing, error.code, status.reason ?? 'HttpError', status.message ?? '', wait);
+    // client-node keeps no body of a 401. A 404 without a Status stays nameless: then the API itself is missing, not an object.
+    const reason = status.reason ?? (error.code === 401 ? 'Unauthorized' : 'HttpError');
+    return new KubernetesError(doing, error.code, reason, firstLine(status.message ?? ''), wait);
   }
   const { statusCode } = error as { statusCode?: number };
   if (typeof statusCode === 'number') return new KubernetesError(doing, statusCode, 'HttpError', messageOf(error));
@@ -52,6 +54,9 @@ function statusBody(body: unknown): StatusBody {
     return { message: body.slice(0, 300).trim() };
   }
 }
+
+/** What follows the first line of a refusal is a dump of both objects. */
+const firstLine = (text: string): string => text.split('\n', 1)[0] ?? '';
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : 'unknown failure';

@@ -111,7 +111,8 @@ export class LocalVolumes implements Volumes {
     if (found.metadata?.deletionTimestamp !== undefined) throw new NotYet(1000, `volume ${name} is being deleted`);
     if (found.status?.phase === 'Lost') throw new TerminalError('The volume behind this disk is lost');
     const size = bytes(found.spec?.resources?.requests?.storage);
-    if (size >= request.sizeGb * 2 ** 30) return;
+    // A claim grows only once it has its volume; until then it serves at the size it has, and grows at the next attachment.
+    if (size >= request.sizeGb * 2 ** 30 || found.status?.phase !== 'Bound') return;
     const { core, namespace } = this.#client;
     const body = { spec: { resources: { requests: { storage: `${request.sizeGb}Gi` } } } };
     try {

@@ -112,6 +112,16 @@ describe('creating a server', () => {
     await gone({ ...spec, generation: 2 });
   });
 
+  test('uses the connections that are there', async () => {
+    const { client, wire } = await cluster.wired();
+    const far = new KubernetesDevServers({ client });
+    const specs = Array.from({ length: 10 }, () => serverSpec());
+    for (const spec of specs) await far.create(spec);
+    // As many as one create makes calls at the same time, and not one for each of the thirty calls.
+    expect(wire.accepted).toBeLessThanOrEqual(4);
+    await Promise.all(specs.map((spec) => servers.remove(spec, { force: true })));
+  });
+
   test('that the cluster will never accept is a terminal error in its words', async () => {
     const spec = serverSpec({ cpuLimitMillis: 1, memoryRequestBytes: -1, reservationId: 'NOT/A/NAME' });
     await expect(servers.create(spec)).rejects.toThrow(TerminalError);

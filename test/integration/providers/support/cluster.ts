@@ -15,8 +15,8 @@ export interface TestCluster {
   client: KubernetesClient;
   /** A client whose connections go over a wire of its own. */
   wired(options?: { requestTimeoutMs?: number }): Promise<{ client: KubernetesClient; wire: Wire }>;
-  /** POST to an endpoint of the simulation that is no part of Kubernetes. */
-  simulate(path: string, body?: unknown): Promise<unknown>;
+  /** Call an endpoint of the simulation that is no part of Kubernetes. Default POST. */
+  simulate(path: string, body?: unknown, method?: string): Promise<unknown>;
   stop(): Promise<void>;
 }
 
@@ -53,9 +53,9 @@ export async function startCluster(settings: Record<string, unknown> = {}): Prom
       await writeFile(file, (await readFile(kubeconfig, 'utf8')).replaceAll(`:${port}`, `:${wire.port}`));
       return { wire, client: createClient({ kubeconfig: file, ...options }) };
     },
-    async simulate(path, body) {
+    async simulate(path, body, method = 'POST') {
       const answer = await fetch(`http://127.0.0.1:${port}${path}`, {
-        method: 'POST',
+        method,
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify(body ?? {}),
       });
