@@ -54,7 +54,8 @@ export function whoListens(port: number): string | undefined {
       for (const fd of readdirSync(`/proc/${entry}/fd`)) {
         const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${entry}/fd/${fd}`))?.[1];
         if (inode === undefined || !inodes.has(inode)) continue;
-        const command = commandLine(Number(entry));
+        // The program's name tells enough of its path.
+        const command = commandLine(Number(entry)).replace(/^\S*\//, '');
         return `${command.length > 60 ? `${command.slice(0, 60)}…` : command || 'a process'} (pid ${entry})`;
       }
     } catch {
