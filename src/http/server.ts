@@ -1,6 +1,6 @@
 /** The HTTP API: a plugin per resource, one set of rules for what comes in, one shape for what goes wrong. */
 import swagger from '@fastify/swagger';
-import Fastify, { type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyInstance, LogController } from 'fastify';
 import { jsonSchemaTransform, serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import { v7 as uuidv7 } from 'uuid';
 import type { ZodType } from 'zod';
@@ -33,6 +33,8 @@ const HANDLE_MS = 20_000;
 export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
   const app = Fastify({
     ...(deps.logger === false ? { logger: false as const } : { loggerInstance: deps.logger }),
+    // One line per request is enough, and reads are not news.
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: BODY_LIMIT,
     requestTimeout: RECEIVE_MS,
     handlerTimeout: HANDLE_MS,
@@ -55,6 +57,10 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
   app.removeContentTypeParser('text/plain');
   app.addHook('onRequest', async (request, reply) => {
     void reply.headers({ 'x-request-id': request.id, 'x-content-type-options': 'nosniff', 'cache-control': 'no-store' });
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    const line = { method: request.method, url: request.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime) };
+    request.log[request.method === 'GET' ? 'debug' : 'info'](line, 'answered');
   });
   answerProblems(app);
 

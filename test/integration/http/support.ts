@@ -1,0 +1,66 @@
+// A whole world with the HTTP API on it, and short ways to ask.
+import type { FastifyInstance, InjectOptions } from 'fastify';
+import { buildHttp, type Health, type HttpDeps } from '../../../src/http/server.ts';
+import { startWorld, type World, type WorldOptions } from '../../support/world.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: tests look at whatever field they need.
+export type Json = any;
+export interface Answer {
+  status: number;
+  headers: Record<string, unknown>;
+  body: Json;
+}
+export interface HttpWorld {
+  world: World;
+  app: FastifyInstance;
+  health: Health;
+  get(url: string, user?: string): Promise<Answer>;
+  post(url: string, body: unknown, options?: { user?: string; key?: string; headers?: Record<string, string> }): Promise<Answer>;
+  stop(): Promise<void>;
+}
+
+export const HEALTHY: Health = {
+  database: { ok: true, detail: 'answers' },
+  queue: { ok: true, detail: 'gpu_reservations' },
+  tracker: { ok: true, detail: 'seen just now' },
+};
+
+export async function startHttp(options: WorldOptions = {}, deps: Partial<HttpDeps> = {}): Promise<HttpWorld> {
+  const world = await startWorld(options);
+  const health = structuredClone(HEALTHY);
+  const app = await buildHttp({
+    db: world.db,
+    kernel: world.kernel,
+    logger: false,
+    timeScale: options.timeScale ?? 1,
+    health: async () => health,
+    trackerAgeMs: () => world.tracker.ageMs(),
+    ...deps,
+  });
+  const ask = async (request: InjectOptions): Promise<Answer> => {
+    const response = await app.inject(request);
+    const json = String(response.headers['content-type']).includes('json');
+    return { status: response.statusCode, headers: response.headers, body: json ? response.json() : response.payload };
+  };
+  return {
+    world,
+    app,
+    health,
+    get: (url, user) => ask({ method: 'GET', url, headers: user === undefined ? {} : { 'x-gpu-dev-user': user } }),
+    post: (url, body, { user, key, headers } = {}) =>
+      ask({
+        method: 'POST',
+        url,
+        payload: body as object,
+        headers: {
+          ...(user === undefined ? {} : { 'x-gpu-dev-user': user }),
+          ...(key === undefined ? {} : { 'idempotency-key': key }),
+          ...headers,
+        },
+      }),
+    stop: async () => {
+      await app.close();
+      await world.stop();
+    },
+  };
+}
