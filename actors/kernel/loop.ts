@@ -8,9 +8,9 @@ export interface LoopSettings {
   onError: (error: unknown) => void;
 }
 
-/** Pauses after failures in a row: from 50 ms, doubling, to 2 s. */
+/** Pauses after failures in a row: from 50 ms, doubling, to 0.8 s: a deadline is late by a second at most after an outage. */
 const FIRST_PAUSE = 50;
-const LONGEST_PAUSE = 2_000;
+const LONGEST_PAUSE = 800;
 
 export class Loop {
   readonly #settings: LoopSettings;
