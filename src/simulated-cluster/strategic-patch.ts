@@ -77,7 +77,7 @@ function mergeKeyFor(field: string, items: Loose[]): string | undefined {
 
 function mergeList(field: string, current: Loose, patch: Loose[]): Loose[] {
   const existing: Loose[] = Array.isArray(current) ? current : [];
-  if (MERGED_SETS.has(field)) return [...existing, ...patch.filter((item) => !existing.includes(item))];
+  if (MERGED_SETS.has(field)) return ordered([...new Set([...existing, ...patch])], patch, existing, (item) => item);
   const mergeKey = mergeKeyFor(field, patch);
   if (mergeKey === undefined) return withoutDirectives(patch);
   if (patch.some((item) => isMap(item) && item.$patch === 'replace')) return withoutDirectives(patch);
@@ -89,7 +89,20 @@ function mergeList(field: string, current: Loose, patch: Loose[]): Loose[] {
     } else if (index >= 0) result[index] = strategicMergePatch(result[index], item);
     else result.push(withoutDirectives(item));
   }
-  return result;
+  return ordered(result, patch, existing, (item) => item?.[mergeKey]);
+}
+
+/** Items keep the patch's order among themselves and the stored order towards others; new ones come first, as the API server has it. */
+function ordered(merged: Loose[], patch: Loose[], existing: Loose[], identity: (item: Loose) => Loose): Loose[] {
+  const stored = new Map(existing.map((item, index) => [identity(item), index]));
+  const wanted = new Map(patch.map((item, index) => [identity(item), index]));
+  const place = (item: Loose): number => stored.get(identity(item)) ?? -1;
+  const left = merged.filter((item) => wanted.has(identity(item)));
+  left.sort((a, b) => (wanted.get(identity(a)) ?? 0) - (wanted.get(identity(b)) ?? 0));
+  const right = merged.filter((item) => !wanted.has(identity(item)));
+  const result: Loose[] = [];
+  while (left.length > 0 && right.length > 0) result.push(place(left[0]) < place(right[0]) ? left.shift() : right.shift());
+  return [...result, ...left, ...right];
 }
 
 function reorder(result: Loose, field: string, order: Loose[]): void {

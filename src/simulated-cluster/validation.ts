@@ -199,8 +199,7 @@ function resourceProblems(resources: Loose, at: string): FieldProblem[] {
   for (const [name, value] of Object.entries(requests as Record<string, string>)) {
     const extended = name.includes('/');
     if (limits[name] === undefined) {
-      if (extended)
-        problems.push(required(`${at}.limits[${name}]`, 'Required value: Limit must be set for non overcommitable resources'));
+      if (extended) problems.push(required(`${at}.limits`, 'Required value: Limit must be set for non overcommitable resources'));
       continue;
     }
     const [asked, limit] = [parseQuantity(value), parseQuantity(limits[name])];

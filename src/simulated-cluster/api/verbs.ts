@@ -112,7 +112,8 @@ function post(world: World, target: Target, request: ApiRequest): ApiResponse {
     deletionGracePeriodSeconds: ____,
     ...sent
   } = object.metadata as Loose;
-  if (sent.resourceVersion) throw badRequest('resourceVersion should not be set on objects to be created');
+  // A real API server gives this one as 500, without a reason.
+  if (sent.resourceVersion) throw new ApiError(500, '', 'resourceVersion should not be set on objects to be created');
   if (sent.generateName && !sent.name) sent.name = `${String(sent.generateName).slice(0, 58)}${world.store.random.suffix(5)}`;
   object.metadata = {
     ...sent,
