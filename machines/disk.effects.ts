@@ -29,8 +29,10 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
       ? toReservation(event.reservationId, { type: 'disk.busy', holder: context.holder ?? context.waiters[0] ?? '' })
       : [],
   tellUnavailable: (context, event, before) => {
-    const reason = context.problem ?? `The disk ${context.name} is deleted; undelete it first, or take another name`;
-    const asked = 'reservationId' in event ? [event.reservationId] : before.waiters;
+    const asks = 'reservationId' in event;
+    const deleted = `The disk ${context.name} is deleted; undelete it first, or take another name`;
+    const reason = asks ? deleted : (context.problem ?? deleted);
+    const asked = asks ? [event.reservationId] : before.waiters;
     return asked.flatMap((id) => toReservation(id, { type: 'disk.unavailable', reason }));
   },
   ensureVolume: ({ round, id, owner, sizeGb, latestSnapshot, node, zone }) => [
@@ -99,10 +101,15 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
     event.type === 'disk.cloneWanted'
       ? toDisk(event.diskId, { type: 'disk.cloneSource', snapshotId: context.latestSnapshot })
       : [],
+  /** Those whom a failed snapshot has refused already are not answered; data that no snapshot has is never cloned as an empty disk. */
   answerCloners: (context, event, before) =>
     event.type === 'snapshot.failed' || event.type === 'deadline.capturing'
       ? []
-      : before.cloners.flatMap((id) => toDisk(id, { type: 'disk.cloneSource', snapshotId: context.latestSnapshot })),
+      : context.latestSnapshot === null && context.dirty
+        ? before.cloners.flatMap((id) =>
+            toDisk(id, { type: 'disk.cloneRefused', reason: `${context.name} holds data that no snapshot has yet; try again` }),
+          )
+        : before.cloners.flatMap((id) => toDisk(id, { type: 'disk.cloneSource', snapshotId: context.latestSnapshot })),
   refuseCloner: (context, event) =>
     event.type === 'disk.cloneWanted'
       ? toDisk(event.diskId, { type: 'disk.cloneRefused', reason: `The disk ${context.name} is deleted` })
@@ -119,6 +126,7 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
       'failed',
       `The disk ${context.name} is in use by reservation ${context.holder ?? context.waiters[0] ?? 'another disk'}`,
     ),
+  operationTooLate: (context, event) => operation(event, context, 'failed', `The disk ${context.name} is being purged`),
   cloneFailed: (context) =>
     context.operationId === null
       ? []

@@ -78,6 +78,7 @@ const actionNames = [
   'refuseCloners',
   'operationDone',
   'operationRefused',
+  'operationTooLate',
   'cloneFailed',
 ] as const;
 export type DiskActionName = (typeof actionNames)[number];
@@ -86,6 +87,7 @@ export type DiskActionName = (typeof actionNames)[number];
 const whileTaken = {
   'disk.acquire': { actions: ['addWaiter', 'tellBusy'] },
   'disk.delete': { actions: 'operationRefused' },
+  'disk.undelete': { actions: 'operationDone' },
   'disk.cloneWanted': [{ guard: 'hasSnapshot', actions: 'answerCloner' }, { actions: 'addCloner' }],
 } as const;
 
@@ -150,6 +152,7 @@ export const diskMachine = setup({
         'disk.release': leavesLine,
         'disk.cloneWanted': { actions: 'addCloner' },
         'disk.delete': { actions: 'operationRefused' },
+        'disk.undelete': { actions: 'operationDone' },
       },
     },
     idle: {
@@ -158,6 +161,7 @@ export const diskMachine = setup({
       on: {
         'disk.acquire': { target: 'held', actions: ['hold', 'tellAcquired'] },
         'disk.delete': { target: 'deleted', actions: ['markDeleted', 'operationDone'] },
+        'disk.undelete': { actions: 'operationDone' },
         'disk.cloneWanted': [
           { guard: 'needsCaptureForClone', target: 'capturing', actions: ['addCloner', 'nextRound', 'nameSnapshot'] },
           { actions: 'answerCloner' },
@@ -273,6 +277,9 @@ export const diskMachine = setup({
       tags: ['resting'],
       on: {
         'purge.done': { guard: 'ofThisRound', target: 'purged' },
+        'volume.failed': { guard: 'ofThisRound', actions: 'keepProblem' },
+        'disk.delete': { actions: 'operationDone' },
+        'disk.undelete': { actions: 'operationTooLate' },
         'disk.acquire': { actions: 'tellUnavailable' },
         'disk.cloneWanted': { actions: 'refuseCloner' },
       },
