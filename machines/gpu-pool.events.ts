@@ -38,7 +38,14 @@ export const PoolEvent = z.discriminatedUnion('type', [
   shape('capacity.withdrawn', { reservationId, reason: z.string(), decision }),
   /** The pod is confirmed gone: its slots are free. */
   shape('capacity.returned', { reservationId, generation, decision }),
-  shape('extension.asked', { reservationId, generation, hours: z.number(), expiresAt: z.string(), decision }),
+  shape('extension.asked', {
+    reservationId,
+    generation,
+    hours: z.number(),
+    expiresAt: z.string(),
+    ask: z.number().int(),
+    decision,
+  }),
   shape('gang.joined', { reservationId, gangId: z.string(), size: z.number().int(), decision }),
   shape('gang.left', { reservationId, reason: z.string(), outcome: z.enum(['failed', 'cancelled']), decision }),
   /** Nodes of the type came, went, filled or drained. */

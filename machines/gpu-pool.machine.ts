@@ -65,6 +65,7 @@ export const poolMachine = setup({
         'nodes.changed': { actions: ['countGrants', 'tellDecision'] },
         'deadline.refresh': { actions: ['countGrants', 'tellDecision', 'nextRefresh'] },
         'pool.paused': { target: 'paused', actions: 'pause' },
+        'pool.resumed': { actions: ['countGrants', 'tellDecision'] },
       },
     },
     paused: {
@@ -80,6 +81,7 @@ export const poolMachine = setup({
         'gang.left': { actions: 'tellDecision' },
         'nodes.changed': { actions: 'tellDecision' },
         'deadline.refresh': { actions: ['tellDecision', 'nextRefresh'] },
+        'pool.paused': { actions: 'pause' },
         'pool.resumed': { target: 'open', actions: ['resume', 'countGrants', 'tellDecision'] },
       },
     },
@@ -102,6 +104,7 @@ function tellDecision(event: PoolEvent): Intent<never>[] {
   const decision = 'decision' in event ? event.decision : undefined;
   if (decision === undefined) return [];
   const to = (id: string) => address('reservation', id);
+  const ask = event.type === 'extension.asked' ? event.ask : 0;
   return [
     ...decision.gangComplete.map((id) => send(to(id), { type: 'gang.complete' })),
     ...decision.grants.map(({ reservationId, generation, grant }) =>
@@ -117,8 +120,8 @@ function tellDecision(event: PoolEvent): Intent<never>[] {
       ? []
       : [
           decision.extension.allowed
-            ? send(to(decision.extension.reservationId), { type: 'extension.allowed' })
-            : send(to(decision.extension.reservationId), { type: 'extension.refused', reason: decision.extension.reason }),
+            ? send(to(decision.extension.reservationId), { type: 'extension.allowed', ask })
+            : send(to(decision.extension.reservationId), { type: 'extension.refused', reason: decision.extension.reason, ask }),
         ]),
   ];
 }

@@ -18,7 +18,8 @@ export interface ImageInput {
   hash: string;
 }
 
-const BUILD_LIMIT = 15 * MINUTE;
+/** Time limit of a build, in milliseconds. */
+export const BUILD_LIMIT = 15 * MINUTE;
 
 export const imageMachine = setup({
   types: {

@@ -116,7 +116,10 @@ export const reservationAssigns = {
   noteUnschedulable: (_context, event) => ({ detail: `Waiting for a node: ${(event as Typed<'pod.unschedulable'>).reason}` }),
   tellPulling: () => ({ detail: 'Pulling the image' }),
   tellProbing: () => ({ detail: 'Waiting for the SSH port to answer' }),
-  podReady: (context, event) => ({ pod: { ...context.pod, uid: (event as Typed<'pod.ready'>).uid, ready: true } }),
+  podReady: (context, event) => ({
+    pod: { ...context.pod, uid: (event as Typed<'pod.ready'>).uid, ready: true },
+    ...(context.launchedAt === null ? {} : { detail: 'Running' }),
+  }),
   podUnready: (context, event) => ({
     pod: { ...context.pod, ready: false },
     detail: `The server does not answer: ${(event as Typed<'pod.unready'>).reason}`,
@@ -143,10 +146,13 @@ export const reservationAssigns = {
       detail: 'Running',
     };
   },
-  noteWarning: (context, event) => ({ warned: [...context.warned, Number(event.type.slice('deadline.warn'.length))] }),
-  askedExtension: (_context, event) => {
+  noteWarning: (context, event) => {
+    const minutes = Number(event.type.slice('deadline.warn'.length));
+    return { warned: [...context.warned.filter((given) => given !== minutes), minutes] };
+  },
+  askedExtension: (context, event) => {
     const { hours, by } = event as Typed<'extend'>;
-    return { extension: { hours, by } };
+    return { extension: { hours, by }, asks: context.asks + 1 };
   },
   refusedByLimit: (context, event) => {
     const { hours } = event as Typed<'extend'>;
@@ -225,7 +231,10 @@ export const reservationGuards = {
     context.connection !== null &&
     'uid' in event &&
     event.uid === context.pod.uid,
+  ofEarlierLife: (context, event) => 'generation' in event && event.generation !== context.generation,
+  answersThisAsk: (context, event) => 'ask' in event && event.ask === context.asks,
   firstLifeOnly: (context) => context.generation === 1,
+  hadPod: (context) => context.generation > 1,
   withinTotal: (context, event) => event.type === 'extend' && context.totalHours + event.hours <= context.policy.maxTotalHours,
   diskInUse: (context) => ['attaching', 'attached'].includes(context.disk.state),
   goneWithDisk: (context, event) =>

@@ -91,6 +91,8 @@ export const ReservationContext = z.object({
   /** Minutes of the warnings given since the last extension. */
   warned: z.array(z.number().int()),
   extension: z.object({ hours: z.number(), by: z.string().nullable() }).nullable(),
+  /** Extensions asked for so far: an answer to an earlier one is ignored. */
+  asks: z.number().int(),
   lastExtension: z.object({ hours: z.number(), granted: z.boolean(), reason: z.string().nullable(), at: z.string() }).nullable(),
   jupyter: z.object({
     state: z.enum(['off', 'starting', 'on', 'stopping', 'failed']),
@@ -161,6 +163,7 @@ export function newReservation(input: ReservationInput | undefined): Reservation
     totalHours: request.durationHours,
     warned: [],
     extension: null,
+    asks: 0,
     lastExtension: null,
     jupyter: { state: 'off', url: null, port: null, error: null },
     users: [],

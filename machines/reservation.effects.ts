@@ -173,8 +173,13 @@ export const reservationIntents = {
   forceRemovePod: (context) => [
     effect({ type: 'pod.remove', generation: context.generation, force: true }, { lane: 'pod', replaces: true }),
   ],
-  returnSlots: (context) =>
-    pool(context, { type: 'capacity.returned', reservationId: context.id, generation: context.generation }),
+  /** The life whose pod is gone: the context may be in the next life already. */
+  returnSlots: (context, event) =>
+    pool(context, {
+      type: 'capacity.returned',
+      reservationId: context.id,
+      generation: 'generation' in event ? event.generation : context.generation,
+    }),
 
   startStay: (context, event) => [
     ...stayDeadlines(context, event),
@@ -216,6 +221,7 @@ export const reservationIntents = {
       generation: context.generation,
       hours: context.extension?.hours ?? 0,
       expiresAt: context.expiresAt ?? '',
+      ask: context.asks,
     }),
   clearStay: () => clear(...STAY_DEADLINES),
 

@@ -7,6 +7,8 @@ import { Connection, Grant, ReservationRequest, StayPolicy } from './reservation
 const by = z.string().nullable();
 const reason = z.string();
 const generation = z.number().int();
+/** Number of the extension that is answered. */
+const ask = z.number().int();
 
 /** The birth of a reservation. */
 export const ReservationSubmitted = shape('reservation.submitted', {
@@ -48,8 +50,8 @@ const ActorEvent = z.discriminatedUnion('type', [
   shape('disk.captureFailed', { reason }),
   shape('capacity.granted', { grant: Grant, generation }),
   shape('capacity.refused', { reason, generation }),
-  shape('extension.allowed', {}),
-  shape('extension.refused', { reason }),
+  shape('extension.allowed', { ask }),
+  shape('extension.refused', { reason, ask }),
 ]);
 
 /** What the cluster tells of the pod, normalised by the tracker. */

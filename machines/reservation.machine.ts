@@ -44,10 +44,11 @@ function limited(limit: Limit) {
   };
 }
 
-/** An end before there is a pod: what was asked for is given back; a disk that was attached in an earlier life is saved first. */
+/** An end without a pod: what was asked for is given back. What an earlier life left (an attached disk, services) is saved or removed first. */
 function endWithoutPod(target: 'failed' | 'cancelled', cause: AssignName) {
   return [
     { guard: 'diskInUse', target: '#reservation.snapshotting.detaching', actions: [cause, 'withdrawCapacity', 'tellGang'] },
+    { guard: 'hadPod', target: '#reservation.snapshotting.releasing', actions: [cause, 'withdrawCapacity', 'tellGang'] },
     { target: `#reservation.${target}`, actions: [cause, 'withdrawAll', 'tellGang'] },
   ] as const;
 }
@@ -145,7 +146,7 @@ export const reservationMachine = machineSetup.createMachine({
           entry: ['tellWaitsForCapacity', 'askCapacity'],
           on: {
             'capacity.granted': { guard: 'ofThisLife', target: '#reservation.provisioning', actions: 'rememberGrant' },
-            'capacity.refused': endWithoutPod('failed', 'failed'),
+            'capacity.refused': [{ guard: 'ofEarlierLife' }, ...endWithoutPod('failed', 'failed')],
           },
         },
       },
@@ -257,7 +258,7 @@ export const reservationMachine = machineSetup.createMachine({
             'pod.gone': { guard: 'ofThisLife', target: '#reservation.queued.capacity', actions: ['returnSlots', 'nextLife'] },
             'pod.died': { guard: 'ofThisPod' },
             'pod.created': { guard: 'ofThisLife', actions: 'podKnown' },
-            'deadline.stopping': { target: 'retreating', reenter: true, actions: 'forceRemovePod' },
+            'deadline.stopping': { actions: ['forceRemovePod', { type: 'startLimit', params: { limit: 'stopping' } }] },
           },
         },
       },
@@ -300,8 +301,12 @@ export const reservationMachine = machineSetup.createMachine({
       initial: 'steady',
       on: {
         ...whileUsable,
-        'extension.allowed': { target: '#reservation.running.serving', actions: ['extended', 'moveExpiry'] },
-        'extension.refused': { target: '#reservation.running.where', actions: 'extensionRefused' },
+        'extension.allowed': {
+          guard: 'answersThisAsk',
+          target: '#reservation.running.serving',
+          actions: ['extended', 'moveExpiry'],
+        },
+        'extension.refused': { guard: 'answersThisAsk', target: '#reservation.running.where', actions: 'extensionRefused' },
         'deadline.extending': { target: '#reservation.running.where', actions: 'extensionRefused' },
       },
       states: {
@@ -312,7 +317,7 @@ export const reservationMachine = machineSetup.createMachine({
         grace: {
           description: 'Asked for in, or overtaken by, the grace after expiry: a refusal leads back to the grace.',
           on: {
-            'extension.refused': { target: '#reservation.running.grace', actions: 'extensionRefused' },
+            'extension.refused': { guard: 'answersThisAsk', target: '#reservation.running.grace', actions: 'extensionRefused' },
             'deadline.extending': { target: '#reservation.running.grace', actions: 'extensionRefused' },
           },
         },
