@@ -96,12 +96,17 @@ export function hasStatus(error: unknown, status: number): error is KubernetesEr
   return error instanceof KubernetesError && error.status === status;
 }
 
+/** Reason of an exec that did not come about. */
+export const EXEC_FAILED = 'ExecFailed';
+
 /** Refusals of 403 that pass by themselves or by an operator's hand: a quota, missing rights of ours, a namespace that ends. */
 const PASSING_REFUSALS =
   /exceeded quota|cannot (create|get|list|watch|update|patch|delete|deletecollection) resource|is being terminated|not yet ready to handle request/i;
 
 /** Whether the cluster will never accept this call, however often it is repeated. */
 export function isHopeless(error: KubernetesError): boolean {
+  // A container that is not up yet, or up again soon after it ran out of memory, refuses with 400.
+  if (error.reason === EXEC_FAILED) return false;
   if (error.status === 403) return !PASSING_REFUSALS.test(error.detail);
   return error.status === 400 || error.status === 413 || error.status === 422;
 }

@@ -1,9 +1,9 @@
 /** A command inside a server: run to its end, with a time limit. */
-import { PassThrough, Readable } from 'node:stream';
+import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { Exec, type V1Status } from '@kubernetes/client-node';
 import type { KubernetesClient } from './client.ts';
-import { KubernetesError } from './errors.ts';
+import { EXEC_FAILED, KubernetesError } from './errors.ts';
 import { MAIN_CONTAINER } from './objects.ts';
 
 export interface Ran {
@@ -13,6 +13,7 @@ export interface Ran {
 }
 
 export interface ExecOptions {
+  /** Input, which stays open after it: its end cannot be told to clusters before 1.30, so the command must know where to stop. */
   stdin?: string;
   /** Milliseconds. Default 10,000. */
   timeoutMs?: number;
@@ -27,12 +28,17 @@ export async function runInside(client: KubernetesClient, pod: string, argv: str
   const out = new PassThrough();
   const err = new PassThrough();
   const output = Promise.all([text(out), text(err)]);
+  const stdin = options.stdin === undefined ? null : new PassThrough();
+  stdin?.write(options.stdin);
   let socket: { close(): void } | null = null;
   let timer: NodeJS.Timeout | undefined;
+  let over = false;
   const close = (): void => {
+    over = true;
     clearTimeout(timer);
     out.end();
     err.end();
+    stdin?.destroy();
     socket?.close();
   };
   try {
@@ -41,10 +47,10 @@ export async function runInside(client: KubernetesClient, pod: string, argv: str
         () => reject(new KubernetesError(doing, null, 'Timeout', 'the command did not end in time')),
         options.timeoutMs ?? 10_000,
       );
-      const stdin = options.stdin === undefined ? null : Readable.from([Buffer.from(options.stdin)]);
       new Exec(client.config).exec(client.namespace, pod, MAIN_CONTAINER, argv, out, err, stdin, false, resolve).then(
         (given) => {
           socket = given;
+          if (over) given.close();
           given.on('close', () => reject(new KubernetesError(doing, null, 'Closed', 'the connection ended before the command')));
         },
         (error: unknown) => reject(handshakeError(doing, error)),
@@ -52,7 +58,7 @@ export async function runInside(client: KubernetesClient, pod: string, argv: str
     });
     const code = status.details?.causes?.find(({ reason }) => reason === 'ExitCode')?.message;
     if (status.status !== 'Success' && code === undefined) {
-      throw new KubernetesError(doing, status.code ?? 500, status.reason ?? 'ExecFailed', status.message ?? '');
+      throw new KubernetesError(doing, status.code ?? 500, EXEC_FAILED, status.message ?? '');
     }
     close();
     const [stdout, stderr] = await output;
@@ -69,7 +75,7 @@ function handshakeError(doing: string, error: unknown): KubernetesError {
   return new KubernetesError(
     doing,
     status === undefined ? null : Number(status),
-    status === '404' ? 'NotFound' : 'ExecFailed',
+    status === '404' ? 'NotFound' : EXEC_FAILED,
     message,
   );
 }

@@ -37,6 +37,8 @@ export interface InformerOptions<Raw, View> {
 
 const FIRST_DELAY = 200;
 const LAST_DELAY = 10_000;
+/** Failures in a row after which the place in the history is given up. */
+const RELIST_AFTER = 5;
 
 /** Milliseconds before try number `failures`: doubling from 0.2 s to 10 s, half of it random so that replicas do not return as one. */
 export function backoff(failures: number, random: () => number): number {
@@ -89,7 +91,8 @@ export class Informer<Raw, View> {
         failures = 0;
       } catch (error) {
         if (this.#stopped) return;
-        if (error instanceof Expired) this.#version = null;
+        // A version that the server will never reach (it was restored from a backup) fails for ever; a new list does not.
+        if (error instanceof Expired || failures >= RELIST_AFTER) this.#version = null;
         const delay = error instanceof Expired && failures === 0 ? 0 : backoff(failures, this.#options.random);
         failures += 1;
         this.#options.failed(error, delay);

@@ -3,7 +3,7 @@ import { TerminalError } from '../../../actors/errors.ts';
 import type { Secret } from '../../../actors/secret.ts';
 import type { KubernetesClient } from './client.ts';
 import { runInside } from './exec.ts';
-import { USER } from './startup.ts';
+import { HOME, USER } from './startup.ts';
 
 export const JUPYTER_PORT = 8888;
 const NOT_INSTALLED = 127;
@@ -18,7 +18,7 @@ alive() { [ -f "$run/jupyter.pid" ] && kill -0 "$(cat "$run/jupyter.pid")" 2>/de
 command -v jupyter >/dev/null || { echo "this image has no jupyter" >&2; exit ${NOT_INSTALLED}; }
 if ! alive; then
   cd /workspace
-  user=root; id ${USER.name} >/dev/null 2>&1 && user=${USER.name}
+  user=root; id ${USER.name} >/dev/null 2>&1 && user=${USER.name} && export HOME=${HOME} USER=${USER.name} LOGNAME=${USER.name}
   nohup su -m -s /bin/sh "$user" -c 'exec jupyter lab --ip=0.0.0.0 --port=${JUPYTER_PORT} --no-browser --allow-root --ServerApp.root_dir=/workspace' > "$run/jupyter.log" 2>&1 < /dev/null &
   echo $! > "$run/jupyter.pid"
 fi

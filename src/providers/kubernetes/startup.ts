@@ -35,11 +35,13 @@ chown ${USER.id}:${USER.id} /workspace
 echo '${USER.name} ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/gpu-dev && chmod 440 /etc/sudoers.d/gpu-dev
 
 # Logins by ssh do not inherit the container's environment.
+quote="'\\''"
 { env -0 | while IFS= read -r -d '' pair; do
     key=\${pair%%=*}
     case "$key" in HOME|PWD|OLDPWD|SHLVL|_|USER|LOGNAME|SHELL|TERM|HOSTNAME) continue;; esac
     case "$key" in *[!A-Za-z0-9_]*|[0-9]*) continue;; esac
-    printf 'export %s=%q\\n' "$key" "\${pair#*=}"
+    value=\${pair#*=}
+    printf "export %s='%s'\\n" "$key" "\${value//\\'/$quote}"
   done; } > /etc/gpu-dev/environment.sh
 chown ${USER.id} /etc/gpu-dev/environment.sh && chmod 400 /etc/gpu-dev/environment.sh
 cat > /etc/profile.d/gpu-dev.sh <<'PROFILE'

@@ -220,6 +220,15 @@ describe('inside a server', () => {
     await expect(post('oom')).rejects.toThrow(TerminalError);
   });
 
+  test('that does not run yet may be tried again', async () => {
+    const spec = serverSpec({ gpuType: 'h200' });
+    await servers.create(spec);
+    const error: unknown = await servers.post(spec, { about: 'oom', minutesLeft: 0, endsAt: null, text: 'x' }).catch((it) => it);
+    expect(error).toBeInstanceOf(Error);
+    expect(error).not.toBeInstanceOf(TerminalError);
+    await gone(spec);
+  });
+
   test('Jupyter starts with a URL that bears no token, twice is once, and stops', async () => {
     const spec = serverSpec();
     await running(spec);

@@ -1,4 +1,7 @@
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Secret } from '../../../actors/secret.ts';
 import { hostLabel, labelValue, podName, serverOf } from '../../../src/providers/kubernetes/objects.ts';
@@ -166,4 +169,16 @@ test('a host label has only what a host name may', () => {
 test('the startup script is a script that bash understands', () => {
   const { status, stderr } = spawnSync('bash', ['-n'], { input: STARTUP_SCRIPT, encoding: 'utf8' });
   expect([status, stderr]).toEqual([0, '']);
+});
+
+test.each(['sh', 'bash'])('a login shell (%s) gets the variables of the container as they are', (shell) => {
+  const folder = mkdtempSync(join(tmpdir(), 'gpu-dev-env-'));
+  const file = join(folder, 'environment.sh');
+  const part = STARTUP_SCRIPT.slice(STARTUP_SCRIPT.indexOf('quote='), STARTUP_SCRIPT.indexOf('chown 1081 /etc'));
+  const value = `it's "q" $HOME & \\ \`id\`\ntwo lines`;
+  const env = { PATH: process.env.PATH, VALUE: value };
+  expect(spawnSync('bash', ['-c', part.replaceAll('/etc/gpu-dev/environment.sh', file)], { env }).status).toBe(0);
+  const login = spawnSync(shell, ['-c', `. ${file}; printf %s "$VALUE"`], { env: { PATH: process.env.PATH }, encoding: 'utf8' });
+  expect(login.stdout).toBe(value);
+  rmSync(folder, { recursive: true });
 });
