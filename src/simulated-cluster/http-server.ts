@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { Cluster } from './cluster.ts';
 import { ApiError, badRequest, statusObject } from './errors.ts';
 import { Admin } from './http-admin.ts';
@@ -81,6 +82,11 @@ export async function serve(cluster: Cluster, port: number): Promise<Front> {
   }
 
   attachExec(server, cluster, clock);
+  const upgraded = new Set<Duplex>();
+  server.on('upgrade', (_, socket) => {
+    upgraded.add(socket);
+    socket.once('close', () => upgraded.delete(socket));
+  });
   server.keepAliveTimeout = 65_000;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -98,6 +104,8 @@ export async function serve(cluster: Cluster, port: number): Promise<Front> {
     async close() {
       clock.stop();
       streams.cut();
+      // The server no longer knows of these, and would wait for them.
+      for (const socket of upgraded) socket.destroy();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       const force = setTimeout(() => server.closeAllConnections(), 2000);
@@ -125,7 +133,12 @@ function driveClock(cluster: Cluster): Clock {
     // setTimeout takes no more than 2^31 ms; a far timer is looked at again every hour.
     alarm = setTimeout(
       () => {
-        cluster.tick(Date.now());
+        try {
+          cluster.tick(Date.now());
+        } catch (error) {
+          // One controller's fault must not end the cluster for everyone; the timer that met it is spent.
+          process.stderr.write(`simulated cluster: ${(error as Error).stack}\n`);
+        }
         wake();
       },
       Math.min(Math.max(0, next - Date.now()), 3_600_000),

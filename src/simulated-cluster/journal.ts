@@ -1,6 +1,7 @@
 import {
   closeSync,
   fdatasync,
+  fstatSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -72,6 +73,7 @@ export class Journal {
   /** Opens the journal for writing. To be called after load. */
   open(store: Store): void {
     this.file = openSync(this.path(`journal-${this.generation}.jsonl`), 'a');
+    this.written = fstatSync(this.file).size;
     this.timer = setInterval(() => {
       this.sync();
       if (this.written > FOLD_AFTER && !this.folding) void this.fold(store);
