@@ -6,6 +6,7 @@ import { Admin } from './http-admin.ts';
 import { attachExec } from './http-exec.ts';
 import { Faults } from './http-faults.ts';
 import { Streams } from './http-streams.ts';
+import { decodeProtobuf, PROTOBUF } from './protobuf.ts';
 import { parsePath } from './resources.ts';
 import type { ApiRequest, Loose, Query } from './types.ts';
 import { bodyJson } from './wire.ts';
@@ -62,7 +63,10 @@ export async function serve(cluster: Cluster, port: number): Promise<Front> {
       send(response, fault.status.code, fault.status);
       return;
     }
-    if (call.method !== 'GET') call.body = body.length > 0 ? parseBody(body, call.contentType) : undefined;
+    if (call.method !== 'GET' && call.contentType === PROTOBUF && body.length > 0) {
+      call.body = decodeProtobuf(body);
+      call.contentType = 'application/json';
+    } else if (call.method !== 'GET') call.body = parseBody(body, call.contentType);
     const target = call.method === 'GET' ? parsePath(url.pathname) : undefined;
     if (target !== undefined && watching) {
       streams.watch(target, call, response);

@@ -125,6 +125,20 @@ describe.skipIf(!present)('kubectl', () => {
     expect((await kubectl(['exec', 'box', '--', 'bash'])).error).toContain('A simulated pod has no shell');
   });
 
+  it('creates kinds by name, which it sends as protobuf', async () => {
+    expect((await kubectl(['create', 'namespace', 'made'])).out).toBe('namespace/made created\n');
+    expect((await kubectl(['create', 'secret', 'generic', 's', '--from-literal=a=b'])).code).toBe(0);
+    expect((await kubectl(['get', 'secret', 's', '-o', 'jsonpath={.data.a} {.type}'])).out).toBe('Yg== Opaque');
+    expect((await kubectl(['create', 'configmap', 'c', '--from-literal=a=b'])).code).toBe(0);
+    expect((await kubectl(['create', 'service', 'nodeport', 'n', '--tcp=80:8080'])).code).toBe(0);
+    expect((await kubectl(['get', 'service', 'n', '-o', 'jsonpath={.spec.ports[0].targetPort}'])).out).toBe('8080');
+    expect((await kubectl(['create', 'job', 'j', '--image=tool:1', '--', 'make', 'all'])).code).toBe(0);
+    expect((await kubectl(['wait', '--for=condition=complete', 'job/j', '--timeout=10s'])).code).toBe(0);
+    const { error } = await kubectl(['create', 'deployment', 'd', '--image=x']);
+    expect(error).toContain('error: ');
+    await kubectl(['delete', 'job/j', 'service/n', 'secret/s', 'namespace/made']);
+  });
+
   it('labels, patches, cordons and drains', async () => {
     expect((await kubectl(['label', 'pod', 'box', 'a=b'])).code).toBe(0);
     expect((await kubectl(['patch', 'pvc', 'disk', '--type=merge', '-p', '{"metadata":{"labels":{"x":"y"}}}'])).code).toBe(0);
