@@ -1,0 +1,113 @@
+/** What tests of messages share: the files as producers send them, and a door over a bare database that takes one batch when told. */
+import { randomUUID } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { QueueDoor, type QueueDoorSettings } from '../../actors/intake/queue-door.ts';
+import { Kernel, type KernelSettings } from '../../actors/kernel/kernel.ts';
+import { gpuDevKinds, type Ports } from '../../actors/kinds.ts';
+import { Database } from '../../persistence/database.ts';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: a message is whatever its producer wrote.
+export type Body = any;
+
+const FOLDER = join(import.meta.dirname, '../fixtures/messages');
+
+/** Names of the files of a folder, without their ending. */
+export function messageNames(folder: 'valid' | 'invalid'): string[] {
+  return readdirSync(join(FOLDER, folder))
+    .map((file) => file.replace(/\.json$/, ''))
+    .sort();
+}
+
+/** A message exactly as it stands in its file. */
+export function messageOf(folder: 'valid' | 'invalid', name: string): Body {
+  return JSON.parse(readFileSync(join(FOLDER, folder, `${name}.json`), 'utf8'));
+}
+
+/** A message whose ids and user are new to this database, so that one database serves many messages. */
+export function fresh(name: string, changes: Record<string, unknown> = {}): Body {
+  const body = messageOf('valid', name);
+  const id = randomUUID();
+  const user = `${String(body.user_id ?? 'someone').replace(/@.*/, '')}-${id.slice(0, 6)}`;
+  return {
+    ...body,
+    ...(body.reservation_id === undefined ? {} : { reservation_id: id }),
+    ...(body.job_id === undefined ? {} : { job_id: id }),
+    ...(body.operation_id === undefined ? {} : { operation_id: randomUUID() }),
+    ...(body.env_vars === undefined ? {} : { env_vars: { ...body.env_vars, RESERVATION_ID: id, USER_ID: user } }),
+    user_id: user,
+    ...changes,
+  };
+}
+
+export interface Door {
+  db: Database;
+  kernel: Kernel;
+  /** Take one batch of a queue. */
+  consume(): Promise<number>;
+  /** Take batches until the queue gives nothing more. */
+  drain(): Promise<void>;
+  door: QueueDoor;
+  errors: unknown[];
+  send(body: unknown, queue?: string): Promise<number>;
+  /** Everything waiting for an actor, in order. */
+  mail(id: string): Promise<{ key: string; event: Body; held: boolean; sender: string }[]>;
+  letters(): Promise<Body[]>;
+  archived(msgId: number, queue?: string): Promise<boolean>;
+  waiting(queue?: string): Promise<number>;
+  stop(): Promise<void>;
+}
+
+/** A door without a cluster: nothing runs by itself; handlers of effects are never reached, so there are no ports. */
+export async function startDoor(
+  options: { door?: Partial<QueueDoorSettings>; kernel?: Partial<KernelSettings>; database?: TestDatabase } = {},
+): Promise<Door> {
+  const database = options.database ?? (await createTestDatabase());
+  const db = new Database({ ...database.config, maxConnections: 6 });
+  const kernel = new Kernel({ db, kinds: gpuDevKinds({ db } as Ports), ...options.kernel });
+  const errors: unknown[] = [];
+  const queue = options.door?.queue ?? 'gpu_reservations';
+  const settings = {
+    db,
+    kernel,
+    queue,
+    visibilitySeconds: 300,
+    pollMs: 500,
+    batchSize: 1,
+    onError: (e: unknown) => void errors.push(e),
+  };
+  const door = new QueueDoor({ ...settings, ...options.door });
+  return {
+    db,
+    kernel,
+    door,
+    errors,
+    consume: () => door.consume(),
+    drain: async () => {
+      while ((await door.consume()) === 0);
+    },
+    send: async (body, to = queue) =>
+      (await db.query<{ send: number }>('select pgmq.send($1, $2::jsonb) as send', [to, JSON.stringify(body)])).rows[0]!.send,
+    mail: async (id) =>
+      (await db.query<Body>('select key, event, held, sender from mailbox where actor = $1 order by id', [`reservation/${id}`]))
+        .rows,
+    letters: async () => (await db.query<Body>('select * from dead_letters order by id')).rows,
+    archived: async (msgId, from = queue) => (await db.query(ARCHIVED[from]!, [msgId])).rowCount === 1,
+    waiting: async (from = queue) => (await db.query<{ n: number }>(WAITING[from]!)).rows[0]!.n,
+    stop: async () => {
+      await kernel.stop(0);
+      await db.close();
+      await database.drop();
+    },
+  };
+}
+
+export const ARCHIVED: Record<string, string> = {
+  gpu_reservations: 'select 1 from pgmq.a_gpu_reservations where msg_id = $1',
+  disk_operations: 'select 1 from pgmq.a_disk_operations where msg_id = $1',
+};
+export const WAITING: Record<string, string> = {
+  gpu_reservations: 'select count(*)::int as n from pgmq.q_gpu_reservations',
+  disk_operations: 'select count(*)::int as n from pgmq.q_disk_operations',
+};
