@@ -10,6 +10,7 @@ import { appendLog, forgetRun, loadRun, type PodRun, saveRun } from './runtime.t
 const NAME = 'kubelet';
 /** How often a pod that waits for a volume, Secret or ConfigMap looks again. */
 const MOUNT_POLL = 100;
+const MOUNT_POLL_MAX = 3_000;
 const ENDED = ['Succeeded', 'Failed'];
 export const LOST_NODES = 'lost-nodes';
 
@@ -117,9 +118,12 @@ export class Kubelet implements Controller {
       const problem = mountProblem(this.world, pod);
       if (problem === undefined) run.mounted = true;
       else {
-        if (problem.message !== undefined)
+        // Told once, and looked at ever more rarely: a pod that waits for a Secret for hours must not fill the journal.
+        if (problem.message !== undefined && problem.message !== run.mountProblem)
           this.world.event(pod, 'Warning', problem.reason, problem.message, NAME, pod.spec.nodeName);
-        this.world.wake(NAME, key, MOUNT_POLL);
+        if (problem.message !== undefined) run.mountProblem = problem.message;
+        run.mountTries = (run.mountTries ?? 0) + 1;
+        this.world.wake(NAME, key, Math.min(MOUNT_POLL * 2 ** Math.floor(run.mountTries / 5), MOUNT_POLL_MAX));
       }
     }
     if (run.mounted) this.containers(pod, run);

@@ -18,6 +18,9 @@ export interface ContainerRun {
 
 /** What the kubelet knows of one pod; kept in the side table `pods` by uid. */
 export interface PodRun {
+  /** The last problem told, and how often a mount was tried. */
+  mountProblem?: string;
+  mountTries?: number;
   mounted: boolean;
   ip?: string;
   startedAt?: number;
