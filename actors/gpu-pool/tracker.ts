@@ -32,6 +32,8 @@ export interface TrackerSettings {
   leaseSeconds?: number;
   /** How long changes are gathered, in milliseconds. */
   gatherMs?: number;
+  /** How often all dev servers are shown to onServers again, in milliseconds: its first try may have failed, or come too early. */
+  sweepMs?: number;
 }
 
 export class Tracker {
@@ -39,6 +41,7 @@ export class Tracker {
   readonly #holder = randomUUID();
   readonly #lease: Loop;
   readonly #flush: Loop;
+  readonly #sweep: Loop;
   #token: number | null = null;
   #feed: ClusterEvents | null = null;
   #state = new ClusterState();
@@ -55,16 +58,19 @@ export class Tracker {
     const seconds = settings.leaseSeconds ?? 3;
     this.#lease = new Loop({ name: 'tracker lease', work: () => this.#keepLease(seconds), onError: settings.onError });
     this.#flush = new Loop({ name: 'tracker', work: () => this.#write(), onError: settings.onError });
+    this.#sweep = new Loop({ name: 'tracker sweep', work: () => this.#showServers(), onError: settings.onError });
   }
 
   start(): void {
     this.#lease.start();
     this.#flush.start();
+    this.#sweep.start();
   }
 
   async stop(): Promise<void> {
     await this.#lease.stop();
     await this.#flush.stop();
+    await this.#sweep.stop();
     await this.#feed?.stop();
     this.#feed = null;
     if (this.#token !== null) await dropLease(this.#settings.db, LEASE, this.#holder).catch(() => {});
@@ -147,6 +153,12 @@ export class Tracker {
     for (const node of touched) this.#dirtyNodes.add(node);
     this.#messages.push(...podGone(pod, 'the cluster reported its deletion'));
     this.#flush.wake();
+  }
+
+  #showServers(): Promise<number> {
+    const servers = [...this.#state.pods.values()].filter((pod) => pod.server !== null && !pod.terminating);
+    if (this.#token !== null && this.#synced && servers.length > 0) this.#settings.onServers(servers);
+    return Promise.resolve(this.#settings.sweepMs ?? 30_000);
   }
 
   async #write(): Promise<number> {

@@ -93,7 +93,11 @@ export async function acceptDiskOperation(
     'insert into operations (operation_id, user_id, action) values ($1, $2, $3) on conflict (operation_id) do nothing',
     [operationId, owner, action],
   );
-  if (rowCount === 0) return { ...none, duplicate: true };
+  if (rowCount === 0) {
+    const { rows } = await tx.query<{ user_id: string }>('select user_id from operations where operation_id = $1', [operationId]);
+    if (rows[0]?.user_id === owner) return { ...none, duplicate: true };
+    throw new Problem('GPU_ID_TAKEN', 'This operation_id belongs to an operation of another user', { field: 'operation_id' });
+  }
 
   const fail = async (error: string): Promise<Accepted> => {
     await tx.query(`update operations set status = 'failed', error = $2, updated_at = now() where operation_id = $1`, [

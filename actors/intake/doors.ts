@@ -76,11 +76,16 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
   const actor = `reservation/${id}`;
   const key = `create:${id}`;
 
-  const taken = await ownerOf(tx, id);
-  if (taken !== null && taken !== owner) {
-    throw new Problem('GPU_ID_TAKEN', `The id ${id} belongs to a reservation of another user`, { field: 'reservation_id' });
-  }
-  if (taken !== null) return { actor, key, reservationId: id, operationId: null, duplicate: true };
+  const duplicate: Accepted = { actor, key, reservationId: id, operationId: null, duplicate: true };
+  if (await isTakenBy(tx, id, owner)) return duplicate;
+  // This row claims the id: of two who send one id at the same time, the second waits here for the first.
+  const token = (sender.newToken ?? (() => randomBytes(32).toString('hex')))();
+  const { rowCount: claimed } = await tx.query(
+    'insert into secrets (secret_ref, owner, value) values ($1, $2, $3) on conflict (secret_ref) do nothing',
+    [id, owner, JSON.stringify({ environment: parsed.environment, jupyterToken: token })],
+  );
+  if (claimed === 0 && (await isTakenBy(tx, id, owner))) return duplicate;
+  if (parsed.request.gang !== null) await checkGang(tx, parsed.request.gang.id, owner);
 
   const messages: Message[] = [];
   let disk: { id: string; name: string; onBusy: 'wait' | 'fail' } | null = null;
@@ -100,12 +105,6 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
       messages.push({ actor: `image/${parsed.build.hash}`, key: 'opened', event: opened, sender: sender.door });
     }
   }
-  const token = (sender.newToken ?? (() => randomBytes(32).toString('hex')))();
-  await tx.query('insert into secrets (secret_ref, owner, value) values ($1, $2, $3) on conflict (secret_ref) do nothing', [
-    id,
-    owner,
-    JSON.stringify({ environment: parsed.environment, jupyterToken: token }),
-  ]);
   const event: ReservationMessage = {
     type: 'reservation.submitted',
     id,
@@ -118,8 +117,11 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
   return { actor, key, reservationId: id, operationId: null, duplicate: false };
 }
 
-/** Whose reservation this id is, in the mailbox or born already; null if it is free. */
-async function ownerOf(tx: Transaction, id: string): Promise<string | null> {
+/**
+ * Whether this id is a reservation of this owner, in the mailbox or born already.
+ * @throws Problem if it is somebody else's.
+ */
+async function isTakenBy(tx: Transaction, id: string, owner: string): Promise<boolean> {
   const { rows } = await tx.query<{ owner: string }>(
     `select user_id as owner from reservations where reservation_id = $1
      union all select event->>'owner' from mailbox where actor = $2 and event->>'type' = 'reservation.submitted'
@@ -127,7 +129,27 @@ async function ownerOf(tx: Transaction, id: string): Promise<string | null> {
      limit 1`,
     [id, `reservation/${id}`],
   );
-  return rows[0]?.owner ?? null;
+  const taken = rows[0]?.owner ?? null;
+  if (taken !== null && taken !== owner) {
+    throw new Problem('GPU_ID_TAKEN', `The id ${id} belongs to a reservation of another user`, { field: 'reservation_id' });
+  }
+  return taken !== null;
+}
+
+/**
+ * A gang belongs to whoever sent its first member: a stranger in it would be granted in the place of a sibling.
+ * @throws Problem if it is somebody else's.
+ */
+async function checkGang(tx: Transaction, gangId: string, owner: string): Promise<void> {
+  const { rowCount } = await tx.query(
+    `select 1 from reservations where master_reservation_id = $1 and user_id <> $2
+     union all select 1 from mailbox where event->>'type' = 'reservation.submitted' and event->>'owner' <> $2
+                                       and event #>> '{request,gang,id}' = $1
+     limit 1`,
+    [gangId, owner],
+  );
+  if (rowCount === 0) return;
+  throw new Problem('GPU_ID_TAKEN', `The gang ${gangId} belongs to another user`, { field: 'master_reservation_id' });
 }
 
 async function acceptEvent(

@@ -3,7 +3,6 @@
  * What cannot be understood is archived, with its reason in the dead letters. A failing database leaves it in the queue. Anything else that
  * fails is tried a few times and then counts as poison.
  */
-import { findActor } from '../../persistence/actor-store.ts';
 import { type Database, isRetryableDatabaseError, type Transaction } from '../../persistence/database.ts';
 import { addDeadLetter } from '../../persistence/dead-letters.ts';
 import {
@@ -20,6 +19,7 @@ import { Loop } from '../kernel/loop.ts';
 import { Problem } from '../problem.ts';
 import { redact } from '../secret.ts';
 import { accept } from './doors.ts';
+import { findReservation } from './lookup.ts';
 
 export interface QueueDoorSettings {
   db: Database;
@@ -147,8 +147,8 @@ export class QueueDoor {
         code: 'GPU_MESSAGE_POISONED',
         reason,
       });
-      const reservationId = (failed.body as { reservation_id?: unknown } | null)?.reservation_id;
-      if (typeof reservationId === 'string' && (await findActor(tx, `reservation/${reservationId}`)) !== null) {
+      const reservationId = await reservationOf(tx, failed.body);
+      if (reservationId !== null) {
         const event = { type: 'message.lost', reason: `A message from ${queue} could not be processed: ${reason}` } as {
           type: string;
         };
@@ -160,5 +160,18 @@ export class QueueDoor {
       this.stats.poisoned++;
     });
     kernel.wake();
+  }
+}
+
+/** The reservation that a message which was set aside belongs to, found as for any other message; null if it names none of its sender's. */
+async function reservationOf(tx: Transaction, body: unknown): Promise<string | null> {
+  const { reservation_id: reference, user_id: user } = (body ?? {}) as { reservation_id?: unknown; user_id?: unknown };
+  if (typeof reference !== 'string') return null;
+  try {
+    const found = await findReservation(tx, reference.toLowerCase(), typeof user === 'string' ? user : null);
+    return found.exists ? found.id : null;
+  } catch (error) {
+    if (error instanceof Problem) return null;
+    throw error;
   }
 }
