@@ -101,10 +101,10 @@ export class Database implements Queryable {
       connectionTimeoutMillis: this.#acquireTimeoutMs,
       idleTimeoutMillis: 60_000,
       application_name: settings.applicationName ?? 'gpu-dev',
-      // A dead peer must be found: a turn that hangs for ever would hold its actors' locks in this process only, but its worker too.
+      // A dead peer must be found, and a process that was frozen within a turn must not keep its actors from the others for long.
       keepAlive: true,
       keepAliveInitialDelayMillis: 5_000,
-      idle_in_transaction_session_timeout: 30_000,
+      idle_in_transaction_session_timeout: 5_000,
       options: '-c TimeZone=UTC',
     });
     // An idle connection that dies is replaced at the next checkout; without a listener the process would end.

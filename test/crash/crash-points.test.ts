@@ -20,7 +20,6 @@ const DEATHS: Record<CrashPoint, readonly number[]> = {
 
 let scene: Scene;
 let worker: Program;
-let deaths: number[];
 
 beforeAll(async () => {
   scene = await Scene.start();
@@ -32,27 +31,21 @@ afterAll(async () => {
   await scene?.stop();
 });
 
-/** Bring a new process up each time the worker has killed itself, with the next death armed; then one that lives. */
-async function keepAlive(point: CrashPoint): Promise<number> {
-  let died = 0;
-  for (;;) {
-    const ended = await worker.exited();
-    if (ended.signal !== 'SIGKILL' || stopped) return died;
-    died++;
-    const next = deaths.shift();
+/** Bring a new process up each time the worker has killed itself, with the next death armed; the last one lives on. */
+async function dieAndRise(point: CrashPoint): Promise<void> {
+  const deaths = DEATHS[point];
+  worker.write(`SIGKILL ${point}#${deaths[0]}`);
+  for (let death = 0; death < deaths.length; death++) {
+    expect((await worker.exited()).signal, worker.log).toBe('SIGKILL');
+    const next = deaths[death + 1];
     worker = scene.worker(next === undefined ? {} : { GPU_DEV_CRASH_AT: `${point}#${next}` });
   }
 }
-let stopped = false;
 
 describe('a process that is killed', () => {
   it.each(CRASH_POINTS)('at %s loses nothing and does nothing twice', async (point) => {
     const id = randomUUID();
-    deaths = [...DEATHS[point]];
-    const planned = deaths.length;
-    worker.write(`${point}#${deaths.shift()}`);
-    stopped = false;
-    const watcher = keepAlive(point);
+    const deaths = dieAndRise(point);
     const diskName = point.replace('.', '-');
 
     await scene.send({
@@ -93,13 +86,7 @@ describe('a process that is killed', () => {
     expect(disks).toEqual([{ snapshot_count: 1, latest_snapshot_id: ended['snapshot_id'] }]);
     const { rows: known } = await scene.db.query<{ snapshot_id: string }>('select snapshot_id from disk_snapshots');
     expect(await scene.snapshots()).toHaveLength(known.length);
-
-    stopped = true;
-    await worker.ready().catch(() => {});
-    expect(planned - deaths.length, 'it died as often as planned').toBe(planned);
-    worker.signal('SIGKILL');
-    expect(await watcher).toBe(planned);
-    worker = scene.worker();
-    await worker.ready();
+    // If a death is still to come, the point was not on the way, and the test proves nothing.
+    await deaths;
   });
 });

@@ -1,9 +1,10 @@
 /**
  * The service without HTTP, as a process that tests may kill: database, providers, kernel, tracker and queue doors from the environment.
  * Beyond the service's own variables it knows TEST_CLOCK (a file with milliseconds to add to the clock) and TEST_LEASE_SECONDS. A line on
- * its standard input, `point#N`, arms a crash point in a process that already runs.
+ * its standard input, `SIGKILL point#N` (or SIGSTOP), makes the process send itself that signal at the Nth passage of a crash point.
  */
 import { readFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { createInterface } from 'node:readline';
 import pino from 'pino';
 import { removeOrphans } from '../../actors/gpu-pool/orphans.ts';
@@ -67,13 +68,15 @@ await kernel.post(
   })),
 );
 createInterface({ input: process.stdin }).on('line', (line) => {
-  const [point, count] = line.split('#');
+  const [signal, point, count] = line.split(/[ #]/);
   let left = Number(count);
   armCrashPoints((reached) => {
-    if (reached === point && --left === 0) process.kill(process.pid, 'SIGKILL');
+    if (reached === point && --left === 0) process.kill(process.pid, signal);
   });
 });
 await kernel.start();
 for (const door of doors.values()) door.start();
 tracker.start();
 process.stdout.write(`${JSON.stringify({ ready: true })}\n`);
+// A killed process writes no cache, and the next one would compile everything again.
+flushCompileCache();

@@ -49,7 +49,15 @@ export class Scene {
     const fresh = options.database === undefined ? await createTestDatabase() : null;
     const settings = { fleet: options.fleet ?? { h100: 2 }, delays: NO_DELAYS };
     const cluster = Program.spawn(
-      [CLUSTER, '--data', join(folder, 'cluster'), '--kubeconfig', join(folder, 'kubeconfig'), '--settings', JSON.stringify(settings)],
+      [
+        CLUSTER,
+        '--data',
+        join(folder, 'cluster'),
+        '--kubeconfig',
+        join(folder, 'kubeconfig'),
+        '--settings',
+        JSON.stringify(settings),
+      ],
       process.env,
     );
     const ready = await cluster.ready();
@@ -73,6 +81,7 @@ export class Scene {
       KUBECONFIG: join(this.folder, 'kubeconfig'),
       CLUSTER: 'simulated',
       GPU_DEV_HOME: this.folder,
+      NODE_COMPILE_CACHE: join(this.folder, 'compiled'),
       PORT: '0',
       POLL_INTERVAL_SECONDS: '0.5',
       LOG_LEVEL: 'warn',
@@ -102,10 +111,9 @@ export class Scene {
   }
 
   async reservation(id: string): Promise<Row | null> {
-    const { rows } = await this.db.query<Row>(
-      'select *, status::text as status from reservations where reservation_id = $1',
-      [id],
-    );
+    const { rows } = await this.db.query<Row>('select *, status::text as status from reservations where reservation_id = $1', [
+      id,
+    ]);
     return rows[0] ?? null;
   }
 
@@ -151,12 +159,14 @@ export class Scene {
 
   async #report(problem: unknown): Promise<string> {
     const { rows } = await this.db
-      .query<Row>(`select actor, state, snapshot->'value' as value, seq from actors where kind in ('reservation', 'disk') and status <> 'done'`)
+      .query<Row>(
+        `select actor, state, snapshot->'value' as value, seq from actors where kind in ('reservation', 'disk') and status <> 'done' order by updated_at desc limit 8`,
+      )
       .catch(() => ({ rows: [] }));
     const { rows: effects } = await this.db
       .query<Row>(`select effect_id, type, attempts, last_error, lease_until, next_at from effects where status = 'pending'`)
       .catch(() => ({ rows: [] }));
-    const logs = this.#programs.map((program) => program.log.slice(-1_500)).join('\n--\n');
+    const logs = this.#programs.map((program) => program.log.slice(-1_500)).filter((log) => log !== '').join('\n--\n');
     return `${problem === null ? '' : String(problem)}\n${JSON.stringify(rows)}\n${JSON.stringify(effects)}\n${logs}`;
   }
 }
