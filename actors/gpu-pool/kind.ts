@@ -38,7 +38,7 @@ async function prepare(
   turn: { id: string; last: boolean; snapshot: StoredSnapshot | null },
 ): Promise<Message> {
   const gpuType = turn.id;
-  if (event.type === 'pool.opened' || event.type === 'pool.paused') return event;
+  if (event.type === 'pool.opened') return event;
   const decision = nothing();
   switch (event.type) {
     case 'capacity.requested':
@@ -63,16 +63,18 @@ async function prepare(
       await releaseEnded(tx, gpuType);
       break;
     case 'nodes.changed':
+    case 'pool.paused':
     case 'pool.resumed':
       break;
   }
   // One plan a turn is enough: what earlier messages of this turn changed is in the rows.
   if (turn.last) {
-    const paused = turn.snapshot?.value === 'paused' && event.type !== 'pool.resumed';
+    const paused = pausedBy(event, turn.snapshot);
     const rows = await readPool(tx, gpuType);
-    const planned = paused
-      ? { grants: [], waits: pausedWaits(rows.waiting, turn.snapshot) }
-      : plan(rows.nodes, rows.waiting, rows.gangsGranted);
+    const planned =
+      paused !== null
+        ? { grants: [], waits: pausedWaits(rows.waiting, paused) }
+        : plan(rows.nodes, rows.waiting, rows.gangsGranted);
     for (const grant of planned.grants) await grantSlots(tx, grant, event.at);
     decision.grants = planned.grants.map(({ reservationId, generation, node, slots, zone }) => ({
       reservationId,
@@ -85,19 +87,26 @@ async function prepare(
       held,
       wholeNodes: planned.grants.length === 0 ? rows.wholeNodes : (await readPool(tx, gpuType)).wholeNodes,
     };
-    await writeAvailability(tx, gpuType, after, planned.waits, paused ? reasonOf(turn.snapshot) : null, event.at);
+    await writeAvailability(tx, gpuType, after, planned.waits, paused, event.at);
   }
-  return { ...event, decision };
+  return event.type === 'pool.paused' ? event : { ...event, decision };
+}
+
+/** Why the pool grants nothing after this event; null if it does. */
+function pausedBy(event: Message, snapshot: StoredSnapshot | null): string | null {
+  if (event.type === 'pool.resumed') return null;
+  if (event.type === 'pool.paused') return event.reason;
+  return snapshot?.value === 'paused' ? reasonOf(snapshot) : null;
 }
 
 function reasonOf(snapshot: StoredSnapshot | null): string {
   return (snapshot?.context as { pausedBecause?: string | null } | undefined)?.pausedBecause ?? 'maintenance';
 }
 
-function pausedWaits(waiting: readonly { reservationId: string }[], snapshot: StoredSnapshot | null) {
+function pausedWaits(waiting: readonly { reservationId: string }[], reason: string) {
   return waiting.map(({ reservationId }) => ({
     reservationId,
-    because: `This GPU type is under maintenance: ${reasonOf(snapshot)}`,
+    because: `This GPU type is under maintenance: ${reason}`,
   }));
 }
 

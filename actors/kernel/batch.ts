@@ -190,7 +190,12 @@ async function step(
       )
     : new Map<string, number>();
   const byActor = new Map(rows.map((row) => [row.actor, row]));
-  const last = new Map(mail.map((message) => [message.actor, message.id]));
+  // The last message of each actor that will be prepared. A deadline may turn out stale, so the one before it counts as last as well.
+  const fresh = mail.filter((message) => !done.has(pairKey(message.actor, message.key)));
+  const last = new Set([
+    ...new Map(fresh.map((message) => [message.actor, message.id])).values(),
+    ...new Map(fresh.filter((message) => message.sender !== 'deadline').map((message) => [message.actor, message.id])).values(),
+  ]);
   const stamp = { at: now.toISOString(), ...settings.stamp };
 
   for (const message of mail) {
@@ -212,7 +217,7 @@ async function step(
       }
       if (kind.prepare !== undefined) {
         const { id } = parseAddress(message.actor);
-        event = await kind.prepare(tx, event, { id, last: last.get(message.actor) === message.id, snapshot: held.live.stored });
+        event = await kind.prepare(tx, event, { id, last: last.has(message.id), snapshot: held.live.stored });
       }
       const result = takeTurn(held.live, message, event);
       held.live = result.actor;

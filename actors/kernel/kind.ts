@@ -68,8 +68,8 @@ export interface ActorKind {
   refuses?(context: Context, event: StampedEvent): string | null;
   /**
    * Runs inside the transaction of the turn, before the step, and may write rows of the kind's own. What it returns is the event that
-   * the machine sees and history keeps. `last` is true for the last message of this actor in this turn: the place for work that one
-   * turn needs once.
+   * the machine sees and history keeps. `last` is true for the last message of this actor in this turn, and for one before it if
+   * the last may yet be passed over: the place for work that a turn needs at its end.
    */
   prepare?(
     tx: Transaction,
