@@ -1,0 +1,104 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { allReach, book, cancel, someReach } from './support/guests.ts';
+import type { Program } from './support/process.ts';
+import { expectClean } from './support/promises.ts';
+import { Scene } from './support/scene.ts';
+
+let scene: Scene;
+let replicas: Program[];
+beforeAll(async () => {
+  scene = await Scene.start();
+  replicas = [scene.worker(), scene.worker()];
+  await Promise.all(replicas.map((replica) => replica.ready()));
+  await scene.until('the fleet is known', async () => (await scene.db.query('select 1 from nodes')).rowCount === 2);
+});
+afterAll(async () => {
+  await scene?.stop();
+});
+
+describe('two replicas over one database', () => {
+  it('serve 20 reservations on 16 GPUs while either is killed at random', async () => {
+    let goOn = true;
+    let kills = 0;
+    const killer = (async () => {
+      while (goOn) {
+        const victim = Math.random() < 0.5 ? 0 : 1;
+        await replicas[victim]!.kill();
+        kills++;
+        replicas[victim] = scene.worker();
+        await replicas[victim]!.ready();
+        await pause(Math.random() * 300);
+      }
+    })();
+
+    const ids = await book(scene, 20);
+    const first = await someReach(scene, ids, 16, 'running');
+    expect(first).toHaveLength(16);
+    for (const id of first.slice(0, 4)) await cancel(scene, id);
+    await allReach(scene, first.slice(0, 4), 'cancelled');
+    const rest = ids.filter((id) => !first.slice(0, 4).includes(id));
+    await allReach(scene, rest, 'running');
+    scene.advance(61);
+    await scene.until('the time of all is over', async () => {
+      const { rowCount } = await scene.db.query(`select 1 from reservations where status = 'running' and substate <> 'grace'`);
+      return rowCount === 0;
+    });
+    scene.advance(3);
+    await allReach(scene, rest, 'expired');
+    goOn = false;
+    await killer;
+    expect(kills).toBeGreaterThan(5);
+
+    await expectClean(scene);
+    for (const id of ids) expect(scene.watch.most.get(id), `pods of ${id} at once`).toBe(1);
+    for (const id of ids) expect(scene.watch.ever.get(id)?.size, `pods of ${id} ever`).toBe(1);
+    const { rows } = await scene.db.query<{ n: number }>('select count(*)::int as n from disks where snapshot_count = 1');
+    expect(rows).toEqual([{ n: 20 }]);
+    expect(await scene.snapshots()).toHaveLength(20);
+  });
+
+  it('fence off one that slept through its lease before it ran an effect, and remove the pod it makes when it wakes', async () => {
+    await replicas[1]!.kill();
+    const sleeper = replicas[0]!;
+    sleeper.write('SIGSTOP effect.leased#1');
+    const [id] = await book(scene, 1, { disk_name: null, user_id: 'sleeper' });
+    await scene.until('an effect is leased', async () => {
+      const { rowCount } = await scene.db.query(`select 1 from effects where actor = $1 and type = 'pod.create' and lease_token is not null`, [
+        `reservation/${id}`,
+      ]);
+      return rowCount === 1;
+    });
+    replicas[1] = scene.worker();
+    await scene.reaches(id!, 'running');
+    await cancel(scene, id!);
+    await scene.reaches(id!, 'cancelled');
+    const before = (await scene.db.query('select count(*)::int as n from history where actor = $1', [`reservation/${id}`])).rows;
+    sleeper.signal('SIGCONT');
+    await scene.until('the zombie has made its pod', async () => scene.watch.ever.get(id!)?.size === 2);
+    await scene.until('its pod is removed', async () => scene.watch.now.get(id!)?.size === 0);
+    await expectClean(scene);
+    expect(scene.watch.most.get(id!)).toBe(1);
+    const { rows: results } = await scene.db.query(
+      `select h.key from history h where h.actor = $1 and h.sender = 'effect' and h.key like 'effect:%' and h.event->>'type' = 'pod.created'`,
+      [`reservation/${id}`],
+    );
+    expect(results).toHaveLength(1);
+    expect(before[0]!['n']).toBeGreaterThan(0);
+  });
+
+  it('let one that slept after its handler had run post nothing a second time', async () => {
+    await replicas[1]!.kill();
+    const sleeper = replicas[0]!;
+    sleeper.write('SIGSTOP effect.done#1');
+    const [id] = await book(scene, 1, { disk_name: null, user_id: 'sleeper' });
+    await scene.until('the pod is made', async () => scene.watch.ever.get(id!)?.size === 1);
+    replicas[1] = scene.worker();
+    await scene.reaches(id!, 'running');
+    sleeper.signal('SIGCONT');
+    await cancel(scene, id!);
+    await scene.reaches(id!, 'cancelled');
+    await expectClean(scene);
+    expect(scene.watch.ever.get(id!)?.size).toBe(1);
+  });
+});
