@@ -35,6 +35,8 @@ export interface HttpDeps {
   health: () => Promise<Health>;
   /** Age of what the tracker knows, in milliseconds; null if it has seen nothing yet. */
   trackerAgeMs: () => number | null;
+  /** What the dev servers run on: a simulated pod has no shell, and people are told. */
+  cluster?: 'simulated' | 'kube';
 }
 
 /** The server with types taken from zod schemas. */

@@ -98,15 +98,16 @@ async function throwIfNotApplied(reader: ReservationReader, id: string, type: st
   if (entry.outcome === 'refused') throw new Problem('GPU_NOT_OWNER', entry.reason ?? 'The reservation belongs to another user');
   if (entry.outcome !== 'ignored') return;
   const details = await present(reader, id);
-  const instead = details.accepts.length === 0 ? 'nothing any more' : details.accepts.join(', ');
-  throw new Problem(
-    'GPU_EVENT_IGNORED',
-    `A reservation that is ${entry.from ?? details.state} does not take ${type} now; it takes ${instead}`,
-    {
-      field: 'type',
-      details: { ...details, state_met: entry.from },
-    },
-  );
+  throw new Problem('GPU_EVENT_IGNORED', whyIgnored(type, entry.from ?? details.state, details.accepts), {
+    field: 'type',
+    details: { ...details, state_met: entry.from },
+  });
+}
+
+function whyIgnored(type: string, state: string, accepts: readonly string[]): string {
+  if (accepts.includes(type)) return `The ${type} would change nothing: it is so already, or on its way`;
+  const instead = accepts.length === 0 ? 'nothing any more' : accepts.join(', ');
+  return `A reservation that is ${state} does not take ${type} now; it takes ${instead}`;
 }
 
 async function present(reader: ReservationReader, id: string) {

@@ -6,6 +6,7 @@ import { v7 as uuidv7 } from 'uuid';
 import type { ZodType } from 'zod';
 import { check } from '../../actors/intake/messages.ts';
 import { createRoutes } from './create.ts';
+import { deadLetterRoutes } from './dead-letters.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { diskRoutes } from './disks.ts';
 import { eventRoutes } from './events.ts';
@@ -78,9 +79,10 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
   for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
   }
-  for (const routes of [gpuRoutes, diskRoutes, machineRoutes, healthRoutes, rootRoutes]) {
+  for (const routes of [gpuRoutes, diskRoutes, machineRoutes, deadLetterRoutes, healthRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps));
   }
+  rootRoutes(app, deps);
   await app.ready();
   return app as unknown as FastifyInstance;
 }

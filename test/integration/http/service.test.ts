@@ -84,6 +84,7 @@ describe('the service', () => {
       '/',
       '/health/live',
       '/health/ready',
+      '/v1/dead-letters',
       '/v1/disks',
       '/v1/gpus',
       '/v1/machines',

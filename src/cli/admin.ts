@@ -1,0 +1,124 @@
+/** `gpu-dev admin`: for operators. `verify` looks into the database itself; everything else goes through the service. */
+import type { Command } from 'commander';
+import { type FoldResult, verifyActor, verifyAll } from '../../actors/kernel/fold.ts';
+import { gpuDevKinds, type Ports } from '../../actors/kinds.ts';
+import { Database, type DatabaseSettings, isRetryableDatabaseError } from '../../persistence/database.ts';
+import { instancePassword, runningInstance } from '../supervisor/instance.ts';
+import { type Context, contextOf } from './context.ts';
+import { CliError, EXIT } from './exit.ts';
+import { fromNow, table } from './format.ts';
+import { homeOf, type Surroundings } from './surroundings.ts';
+
+interface DeadLetter {
+  id: number;
+  source: string;
+  queue: string | null;
+  msg_id: number | null;
+  actor: string | null;
+  code: string;
+  reason: string;
+  created_at: string;
+}
+
+export function registerAdmin(program: Command, surroundings: Surroundings): void {
+  const admin = program.command('admin').description('for operators').helpCommand(false);
+  admin
+    .command('verify')
+    .argument('[id]', 'a reservation, or an actor like disk/<id> (default: every actor)')
+    .description('fold histories and compare with what is stored; needs the database (POSTGRES_*, or what runs here)')
+    .action(async (id: string | undefined, _options: object, command: Command) => verify(contextOf(surroundings, command), id));
+  admin
+    .command('dead-letters')
+    .description('what could not be understood or processed')
+    .action(async (_options: object, command: Command) => {
+      const context = contextOf(surroundings, command);
+      const answer = await context.client.get<{ dead_letters: DeadLetter[] }>('/v1/dead-letters');
+      context.give(answer);
+      context.say(answer.dead_letters.length === 0 ? 'There are no open dead letters.' : letters(answer.dead_letters));
+    });
+}
+
+function letters(rows: readonly DeadLetter[]): string {
+  const from = (row: DeadLetter) => row.actor ?? `${row.queue ?? row.source} ${row.msg_id ?? ''}`.trim();
+  return table([
+    ['ID', 'WHEN', 'FROM', 'CODE', 'REASON'],
+    ...rows.map((row) => [String(row.id), fromNow(row.created_at), from(row), row.code, row.reason]),
+  ]);
+}
+
+async function verify(context: Context, id: string | undefined): Promise<void> {
+  const db = new Database({ ...databaseOf(context.surroundings), maxConnections: 2, applicationName: 'gpu-dev admin' });
+  try {
+    // Folding calls no handler, so no port is ever used.
+    const kinds = new Map(gpuDevKinds({ db } as unknown as Ports).map((kind) => [kind.kind, kind]));
+    const results = id === undefined ? verifyAll(db, kinds) : [await verifyActor(db, kinds, await actorOf(db, id))];
+    await report(context, results);
+  } catch (error) {
+    if (error instanceof CliError || !isRetryableDatabaseError(error)) throw error;
+    const { host, port } = db.settings;
+    throw new CliError(
+      EXIT.unreachable,
+      `The database does not answer at ${host}:${port}. Start it, or correct POSTGRES_HOST and POSTGRES_PORT.`,
+    );
+  } finally {
+    await db.close();
+  }
+}
+
+async function report(context: Context, results: AsyncIterable<FoldResult> | Iterable<FoldResult>): Promise<void> {
+  const problems: FoldResult[] = [];
+  let actors = 0;
+  let events = 0;
+  for await (const result of results) {
+    context.surroundings.interrupted.throwIfAborted();
+    actors++;
+    events += result.events;
+    if (result.ok) continue;
+    problems.push(result);
+    context.say(`${result.actor}: ${result.problem ?? 'differs'}`);
+  }
+  context.give({ ok: problems.length === 0, actors, events, problems });
+  const counted = `${actors} ${actors === 1 ? 'actor' : 'actors'}, ${events} events`;
+  if (problems.length > 0)
+    throw new CliError(
+      EXIT.failed,
+      `${problems.length} of ${counted} do not fold to what is stored. Keep the database as it is, and look at the history of these actors.`,
+    );
+  context.say(`${counted}: every history folds to exactly what is stored.`);
+}
+
+/** The address of the actor that is meant. */
+async function actorOf(db: Database, id: string): Promise<string> {
+  const start = id.includes('/') ? id : `reservation/${id.toLowerCase()}`;
+  const { rows } = await db.query<{ actor: string }>('select actor from actors where actor ^@ $1 order by actor limit 6', [
+    start,
+  ]);
+  const exact = rows.find((row) => row.actor === start) ?? (rows.length === 1 ? rows[0] : undefined);
+  if (exact !== undefined) return exact.actor;
+  if (rows.length === 0) throw new CliError(EXIT.notFound, `There is no actor ${start}. See gpu-dev list --all --everyone.`);
+  throw new CliError(
+    EXIT.usage,
+    `More than one actor begins with ${start}: ${rows.map((row) => row.actor).join(', ')}. Give more of the id.`,
+  );
+}
+
+/** POSTGRES_* if it is set, else the database of the instance that runs here. */
+function databaseOf(surroundings: Surroundings): DatabaseSettings {
+  const { environment } = surroundings;
+  if (environment.POSTGRES_HOST) {
+    return {
+      host: environment.POSTGRES_HOST,
+      port: Number(environment.POSTGRES_PORT || 5432),
+      user: environment.POSTGRES_USER || 'gpudev',
+      password: environment.POSTGRES_PASSWORD ?? '',
+      database: environment.POSTGRES_DB || 'gpudev',
+    };
+  }
+  try {
+    const instance = runningInstance(homeOf(surroundings));
+    const { host, port, user, database } = instance.postgres;
+    return { host, port, user, database, password: instancePassword(instance) ?? environment.POSTGRES_PASSWORD ?? '' };
+  } catch (error) {
+    throw new CliError(EXIT.unreachable, `Which database? Set POSTGRES_HOST and the others; ${(error as Error).message}.`);
+  }
+}

@@ -1,0 +1,108 @@
+/** Talks to the service. Every failure is a sentence: what the service refused, or that it cannot be reached. */
+import { setTimeout as pause } from 'node:timers/promises';
+import type { ProblemDocument } from '../errors.ts';
+import { CliError, EXIT, errorOf } from './exit.ts';
+
+/** An answer may take this long; the service itself gives up sooner. */
+const PATIENCE_MS = 30_000;
+const BEFORE_RETRY_MS = 500;
+
+/** The service did not answer at all. */
+export class UnreachableError extends CliError {}
+
+export interface Answer<T> {
+  status: number;
+  body: T;
+}
+
+export class Client {
+  readonly #base: URL;
+  readonly #user: string;
+  readonly #signal: AbortSignal;
+
+  /** @param signal aborts reads; what was sent to be done is waited for, so that nobody is left in doubt about it. */
+  constructor(base: URL, user: string, signal: AbortSignal) {
+    this.#base = base;
+    this.#user = user;
+    this.#signal = signal;
+  }
+
+  get user(): string {
+    return this.#user;
+  }
+
+  get url(): string {
+    return this.#base.origin;
+  }
+
+  /** @throws CliError */
+  async get<T>(path: string, query: Record<string, string | number | undefined> = {}): Promise<T> {
+    const url = new URL(path, this.#base);
+    for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, String(value));
+    return (await this.#ask<T>(url, { signal: AbortSignal.any([this.#signal, AbortSignal.timeout(PATIENCE_MS)]) })).body;
+  }
+
+  /**
+   * Send something to be done, under a key: a dropped connection is tried once more, and it is still done once.
+   * @throws CliError
+   */
+  async post<T>(path: string, body: unknown, key: string): Promise<Answer<T>> {
+    this.#signal.throwIfAborted();
+    const send = () =>
+      this.#ask<T>(new URL(path, this.#base), {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', 'idempotency-key': key },
+        body: JSON.stringify(body),
+        signal: AbortSignal.timeout(PATIENCE_MS),
+      });
+    try {
+      return await send();
+    } catch (error) {
+      if (!(error instanceof UnreachableError)) throw error;
+      await pause(BEFORE_RETRY_MS);
+      return send();
+    }
+  }
+
+  async #ask<T>(url: URL, options: RequestInit): Promise<Answer<T>> {
+    const headers = { accept: 'application/json', 'x-gpu-dev-user': this.#user, ...(options.headers as Record<string, string>) };
+    let response: Response;
+    let text: string;
+    try {
+      response = await fetch(url, { ...options, headers });
+      text = await response.text();
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      throw this.#unreachable(error);
+    }
+    const body = parsed(text);
+    if (response.ok && body !== undefined) return { status: response.status, body: body as T };
+    if (isProblem(body))
+      throw body.status === 503 ? new UnreachableError(EXIT.unreachable, errorOf(body).message, body) : errorOf(body);
+    throw new CliError(
+      EXIT.unreachable,
+      `What answers at ${this.url} (${response.status}) is not gpu-dev. Set GPU_DEV_URL to the address of the service.`,
+    );
+  }
+
+  #unreachable(error: unknown): UnreachableError {
+    const late = error instanceof Error && error.name === 'TimeoutError';
+    const what = late
+      ? `The service at ${this.url} gave no answer in ${PATIENCE_MS / 1_000} s`
+      : `The service does not answer at ${this.url}`;
+    return new UnreachableError(EXIT.unreachable, `${what}. Start it with npm start, or set GPU_DEV_URL to where it runs.`);
+  }
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+function isProblem(body: unknown): body is ProblemDocument {
+  const { code, detail, status } = (body ?? {}) as Record<string, unknown>;
+  return typeof code === 'string' && typeof detail === 'string' && typeof status === 'number';
+}
