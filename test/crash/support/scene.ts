@@ -106,6 +106,14 @@ export class Scene {
     writeFileSync(this.#clock, String(this.#offset));
   }
 
+  /** Use the simulation's own controls: look (no body), or do. */
+  async simulate(path: string, body?: unknown): Promise<unknown> {
+    const init = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) };
+    const response = await fetch(`${this.clusterUrl}/simulation${path}`, init);
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+    return response.json();
+  }
+
   async send(body: unknown): Promise<void> {
     await this.db.query(`select pgmq.send('gpu_reservations', $1::jsonb)`, [JSON.stringify(body)]);
   }
@@ -166,7 +174,10 @@ export class Scene {
     const { rows: effects } = await this.db
       .query<Row>(`select effect_id, type, attempts, last_error, lease_until, next_at from effects where status = 'pending'`)
       .catch(() => ({ rows: [] }));
-    const logs = this.#programs.map((program) => program.log.slice(-1_500)).filter((log) => log !== '').join('\n--\n');
+    const logs = this.#programs
+      .map((program) => program.log.slice(-1_500))
+      .filter((log) => log !== '')
+      .join('\n--\n');
     return `${problem === null ? '' : String(problem)}\n${JSON.stringify(rows)}\n${JSON.stringify(effects)}\n${logs}`;
   }
 }
