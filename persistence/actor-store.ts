@@ -87,11 +87,17 @@ export async function lockActorsWithMail(
 
 const READ_MAIL = `
   select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt"
-    from unnest($1::text[]) as locked(actor)
-    cross join lateral (select * from mailbox b where b.actor = locked.actor order by b.id limit $2) m
+    from unnest($1::text[]) as locked(actor) join actors a using (actor)
+    cross join lateral (
+      select * from mailbox b
+       where b.actor = locked.actor and (a.status <> 'unborn' or not b.held)
+       order by b.id limit case when a.status = 'unborn' then 1 else $2 end) m
    order by m.id`;
 
-/** The waiting messages of locked actors, in order, `perActor` at most of each. */
+/**
+ * The waiting messages of locked actors, in order, `perActor` at most of each. The unborn read their birth alone: a message that was sent
+ * before it, by a transaction that committed after it, is held with a lower id, and its turn comes next.
+ */
 export async function readMail(tx: Transaction, actors: readonly string[], perActor: number): Promise<MailRow[]> {
   const { rows } = await tx.query<MailRow>(READ_MAIL, [actors, perActor]);
   return rows;

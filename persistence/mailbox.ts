@@ -45,21 +45,27 @@ export async function removeMail(db: Queryable, ids: readonly number[]): Promise
 }
 
 const RELEASE = `
-  with freed as (
-    delete from mailbox m using actors a
-     where m.held and a.actor = m.actor and a.quarantined_at is null and ($1::text[] is null or m.actor = any($1))
-    returning m.*)
-  insert into mailbox (actor, key, event, sender, sent_at, enqueued_at)
-  select actor, key, event, sender, sent_at, enqueued_at from freed order by id`;
+  with waiting as (
+    select m.id, a.status from mailbox m join actors a using (actor)
+     where m.held and a.quarantined_at is null and ($1::text[] is null or m.actor = any($1))),
+  kept as (
+    update mailbox m set held = false from waiting w where m.id = w.id and w.status <> 'unborn' returning m.id),
+  moved as (
+    delete from mailbox m using waiting w where m.id = w.id and w.status = 'unborn' returning m.*),
+  behind as (
+    insert into mailbox (actor, key, event, sender, sent_at, enqueued_at)
+    select actor, key, event, sender, sent_at, enqueued_at from moved order by id
+    returning id)
+  select (select count(*) from kept)::int + (select count(*) from behind)::int as freed`;
 
 /**
- * Set mail free that waited for its actor, in its old order and behind what the actor already has: the birth comes first.
+ * Set mail free that waited for its actor: in its place if the actor is born, else in its old order behind the birth.
  * @param actors null for all that can be freed. @returns how many messages were freed.
  */
 export async function releaseHeldMail(db: Queryable, actors: readonly string[] | null): Promise<number> {
   if (actors !== null && actors.length === 0) return 0;
-  const { rowCount } = await db.query(RELEASE, [actors]);
-  return rowCount ?? 0;
+  const { rows } = await db.query<{ freed: number }>(RELEASE, [actors]);
+  return rows[0]?.freed ?? 0;
 }
 
 const TAKE_ORPHANS = `

@@ -65,7 +65,7 @@ const LEASE = `
     select e.effect_id from effects e
      where e.status = 'pending' and e.next_at <= coalesce($1::timestamptz, now())
        and (e.lease_until is null or e.lease_until < coalesce($1::timestamptz, now()))
-       and e.type = any($5::text[])
+       and e.type = any($5::text[]) and e.effect_id <> all($6::text[])
        and not exists (
          select 1 from effects earlier
           where earlier.actor = e.actor and earlier.lane = e.lane and earlier.status = 'pending'
@@ -76,10 +76,20 @@ const LEASE = `
     from due where e.effect_id = due.effect_id
   returning e.effect_id as "effectId", e.actor, e.type, e.params, e.attempts, e.created_at as "createdAt"`;
 
-/** Lease due effects that are first in their lane, of types this process has handlers for. */
+/**
+ * Lease due effects that are first in their lane, of types this process has handlers for. Those that this process runs already (`busy`) are
+ * left alone even if their lease ran out: their handlers must not overlap with themselves.
+ */
 export async function leaseEffects(
   db: Queryable,
-  options: { limit: number; token: string; seconds: number; types: readonly string[]; now: Date | null },
+  options: {
+    limit: number;
+    token: string;
+    seconds: number;
+    types: readonly string[];
+    busy: readonly string[];
+    now: Date | null;
+  },
 ): Promise<LeasedEffect[]> {
   const { rows } = await db.query<LeasedEffect>(LEASE, [
     options.now,
@@ -87,6 +97,7 @@ export async function leaseEffects(
     options.token,
     options.seconds,
     options.types,
+    options.busy,
   ]);
   return rows;
 }

@@ -18,6 +18,38 @@ export async function pruneReservations(db: Database, days: number, limit: numbe
   return (await db.query(PRUNE_RESERVATIONS, [days, limit])).rowCount ?? 0;
 }
 
+/** Keys live in history. A message can come again as long as a producer or a hidden queue message may repeat it: a day at least. */
+const KEYS_DAYS = 1;
+
+const PRUNE_HISTORY = `
+  with settings as (select now() - make_interval(secs => greatest($1::float8, $2::float8) * 86400) as old),
+  due as (
+    select a.actor, a.seq, a.machine_version, a.snapshot
+      from actors a, settings
+     where a.kind = any($3::text[]) and a.snapshot is not null and a.quarantined_at is null
+       and (select h.at from history h where h.actor = a.actor order by h.seq limit 1) < settings.old - interval '1 day'
+     order by a.actor limit $4 for update of a skip locked),
+  kept as (
+    insert into checkpoints (actor, seq, machine_version, snapshot, reason)
+    select actor, seq, machine_version, snapshot, 'prune' from due
+    on conflict (actor, seq) do nothing),
+  gone_checkpoints as (
+    delete from checkpoints c using due where c.actor = due.actor and c.seq < due.seq),
+  gone as (
+    delete from history h using due, settings where h.actor = due.actor and h.at < settings.old and h.seq <= due.seq
+    returning 1)
+  select (select count(*) from due)::int as actors, (select count(*) from gone)::int as entries`;
+
+/**
+ * Remove history older than `days` (a day at least: it holds the keys) of actors of these kinds, which live on for years. A checkpoint of
+ * where each stands comes first, so its history still folds. An actor is looked at once a day of its history has become too old.
+ * @returns how many actors were pruned, `limit` at most.
+ */
+export async function pruneHistory(db: Database, kinds: readonly string[], days: number, limit: number): Promise<number> {
+  const { rows } = await db.query<{ actors: number; entries: number }>(PRUNE_HISTORY, [days, KEYS_DAYS, kinds, limit]);
+  return rows[0]?.actors ?? 0;
+}
+
 /** Remove ended effects older than `days`. What they did stays in history. @returns how many. */
 export async function pruneEffects(db: Database, days: number, limit: number): Promise<number> {
   const { rowCount } = await db.query(

@@ -39,6 +39,7 @@ const Environment = z.object({
   DRAIN_SECONDS: whole(0, 600, 10),
   /** Retention, in days. */
   RETENTION_RESERVATIONS_DAYS: z.coerce.number().min(0).default(90),
+  RETENTION_HISTORY_DAYS: z.coerce.number().min(1).default(30),
   RETENTION_EFFECTS_DAYS: z.coerce.number().min(0).default(7),
   RETENTION_DEAD_LETTERS_DAYS: z.coerce.number().min(0).default(90),
 });
@@ -96,6 +97,7 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     drainMs: env.DRAIN_SECONDS * 1_000,
     retention: {
       reservationsDays: env.RETENTION_RESERVATIONS_DAYS,
+      historyDays: env.RETENTION_HISTORY_DAYS,
       effectsDays: env.RETENTION_EFFECTS_DAYS,
       deadLettersDays: env.RETENTION_DEAD_LETTERS_DAYS,
     },

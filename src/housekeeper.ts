@@ -1,11 +1,13 @@
 /** Retention: what has ended and is old enough goes, in small portions, so that tables stay bounded. Nothing that holds user data is touched. */
 import { Loop } from '../actors/kernel/loop.ts';
 import type { Database } from '../persistence/database.ts';
-import { pruneDeadLetters, pruneEffects, pruneReservations } from '../persistence/retention.ts';
+import { pruneDeadLetters, pruneEffects, pruneHistory, pruneReservations } from '../persistence/retention.ts';
 import type { Config } from './config.ts';
 
 const EVERY_MS = 10 * 60_000;
 const PORTION = 500;
+/** Kinds whose actors outlive any reservation. A reservation keeps its history as long as its row. */
+const LIVE_ON = ['gpu-pool', 'disk', 'image'];
 
 export interface HousekeeperSettings {
   db: Database;
@@ -35,6 +37,7 @@ export class Housekeeper {
     const { db, retention } = this.#settings;
     const counts = await Promise.all([
       pruneReservations(db, retention.reservationsDays, PORTION),
+      pruneHistory(db, LIVE_ON, retention.historyDays, PORTION),
       pruneEffects(db, retention.effectsDays, PORTION),
       pruneDeadLetters(db, retention.deadLettersDays, PORTION),
     ]);

@@ -59,6 +59,7 @@ export class Dispatcher {
       token: this.#token,
       seconds: leaseSeconds,
       types: this.#types,
+      busy: [...this.#running.keys()],
       now: clock.now(),
     });
     if (effects.length > 0) await crashPoint('effect.leased');
