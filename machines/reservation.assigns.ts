@@ -244,6 +244,7 @@ export const reservationGuards = {
   jupyterIsOn: (context) => ['on', 'starting', 'failed'].includes(context.jupyter.state),
   accessRemovalFailed: (context, event) =>
     event.type === 'effect.failed' && event.effect === 'access.remove' && event.generation === context.generation,
+  gangCancelled: (_context, event) => event.type === 'gang.broken' && event.outcome === 'cancelled',
   endsExpired: (context) => context.outcome?.status === 'expired',
   endsCancelled: (context) => context.outcome?.status === 'cancelled',
   isNewUser: (context, event) =>

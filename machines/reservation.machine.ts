@@ -9,32 +9,9 @@
  * - Slots are returned on `pod.gone` only, which is sent on positive proof alone.
  * - No state can hang: each has a limit, or is tagged `resting` (its wait is the user's stay itself).
  */
-import { assign, setup } from 'xstate';
-import type { ReservationContext, ReservationInput } from './reservation.context.ts';
-import { newReservation } from './reservation.context.ts';
-import { reservationAssigns, reservationGuards } from './reservation.assigns.ts';
-import type { Limit, reservationIntents } from './reservation.effects.ts';
-import type { ReservationEvent } from './reservation.events.ts';
-
-type AssignName = keyof typeof reservationAssigns;
-type GuardName = keyof typeof reservationGuards;
-type IntentName = Exclude<keyof typeof reservationIntents, 'startLimit' | 'clearLimit'>;
-
-const machineSetup = setup({
-  types: {
-    context: {} as ReservationContext,
-    events: {} as ReservationEvent,
-    input: {} as ReservationInput,
-    tags: {} as 'live' | 'resting' | 'holds-slots',
-  },
-  guards: guardTable(),
-  actions: {
-    ...assignTable(),
-    ...intentTable(),
-    startLimit: (_, _params: { limit: Limit }) => {},
-    clearLimit: (_, _params: { limit: Limit }) => {},
-  },
-});
+import { newReservation, type ReservationInput } from './reservation.context.ts';
+import type { Limit } from './reservation.effects.ts';
+import { type AssignName, machineSetup } from './reservation.setup.ts';
 
 /** Entry and exit of a state with a time limit. */
 function limited(limit: Limit) {
@@ -44,12 +21,17 @@ function limited(limit: Limit) {
   };
 }
 
-/** An end without a pod: what was asked for is given back. What an earlier life left (an attached disk, services) is saved or removed first. */
-function endWithoutPod(target: 'failed' | 'cancelled', cause: AssignName) {
+/** An end before any server: what was asked for is given back. */
+function endUnserved(target: 'failed' | 'cancelled', cause: AssignName) {
+  return { target: `#reservation.${target}`, actions: [cause, 'withdrawAll', 'tellGang'] } as const;
+}
+
+/** An end in the queue: what an earlier life left (an attached disk, services around the pod) is saved or removed first. */
+function endInQueue(target: 'failed' | 'cancelled', cause: AssignName) {
   return [
     { guard: 'diskInUse', target: '#reservation.snapshotting.detaching', actions: [cause, 'withdrawCapacity', 'tellGang'] },
     { guard: 'hadPod', target: '#reservation.snapshotting.releasing', actions: [cause, 'withdrawCapacity', 'tellGang'] },
-    { target: `#reservation.${target}`, actions: [cause, 'withdrawAll', 'tellGang'] },
+    endUnserved(target, cause),
   ] as const;
 }
 
@@ -100,9 +82,13 @@ export const reservationMachine = machineSetup.createMachine({
       initial: 'deciding',
       on: {
         ...noting,
-        cancel: endWithoutPod('cancelled', 'cancelled'),
-        'deadline.queued': endWithoutPod('failed', 'failed'),
-        'gang.broken': endWithoutPod('failed', 'gangEnded'),
+        cancel: endInQueue('cancelled', 'cancelled'),
+        'deadline.queued': endInQueue('failed', 'failed'),
+        'gang.broken': [
+          ...endInQueue('failed', 'gangEnded').slice(0, 2),
+          { guard: 'gangCancelled', ...endUnserved('cancelled', 'gangEnded') },
+          endUnserved('failed', 'gangEnded'),
+        ],
       },
       states: {
         deciding: {
@@ -120,7 +106,7 @@ export const reservationMachine = machineSetup.createMachine({
           exit: { type: 'clearLimit', params: { limit: 'gang' } },
           on: {
             'gang.complete': { target: 'deciding', actions: 'gangIsComplete' },
-            'deadline.gang': endWithoutPod('failed', 'failed'),
+            'deadline.gang': endUnserved('failed', 'failed'),
           },
         },
         disk: {
@@ -129,16 +115,9 @@ export const reservationMachine = machineSetup.createMachine({
           exit: { type: 'clearLimit', params: { limit: 'diskWait' } },
           on: {
             'disk.acquired': { target: 'deciding', actions: 'diskAcquired' },
-            'disk.busy': [
-              {
-                guard: 'failsOnBusyDisk',
-                target: '#reservation.failed',
-                actions: ['failedOnBusyDisk', 'withdrawAll', 'tellGang'],
-              },
-              { actions: 'diskBusy' },
-            ],
-            'disk.unavailable': endWithoutPod('failed', 'failed'),
-            'deadline.diskWait': endWithoutPod('failed', 'failed'),
+            'disk.busy': [{ guard: 'failsOnBusyDisk', ...endUnserved('failed', 'failedOnBusyDisk') }, { actions: 'diskBusy' }],
+            'disk.unavailable': endUnserved('failed', 'failed'),
+            'deadline.diskWait': endUnserved('failed', 'failed'),
           },
         },
         capacity: {
@@ -146,7 +125,7 @@ export const reservationMachine = machineSetup.createMachine({
           entry: ['tellWaitsForCapacity', 'askCapacity'],
           on: {
             'capacity.granted': { guard: 'ofThisLife', target: '#reservation.provisioning', actions: 'rememberGrant' },
-            'capacity.refused': [{ guard: 'ofEarlierLife' }, ...endWithoutPod('failed', 'failed')],
+            'capacity.refused': [{ guard: 'ofEarlierLife' }, ...endInQueue('failed', 'failed')],
           },
         },
       },
@@ -161,10 +140,10 @@ export const reservationMachine = machineSetup.createMachine({
         ...noting,
         'image.ready': { target: 'queued', actions: 'rememberImage' },
         'image.progress': { actions: 'noteProgress' },
-        'image.failed': endWithoutPod('failed', 'failed'),
-        'deadline.building': endWithoutPod('failed', 'failed'),
-        'gang.broken': endWithoutPod('failed', 'gangEnded'),
-        cancel: endWithoutPod('cancelled', 'cancelled'),
+        'image.failed': endUnserved('failed', 'failed'),
+        'deadline.building': endUnserved('failed', 'failed'),
+        'gang.broken': [{ guard: 'gangCancelled', ...endUnserved('cancelled', 'gangEnded') }, endUnserved('failed', 'gangEnded')],
+        cancel: endUnserved('cancelled', 'cancelled'),
       },
     },
 
@@ -395,62 +374,3 @@ export const reservationMachine = machineSetup.createMachine({
     cancelled: { type: 'final', description: 'It was cancelled.', entry: 'tellEnd' },
   },
 });
-
-function assignTable() {
-  type Change = (context: ReservationContext, event: ReservationEvent) => Partial<ReservationContext>;
-  const entries = Object.entries(reservationAssigns as Record<string, Change>).map(([name, change]) => [
-    name,
-    assign<ReservationContext, ReservationEvent, undefined, ReservationEvent, never>(({ context, event }) =>
-      change(context, event),
-    ),
-  ]);
-  return Object.fromEntries(entries) as Record<
-    AssignName,
-    ReturnType<typeof assign<ReservationContext, ReservationEvent, undefined, ReservationEvent, never>>
-  >;
-}
-
-function guardTable() {
-  type Check = (context: ReservationContext, event: ReservationEvent) => boolean;
-  const entries = Object.entries(reservationGuards as Record<string, Check>).map(([name, check]) => [
-    name,
-    ({ context, event }: { context: ReservationContext; event: ReservationEvent }) => check(context, event),
-  ]);
-  return Object.fromEntries(entries) as Record<
-    GuardName,
-    (args: { context: ReservationContext; event: ReservationEvent }) => boolean
-  >;
-}
-
-function intentTable() {
-  const names: Record<IntentName, true> = {
-    joinGang: true,
-    askImage: true,
-    askDisk: true,
-    askCapacity: true,
-    attachDisk: true,
-    createPod: true,
-    removePod: true,
-    forceRemovePod: true,
-    returnSlots: true,
-    startStay: true,
-    moveExpiry: true,
-    postWarning: true,
-    postFinalNotice: true,
-    postOomNotice: true,
-    startGrace: true,
-    askExtension: true,
-    clearStay: true,
-    updateAccess: true,
-    startJupyter: true,
-    stopJupyter: true,
-    detachDisk: true,
-    releaseDisk: true,
-    removeAccess: true,
-    freeName: true,
-    withdrawAll: true,
-    withdrawCapacity: true,
-    tellGang: true,
-  };
-  return Object.fromEntries(Object.keys(names).map((name) => [name, () => {}])) as Record<IntentName, () => void>;
-}

@@ -1,0 +1,86 @@
+/** The names of the reservation's chart: its guards, its assignments and its intents, bound from their tables. */
+import { assign, setup } from 'xstate';
+import { reservationAssigns, reservationGuards } from './reservation.assigns.ts';
+import type { ReservationContext, ReservationInput } from './reservation.context.ts';
+import type { Limit, reservationIntents } from './reservation.effects.ts';
+import type { ReservationEvent } from './reservation.events.ts';
+
+export type AssignName = keyof typeof reservationAssigns;
+type GuardName = keyof typeof reservationGuards;
+type IntentName = Exclude<keyof typeof reservationIntents, 'startLimit' | 'clearLimit'>;
+
+/** Everything that the chart may name: contexts change by assigns, the world by intents, and both are pure tables. */
+export const machineSetup = setup({
+  types: {
+    context: {} as ReservationContext,
+    events: {} as ReservationEvent,
+    input: {} as ReservationInput,
+    tags: {} as 'live' | 'resting' | 'holds-slots',
+  },
+  guards: guardTable(),
+  actions: {
+    ...assignTable(),
+    ...intentTable(),
+    startLimit: (_, _params: { limit: Limit }) => {},
+    clearLimit: (_, _params: { limit: Limit }) => {},
+  },
+});
+
+function assignTable() {
+  type Change = (context: ReservationContext, event: ReservationEvent) => Partial<ReservationContext>;
+  const entries = Object.entries(reservationAssigns as Record<string, Change>).map(([name, change]) => [
+    name,
+    assign<ReservationContext, ReservationEvent, undefined, ReservationEvent, never>(({ context, event }) =>
+      change(context, event),
+    ),
+  ]);
+  return Object.fromEntries(entries) as Record<
+    AssignName,
+    ReturnType<typeof assign<ReservationContext, ReservationEvent, undefined, ReservationEvent, never>>
+  >;
+}
+
+function guardTable() {
+  type Check = (context: ReservationContext, event: ReservationEvent) => boolean;
+  const entries = Object.entries(reservationGuards as Record<string, Check>).map(([name, check]) => [
+    name,
+    ({ context, event }: { context: ReservationContext; event: ReservationEvent }) => check(context, event),
+  ]);
+  return Object.fromEntries(entries) as Record<
+    GuardName,
+    (args: { context: ReservationContext; event: ReservationEvent }) => boolean
+  >;
+}
+
+function intentTable() {
+  const names: Record<IntentName, true> = {
+    joinGang: true,
+    askImage: true,
+    askDisk: true,
+    askCapacity: true,
+    attachDisk: true,
+    createPod: true,
+    removePod: true,
+    forceRemovePod: true,
+    returnSlots: true,
+    startStay: true,
+    moveExpiry: true,
+    postWarning: true,
+    postFinalNotice: true,
+    postOomNotice: true,
+    startGrace: true,
+    askExtension: true,
+    clearStay: true,
+    updateAccess: true,
+    startJupyter: true,
+    stopJupyter: true,
+    detachDisk: true,
+    releaseDisk: true,
+    removeAccess: true,
+    freeName: true,
+    withdrawAll: true,
+    withdrawCapacity: true,
+    tellGang: true,
+  };
+  return Object.fromEntries(Object.keys(names).map((name) => [name, () => {}])) as Record<IntentName, () => void>;
+}
