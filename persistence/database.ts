@@ -128,7 +128,12 @@ export class Database implements Queryable {
    * Lend a connection to `work`. It goes back to the pool in every case; one whose work failed in the driver is thrown away.
    * @throws PoolExhaustedError if none became free in time.
    */
-  async withConnection<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  withConnection<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    return this.#lend(work);
+  }
+
+  /** `spoil` tells that the connection must not be lent again. */
+  async #lend<T>(work: (client: pg.PoolClient, spoil: (error: Error) => void) => Promise<T>): Promise<T> {
     const client = await this.#acquire();
     let broken: Error | undefined;
     const onError = (error: Error) => {
@@ -136,7 +141,7 @@ export class Database implements Queryable {
     };
     client.on('error', onError);
     try {
-      return await work(client);
+      return await work(client, onError);
     } catch (error) {
       // A statement's own failure (a constraint, a bad value) leaves the connection sound; a lost connection does not.
       if (isRetryableDatabaseError(error) && error instanceof Error) broken ??= error;
@@ -156,7 +161,7 @@ export class Database implements Queryable {
     options: { readonly?: boolean; within?: Transaction } = {},
   ): Promise<T> {
     if (options.within) return work(options.within);
-    return this.withConnection(async (client) => {
+    return this.#lend(async (client, spoil) => {
       await client.query(
         options.readonly ? 'begin isolation level repeatable read read only' : 'begin isolation level read committed',
       );
@@ -175,7 +180,7 @@ export class Database implements Queryable {
         return result;
       } catch (error) {
         open = false;
-        await client.query('rollback').catch(() => {});
+        await client.query('rollback').catch(spoil);
         throw error;
       }
     });

@@ -1,9 +1,12 @@
 /** Brings a database to the schema of this version: PGMQ, then every file of migrations/ in order. */
-import { dirname, join } from 'node:path';
+import { readdirSync } from 'node:fs';
+import { dirname, join, parse } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runner } from 'node-pg-migrate';
 import pg from 'pg';
 import { ensurePgmq } from './embedded.ts';
+
+const FOLDER = join(dirname(fileURLToPath(import.meta.url)), 'migrations');
 
 /** Key of the advisory lock under which one starter migrates while others wait. */
 const LOCK = 7_202_611_21;
@@ -19,10 +22,11 @@ export async function migrate(connectionString: string): Promise<string[]> {
   try {
     // node-pg-migrate's own lock rejects the second of two starters, so it waits here instead.
     await client.query('select pg_advisory_lock($1)', [LOCK]);
+    await refuseNewer(client);
     await ensurePgmq(client);
     const ran = await runner({
       dbClient: client,
-      dir: join(dirname(fileURLToPath(import.meta.url)), 'migrations'),
+      dir: FOLDER,
       direction: 'up',
       migrationsTable: 'schema_migrations',
       noLock: true,
@@ -32,4 +36,20 @@ export async function migrate(connectionString: string): Promise<string[]> {
   } finally {
     await client.end();
   }
+}
+
+/** A migration that ran and is not ours came with a newer version: we do not know what it changed. */
+async function refuseNewer(client: pg.Client): Promise<void> {
+  const { rows: tables } = await client.query<{ there: boolean }>(`select to_regclass('schema_migrations') is not null as there`);
+  if (tables[0]?.there !== true) return;
+  const ours = readdirSync(FOLDER).map((file) => parse(file).name);
+  const { rows } = await client.query<{ name: string }>(
+    'select name from schema_migrations where name <> all($1::text[]) order by id',
+    [ours],
+  );
+  if (rows.length === 0) return;
+  const names = rows.map((row) => row.name).join(', ');
+  throw new Error(
+    `The database is of a newer version of gpu-dev (it has ${names}). Start that version, or restore the backup made before it.`,
+  );
 }
