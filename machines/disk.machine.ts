@@ -248,6 +248,7 @@ export const diskMachine = setup({
       entry: 'deleteVolume',
       on: {
         ...whileTaken,
+        'disk.cloneWanted': { actions: 'answerCloner' },
         'disk.release': leavesLine,
         'volume.deleted': { guard: 'ofThisRound', target: 'next', actions: 'volumeGone' },
         'volume.failed': { guard: 'ofThisRound', target: 'next', actions: 'keepProblem' },

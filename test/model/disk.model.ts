@@ -1,0 +1,263 @@
+/** The model of a disk: what may happen to it, and what it promises. */
+import type { AnyMachineSnapshot } from 'xstate';
+import type { DiskContext } from '../../machines/disk.machine.ts';
+import { parseAddress } from '../../actors/kernel/kind.ts';
+import { KINDS, promise, type Promises, type Step } from './drive.ts';
+import type { Model, Scenario } from './explore.ts';
+import { type Case, statePath } from './graph.ts';
+
+const [ADA, BOB, EVE] = ['ada', 'bob', 'eve'].map((_name, index) => `019cae31-0000-7000-8000-0000000000a${index}`) as [
+  string,
+  string,
+  string,
+];
+export const RESERVATIONS = [ADA, BOB, EVE];
+const CLONE = '019cae31-0000-7000-8000-0000000000c1';
+const DELETE_AT = '2026-04-01T10:00:00.000Z';
+
+const contextOf = (snapshot: AnyMachineSnapshot) => snapshot.context as DiskContext;
+
+function ofRound(round: number, snapshotId: string): Case[] {
+  return [
+    { type: 'volume.ready', round, claim: 'claim-1' },
+    { type: 'volume.failed', round, reason: 'no such zone' },
+    { type: 'volume.detached', round },
+    { type: 'snapshot.progress', round, percent: 40 },
+    { type: 'snapshot.complete', round, snapshotId, sizeBytes: 10 },
+    { type: 'snapshot.failed', round, reason: 'quota' },
+    { type: 'volume.deleted', round, kept: false },
+    { type: 'volume.deleted', round, kept: true },
+    { type: 'purge.done', round },
+  ];
+}
+
+const DUE: Record<string, string[]> = {
+  attaching: ['attaching'],
+  detaching: ['detaching'],
+  capturing: ['capturing'],
+  deleted: ['purge'],
+};
+
+/** Everything that may happen now. `people` of the three reservations take part. */
+const events =
+  (people: number) =>
+  (snapshot: AnyMachineSnapshot): Case[] => {
+    const { round, waiters, holder, capturing } = contextOf(snapshot);
+    const line = [holder, ...waiters];
+    return [
+      ...RESERVATIONS.slice(0, people).flatMap((reservationId): Case[] => [
+        { type: 'disk.acquire', reservationId, owner: 'ada' },
+        { type: 'disk.release', reservationId },
+        // The rest is asked by holders only, and by one that does not know that it is not.
+        ...(line.includes(reservationId) || reservationId === BOB
+          ? [
+              { type: 'disk.attach', reservationId, generation: 1, node: 'h100-1', zone: null },
+              { type: 'disk.detach', reservationId },
+            ]
+          : []),
+      ]),
+      { type: 'disk.delete', by: 'ada', deleteAt: DELETE_AT, operationId: 'op-delete' },
+      { type: 'disk.undelete', by: 'ada', operationId: 'op-undelete' },
+      { type: 'disk.cloneWanted', diskId: CLONE },
+      { type: 'disk.cloneSource', snapshotId: 'snap-source' },
+      { type: 'disk.cloneSource', snapshotId: null },
+      { type: 'disk.cloneRefused', reason: 'it is deleted' },
+      ...ofRound(round, capturing ?? 'snap-unknown'),
+      ...(DUE[statePath(snapshot.value)] ?? []).map((name) => ({ type: `deadline.${name}` })),
+    ];
+  };
+
+const birth = (cloneOf: string | null): Case => ({
+  type: 'disk.created',
+  id: '019cae31-0000-7000-8000-00000000d15c',
+  owner: 'ada',
+  name: 'default',
+  sizeGb: 200,
+  cloneOf,
+  operationId: 'op-create',
+});
+
+export const DISK_SCENARIOS: Scenario[] = [
+  { name: 'a new disk', birth: birth(null), events: events(2) },
+  { name: 'a disk with three in line', birth: birth(null), events: events(3) },
+  { name: 'a clone', birth: birth('019cae31-0000-7000-8000-00000000d150'), events: events(2) },
+];
+
+function key(snapshot: AnyMachineSnapshot): string {
+  const { holder, waiters, dirty, latestSnapshot, claim, cloners, capturing, deleteAt } = contextOf(snapshot);
+  const who = (id: string | null) => (id === null ? '-' : RESERVATIONS.indexOf(id));
+  return JSON.stringify([
+    snapshot.value,
+    who(holder),
+    waiters.map(who),
+    dirty,
+    latestSnapshot !== null,
+    claim !== null,
+    cloners.length,
+    capturing !== null,
+    deleteAt !== null,
+  ]);
+}
+
+export interface DiskMemory {
+  /** The line as it should be: the holder first. */
+  line: readonly string[];
+  holder: string | null;
+  complete: ReadonlySet<string>;
+  started: string | null;
+  /** The owner's wish to delete stands. */
+  wished: boolean;
+  cloners: readonly string[];
+  operations: readonly string[];
+}
+
+const START: DiskMemory = {
+  line: [],
+  holder: null,
+  complete: new Set(),
+  started: null,
+  wished: false,
+  cloners: [],
+  operations: [],
+};
+
+function check(memory: DiskMemory, step: Step): DiskMemory {
+  const { event, before, after, intents } = step;
+  const context = contextOf(after);
+  const path = statePath(after.value);
+  const from = before === null ? '' : statePath(before.value);
+  const next = { ...memory, complete: new Set(memory.complete) };
+  const sent = intents.flatMap((intent) =>
+    intent.do === 'send' ? [{ ...parseAddress(intent.to), event: intent.event as Case }] : [],
+  );
+
+  line(next, step, sent, path, from);
+  promise(context.waiters.length === new Set(context.waiters).size, 'somebody waits twice');
+  promise(context.holder === null || !context.waiters.includes(context.holder), 'the holder waits for itself');
+  if (['idle', 'deleted', 'purging', 'purged'].includes(path) && before !== null && from !== 'cloning')
+    promise(context.holder === null && context.waiters.length === 0, `${path}, and somebody holds it or waits`);
+
+  if (event.type === 'disk.delete' && from === 'idle') next.wished = true;
+  if (event.type === 'disk.undelete' && from === 'deleted') next.wished = false;
+  if (event.type === 'snapshot.complete' && from === 'capturing' && path !== from) next.complete.add(String(event['snapshotId']));
+  for (const intent of intents) {
+    if (intent.do === 'record') records(next, intent.entry as Case, context);
+    if (intent.do === 'effect') effects(next, intent.effect as Case, context, path);
+  }
+  if (from === 'capturing' && path !== 'capturing' && path !== 'deletingVolume')
+    promise(context.dirty && context.claim === before!.context.claim, 'a snapshot failed, and the volume is forgotten');
+  if (['disk.delete', 'disk.undelete'].includes(event.type) && after.status === 'active')
+    promise(next.operations.includes(String(event['operationId'])), `${event.type} in ${from} never ends its operation`);
+  clones(next, memory, step, sent, path);
+  promise(context.deleteAt === null || ['deleted', 'purging', 'purged'].includes(path), 'a disk in use is marked as deleted');
+  return next;
+}
+
+type Sent = { kind: string; id: string; event: Case };
+
+/** One holder at a time, and whoever came first is next. */
+function line(memory: DiskMemory, { event, before, after }: Step, sent: readonly Sent[], path: string, from: string): void {
+  const context = contextOf(after);
+  const id = String(event['reservationId']);
+  const dead = ['deleted', 'purging', 'purged'].includes(from);
+  if (event.type === 'disk.acquire' && !dead) {
+    if (!memory.line.includes(id)) memory.line = [...memory.line, id];
+    const answers = sent.filter((message) => message.kind === 'reservation' && message.id === id);
+    const inUse = memory.holder === id && from !== 'held';
+    promise(answers.length === 1 || inUse, `an acquire in ${from} is answered ${answers.length} times`);
+  }
+  if (event.type === 'disk.release' && id !== memory.holder) memory.line = memory.line.filter((other) => other !== id);
+  const freed = memory.holder !== null && context.holder !== memory.holder;
+  if (freed) memory.line = memory.line.filter((other) => other !== memory.holder);
+  if (path === 'purged') {
+    const refused = sent.filter((message) => message.event.type === 'disk.unavailable').map((message) => message.id);
+    promise(JSON.stringify(refused) === JSON.stringify(memory.line), 'somebody waits for a disk that will never be');
+    return;
+  }
+  promise(
+    JSON.stringify([...(context.holder === null ? [] : [context.holder]), ...context.waiters]) === JSON.stringify(memory.line),
+    `the line is ${[context.holder, ...context.waiters].join(', ')} and should be ${memory.line.join(', ')}`,
+  );
+  if (context.holder !== memory.holder && context.holder !== null) {
+    const told = sent.filter((message) => message.event.type === 'disk.acquired');
+    promise(told.length === 1 && told[0]!.id === context.holder, 'the new holder is not told, or somebody else is');
+    promise(path === 'held', `it changes hands in ${path}`);
+    promise(
+      before === null || ['idle', 'cloning', 'held', 'detaching', 'capturing', 'deletingVolume'].includes(from),
+      `it changes hands out of ${from}`,
+    );
+  }
+  for (const message of sent) {
+    if (message.event.type === 'disk.acquired')
+      promise(message.id === context.holder, 'two reservations are told that they hold it');
+    if (message.event.type === 'disk.unavailable' && 'reservationId' in event)
+      promise(message.id === id, 'the wrong one is refused');
+  }
+  memory.holder = context.holder;
+}
+
+function records(memory: DiskMemory, entry: Case, context: DiskContext): void {
+  switch (entry.type) {
+    case 'snapshot.started':
+      promise(memory.started === null, 'two snapshots at once');
+      memory.started = String(entry['snapshotId']);
+      break;
+    case 'snapshot.completed':
+    case 'snapshot.failed':
+      promise(memory.started === entry['snapshotId'], `the snapshot ${memory.started} runs, ${entry['snapshotId']} ended`);
+      memory.started = null;
+      break;
+    case 'operation.ended':
+      promise(
+        entry['status'] === 'completed' || String(entry['error']).includes(context.name) || String(entry['error']).length > 5,
+        'an operation fails without a reason',
+      );
+      memory.operations = [...memory.operations, String(entry['operationId'])];
+      break;
+    default:
+      throw new Error(`an unknown record: ${entry.type}`);
+  }
+}
+
+/** Nothing that holds data is deleted without a complete snapshot, or the owner's wish. */
+function effects(memory: DiskMemory, effect: Case, context: DiskContext, path: string): void {
+  if (effect.type === 'volume.delete') {
+    promise(memory.complete.has(String(effect['afterSnapshot'])), 'a volume is deleted without a complete snapshot');
+    promise(!context.dirty && memory.started === null, 'a volume is deleted that holds newer data');
+  }
+  if (effect.type === 'disk.purge') promise(memory.wished && context.deleteAt !== null, 'a disk is purged that nobody deleted');
+  if (effect.type === 'snapshot.take') promise(path === 'capturing', 'a snapshot is taken of a volume in use');
+  promise(effect['round'] === context.round, 'an effect of another round');
+}
+
+/** Whoever wants a clone gets one answer, and never an empty disk instead of unsaved data. */
+function clones(next: DiskMemory, memory: DiskMemory, { event, after, before }: Step, sent: readonly Sent[], path: string): void {
+  if (event.type === 'disk.cloneWanted' && after !== before && !memory.cloners.includes(String(event['diskId'])))
+    next.cloners = [...memory.cloners, String(event['diskId'])];
+  const context = contextOf(after);
+  for (const message of sent.filter(({ kind }) => kind === 'disk')) {
+    if (message.event.type === 'disk.cloneWanted') continue;
+    promise(
+      message.event.type === 'disk.cloneRefused' || message.event['snapshotId'] !== null || !context.dirty,
+      'a clone starts empty, and there is unsaved data',
+    );
+    // Whoever asks again is answered again, and keeps its place.
+    if (event.type !== 'disk.cloneWanted' || !memory.cloners.includes(message.id))
+      next.cloners = next.cloners.filter((id) => id !== message.id);
+  }
+  promise(
+    JSON.stringify(context.cloners) === JSON.stringify(next.cloners) || path === 'purged',
+    `${next.cloners} wait for a clone, ${context.cloners} are known`,
+  );
+  if (['idle', 'deleted', 'purged'].includes(path)) promise(next.cloners.length === 0, `${path}, and a clone is not answered`);
+}
+
+export const diskPromises: Promises<DiskMemory> = { start: START, check };
+
+export const diskModel: Model<DiskMemory> = {
+  kind: KINDS.disk,
+  scenarios: DISK_SCENARIOS,
+  key,
+  promises: diskPromises,
+  late: (snapshot) => ofRound(contextOf(snapshot).round - 1, 'snap-late'),
+};
