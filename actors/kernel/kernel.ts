@@ -139,7 +139,7 @@ export class Kernel {
    * Post messages, joining `within` if given. Birth messages open their actors.
    * The caller wakes the kernel after its commit.
    */
-  async post(messages: readonly Message[], within: Queryable = this.#settings.db): Promise<number> {
+  async post(messages: readonly Message[], within?: Queryable): Promise<number> {
     const births = messages.flatMap((message) => {
       const { kind } = parseAddress(message.actor);
       const known = this.kinds.get(kind);
@@ -147,13 +147,18 @@ export class Kernel {
         ? [{ actor: message.actor, kind, version: known.version }]
         : [];
     });
-    await openActors(within, births);
-    const added = await enqueue(within, messages, this.#clock.now());
-    await releaseHeldMail(
-      within,
-      births.map((birth) => birth.actor),
-    );
-    return added;
+    const write = async (db: Queryable) => {
+      await openActors(db, births);
+      const added = await enqueue(db, messages, this.#clock.now());
+      await releaseHeldMail(
+        db,
+        births.map((birth) => birth.actor),
+      );
+      return added;
+    };
+    if (within !== undefined) return write(within);
+    // An actor that others can see must have its birth in its mailbox: what they send would come before it, and be refused.
+    return births.length === 0 ? write(this.#settings.db) : this.#settings.db.withTransaction(write);
   }
 
   /** Take the turns of one actor now, in this process, if nobody else is at it. For doors that want to read their own write. */
