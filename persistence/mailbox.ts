@@ -51,7 +51,7 @@ const RELEASE = `
   kept as (
     update mailbox m set held = false from waiting w where m.id = w.id and w.status <> 'unborn' returning m.id),
   moved as (
-    delete from mailbox m using waiting w where m.id = w.id and w.status = 'unborn' returning m.*),
+    delete from mailbox m using waiting w where m.id = w.id and w.status = 'unborn' and $1::text[] is not null returning m.*),
   behind as (
     insert into mailbox (actor, key, event, sender, sent_at, enqueued_at)
     select actor, key, event, sender, sent_at, enqueued_at from moved order by id
@@ -59,8 +59,8 @@ const RELEASE = `
   select (select count(*) from kept)::int + (select count(*) from behind)::int as freed`;
 
 /**
- * Set mail free that waited for its actor: in its place if the actor is born, else in its old order behind the birth.
- * @param actors null for all that can be freed. @returns how many messages were freed.
+ * Set mail free that waited for its actor: in its place if the actor is born, else in its old order behind the birth that was just posted.
+ * @param actors null for that of all born actors. @returns how many messages were freed.
  */
 export async function releaseHeldMail(db: Queryable, actors: readonly string[] | null): Promise<number> {
   if (actors !== null && actors.length === 0) return 0;
@@ -73,7 +73,8 @@ const TAKE_ORPHANS = `
    where m.id in (
      select o.id from mailbox o
       where o.held and o.enqueued_at < coalesce($1::timestamptz, now()) - make_interval(secs => $2)
-        and not exists (select 1 from actors a where a.actor = o.actor)
+        and not exists (select 1 from actors a where a.actor = o.actor and a.status <> 'unborn')
+        and not exists (select 1 from mailbox birth where birth.actor = o.actor and not birth.held)
       order by o.id limit 100 for update skip locked)
   returning m.actor, m.key, m.event, m.sender`;
 
