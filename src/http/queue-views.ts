@@ -1,48 +1,82 @@
-/** Places in the lines, read once for many requests: an estimate looks at the whole line of a type, and many people look at it at once. */
+/**
+ * Places in the lines, read once for many requests: an estimate looks at the whole line of a type, and many people look at it at once. A long
+ * line makes a reading dear; readings then come further apart, so that telling people their place never takes the time of giving them one.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
 import { type QueuePlace, queueView } from '../../actors/gpu-pool/capacity.ts';
 import type { Queryable } from '../../persistence/database.ts';
+import { queuePosition } from '../../persistence/reservations.ts';
 
-/** How old an answer may be, in milliseconds. */
+type Places = ReadonlyMap<string, QueuePlace>;
+
+/** How old an answer may be, and how long somebody who has just joined the line waits for an estimate, in milliseconds. */
 const FRESH_MS = 250;
+const PATIENCE_MS = 250;
+/** Readings of one type begin no closer together than this many times what the last one took. */
+const SPACING = 5;
 
 interface Reading {
   begunAt: number;
-  places: Promise<Map<string, QueuePlace>>;
+  tookMs: number;
+  places: Places;
 }
 
 export class QueueViews {
   readonly #db: Queryable;
   readonly #timeScale: number;
-  /** The latest reading of each type, and the one that follows it if somebody needs a newer one. */
   readonly #latest = new Map<string, Reading>();
-  readonly #next = new Map<string, Promise<Map<string, QueuePlace>>>();
+  /** The reading of each type that has not begun: all who need a newer one than the latest share it. */
+  readonly #next = new Map<string, Promise<Places>>();
+  readonly #running = new Map<string, Promise<unknown>>();
 
   constructor(db: Queryable, timeScale: number) {
     this.#db = db;
     this.#timeScale = timeScale;
   }
 
-  /** The place of a reservation that waits for capacity; null if it does not. Never older than the call for one that has just joined. */
+  /**
+   * The place of a reservation that waits for capacity; null if it does not. The position is never older than the call for one that has
+   * just joined; its estimate is null if there is none in time.
+   */
   async placeOf(gpuType: string, reservationId: string): Promise<QueuePlace | null> {
-    const known = (await this.#read(gpuType, performance.now() - FRESH_MS)).get(reservationId);
-    return known ?? (await this.#read(gpuType, performance.now())).get(reservationId) ?? null;
+    const latest = this.#latest.get(gpuType);
+    if (latest !== undefined && performance.now() - latest.begunAt < Math.max(FRESH_MS, SPACING * latest.tookMs)) {
+      const place = latest.places.get(reservationId);
+      if (place !== undefined) return place;
+    }
+    const position = await queuePosition(this.#db, reservationId);
+    if (position === null) return null;
+    const places = await Promise.race([this.#read(gpuType), pause(PATIENCE_MS, null, { ref: false })]);
+    return places?.get(reservationId) ?? { position, estimatedStart: null, reason: null };
   }
 
-  /** A reading begun at `since` or later. One runs at a time for each type; all who need the next one share it. */
-  #read(gpuType: string, since: number): Promise<Map<string, QueuePlace>> {
-    const latest = this.#latest.get(gpuType);
-    if (latest !== undefined && latest.begunAt >= since) return latest.places;
+  /** A reading that begins after this call. */
+  #read(gpuType: string): Promise<Places> {
     const waiting = this.#next.get(gpuType);
     if (waiting !== undefined) return waiting;
-    const next = (latest?.places.catch(() => {}) ?? Promise.resolve()).then(() => {
+    const next = this.#turn(gpuType).then(() => {
       this.#next.delete(gpuType);
-      const places = queueView(this.#db, gpuType, this.#timeScale);
-      this.#latest.set(gpuType, { begunAt: performance.now(), places });
-      // A failed reading is nobody's answer but theirs who wait for it.
-      places.catch(() => this.#latest.delete(gpuType));
-      return places;
+      const begunAt = performance.now();
+      const reading = queueView(this.#db, gpuType, this.#timeScale).then((places) => {
+        this.#latest.set(gpuType, { begunAt, tookMs: performance.now() - begunAt, places });
+        return places;
+      });
+      this.#running.set(
+        gpuType,
+        reading.catch(() => {}),
+      );
+      return reading;
     });
     this.#next.set(gpuType, next);
     return next;
+  }
+
+  /** Resolves when the next reading of this type may begin. */
+  async #turn(gpuType: string): Promise<void> {
+    await this.#running.get(gpuType);
+    const latest = this.#latest.get(gpuType);
+    if (latest === undefined) return;
+    const wait = latest.begunAt + SPACING * latest.tookMs - performance.now();
+    if (wait > 0) await pause(wait, undefined, { ref: false });
   }
 }
