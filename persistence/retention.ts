@@ -1,4 +1,5 @@
 /** What is removed when it is old. Keys of messages go with the history that holds them. */
+import pg from 'pg';
 import type { Database } from './database.ts';
 
 const PRUNE_RESERVATIONS = `
@@ -64,6 +65,26 @@ export async function pruneEffects(db: Database, days: number, limit: number): P
 export async function pruneDeadLetters(db: Database, days: number, limit: number): Promise<number> {
   const { rowCount } = await db.query(
     `delete from dead_letters where id in (select id from dead_letters where created_at < now() - make_interval(secs => $1 * 86400) limit $2)`,
+    [days, limit],
+  );
+  return rowCount ?? 0;
+}
+
+/**
+ * Remove what was archived from a queue more than `days` ago: the originals of its dead letters, secrets of their senders included, and the
+ * counts of tries that failed. @returns how many messages.
+ */
+export async function pruneArchive(db: Database, queue: string, days: number, limit: number): Promise<number> {
+  await db.query('delete from queue_failures where queue = $1 and last_at < now() - make_interval(secs => $2 * 86400)', [
+    queue,
+    days,
+  ]);
+  const archive = `a_${queue}`;
+  const { rowCount } = await db.query(
+    `with old as (
+       select msg_id from pgmq.${pg.escapeIdentifier(archive)} where archived_at < now() - make_interval(secs => $1 * 86400)
+        order by archived_at limit $2)
+     delete from pgmq.${pg.escapeIdentifier(archive)} a using old where a.msg_id = old.msg_id`,
     [days, limit],
   );
   return rowCount ?? 0;

@@ -1,7 +1,7 @@
 /** Retention: what has ended and is old enough goes, in small portions, so that tables stay bounded. Nothing that holds user data is touched. */
 import { Loop } from '../actors/kernel/loop.ts';
 import type { Database } from '../persistence/database.ts';
-import { pruneDeadLetters, pruneEffects, pruneHistory, pruneReservations } from '../persistence/retention.ts';
+import { pruneArchive, pruneDeadLetters, pruneEffects, pruneHistory, pruneReservations } from '../persistence/retention.ts';
 import type { Config } from './config.ts';
 
 const EVERY_MS = 10 * 60_000;
@@ -11,6 +11,8 @@ const LIVE_ON = ['gpu-pool', 'disk', 'image'];
 
 export interface HousekeeperSettings {
   db: Database;
+  /** Queues whose archives are kept as long as dead letters. */
+  queues: readonly string[];
   retention: Config['retention'];
   onError: (error: unknown) => void;
 }
@@ -34,12 +36,13 @@ export class Housekeeper {
 
   /** One portion of each. @returns how long to sleep. */
   async sweep(): Promise<number> {
-    const { db, retention } = this.#settings;
+    const { db, queues, retention } = this.#settings;
     const counts = await Promise.all([
       pruneReservations(db, retention.reservationsDays, PORTION),
       pruneHistory(db, LIVE_ON, retention.historyDays, PORTION),
       pruneEffects(db, retention.effectsDays, PORTION),
       pruneDeadLetters(db, retention.deadLettersDays, PORTION),
+      ...queues.map((queue) => pruneArchive(db, queue, retention.deadLettersDays, PORTION)),
     ]);
     return counts.some((count) => count === PORTION) ? 100 : EVERY_MS;
   }

@@ -84,6 +84,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
   });
   const housekeeper = new Housekeeper({
     db,
+    queues,
     retention: config.retention,
     onError: (error) => log.warn({ err: error }, 'housekeeping failed'),
   });

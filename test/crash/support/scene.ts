@@ -126,7 +126,7 @@ export class Scene {
   }
 
   /** Wait until `check` gives something other than null or false. Errors of a database that is away are waited out. */
-  async until<T>(what: string, check: () => Promise<T | null | false>, ms = 20_000): Promise<T> {
+  async until<T>(what: string, check: () => Promise<T | null | false>, ms = 30_000): Promise<T> {
     const end = Date.now() + ms;
     let problem: unknown = null;
     for (;;) {

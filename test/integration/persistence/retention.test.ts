@@ -6,7 +6,7 @@ import { findActor } from '../../../persistence/actor-store.ts';
 import { Database } from '../../../persistence/database.ts';
 import { openDeadLetters } from '../../../persistence/dead-letters.ts';
 import { readHistory } from '../../../persistence/history.ts';
-import { pruneDeadLetters, pruneEffects, pruneHistory, pruneReservations } from '../../../persistence/retention.ts';
+import { pruneArchive, pruneDeadLetters, pruneEffects, pruneHistory, pruneReservations } from '../../../persistence/retention.ts';
 import { lampKind } from '../../support/lamp.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 
@@ -97,22 +97,22 @@ describe('pruning the history of an actor that lives on', () => {
   });
 
   it('may go on beside turns: nothing is lost and every history folds', async () => {
-    for (let n = 0; n < 10; n++) await make(`busy-${n}`, 50);
+    for (let n = 0; n < 6; n++) await make(`busy-${n}`, 50);
     daysAgo = 0;
-    let left = 10;
+    let left = 6;
     await Promise.all([
       (async () => {
         for (; left > 0; left--) {
-          for (let n = 0; n < 10; n++) await press(`busy-${n}`, `press-${left}`, 0);
+          for (let n = 0; n < 6; n++) await press(`busy-${n}`, `press-${left}`, 0);
         }
       })(),
       (async () => {
         while (left > 0) await pruneHistory(db, ['lamp'], 30, 3);
       })(),
     ]);
-    for (let n = 0; n < 10; n++) {
+    for (let n = 0; n < 6; n++) {
       expect(await verifyActor(db, kernel.kinds, `lamp/busy-${n}`)).toMatchObject({ ok: true });
-      expect((await findActor(db, `lamp/busy-${n}`))?.snapshot?.context).toMatchObject({ presses: 10 });
+      expect((await findActor(db, `lamp/busy-${n}`))?.snapshot?.context).toMatchObject({ presses: 6 });
     }
   });
 });
@@ -187,6 +187,22 @@ describe('pruning what has ended', () => {
       'e3',
       'e9',
     ]);
+  });
+
+  it('takes the archive of a queue and its counted failures, never a message that waits', async () => {
+    const queue = 'gpu_reservations';
+    for (const n of [1, 2, 3]) await db.query('select pgmq.send($1, $2::jsonb)', [queue, JSON.stringify({ n })]);
+    await db.query('select pgmq.archive($1, $2::bigint)', [queue, 1]);
+    await db.query('select pgmq.archive($1, $2::bigint)', [queue, 2]);
+    await db.query(`update pgmq.a_gpu_reservations set archived_at = now() - interval '91 days' where msg_id = 1`);
+    await db.query(
+      `insert into queue_failures (queue, msg_id, tries, reason, last_at) values ($1, 1, 5, 'x', now() - interval '91 days')`,
+      [queue],
+    );
+    expect(await pruneArchive(db, queue, 90, 100)).toBe(1);
+    expect((await db.query('select msg_id from pgmq.a_gpu_reservations')).rows).toEqual([{ msg_id: 2 }]);
+    expect((await db.query('select msg_id from pgmq.q_gpu_reservations')).rows).toEqual([{ msg_id: 3 }]);
+    expect((await db.query('select 1 from queue_failures')).rowCount).toBe(0);
   });
 
   it('takes dead letters that are old, and looking at them changes nothing', async () => {
