@@ -38,6 +38,8 @@ export interface Trace<Memory> {
   memory: Memory;
   /** Transitions that the last step took. */
   taken: readonly string[];
+  /** What the last step asked for. */
+  intents: readonly Intent[];
   events: readonly string[];
 }
 
@@ -72,6 +74,7 @@ export function begin<Memory>(kind: ActorKind, birth: Case, promises: Promises<M
     pending: new Set(),
     memory: promises.start,
     taken: [],
+    intents: [],
     events: [],
   };
   return settle(
@@ -141,6 +144,7 @@ function settle<Memory>(trace: Trace<Memory>, made: Step, promises: Promises<Mem
     deadlines,
     pending,
     taken: made.taken,
+    intents,
     events: [...trace.events, event.type],
   };
   promise(after.status !== 'error', `the machine failed: ${String(after.error)}`);

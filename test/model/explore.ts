@@ -81,7 +81,7 @@ export function explore<Memory>(model: Model<Memory>, scenario: Scenario): Explo
     for (const event of model.late?.(trace.snapshot) ?? []) {
       const after = step(trace, event, promises);
       for (const name of after?.taken ?? []) explored.taken.add(name);
-      if (after !== null && after.snapshot !== trace.snapshot)
+      if (after !== null && (after.snapshot !== trace.snapshot || after.intents.length > 0))
         throw new Error(`${scenario.name}: the late ${JSON.stringify(event)} changed ${state}`);
     }
   }

@@ -1,6 +1,13 @@
 /** The graph of a machine, and what has been driven of it. The one place that knows the graph library. */
 import { getShortestPaths } from '@xstate/graph';
-import { type AnyMachineSnapshot, type AnyStateMachine, type AnyStateNode, getMicrosteps } from 'xstate';
+import {
+  type AnyMachineSnapshot,
+  type AnyStateMachine,
+  type AnyStateNode,
+  getMicrosteps,
+  initialTransition,
+  transition,
+} from 'xstate';
 import type { StampedEvent } from '../../actors/kernel/kind.ts';
 import { nodesOf } from '../../machines/rules.ts';
 
@@ -31,17 +38,34 @@ export function shortestPaths(machine: AnyStateMachine, options: GraphOptions): 
     input: options.input as never,
     limit: MOST_TRAVERSALS,
     events: (snapshot) =>
-      snapshot.status === 'active' ? options.events(snapshot).map((event) => ({ ...event, at: BIRTH }) as never) : [],
+      snapshot.status === 'active'
+        ? options.events(snapshot).map((event, index) => ({ ...event, index, at: BIRTH }) as never)
+        : [],
     serializeState: (snapshot) => options.key(snapshot),
     serializeEvent: (event) => JSON.stringify(event),
   });
-  return paths.map((path) => ({
-    snapshot: path.state as AnyMachineSnapshot,
-    events: path.steps
-      .map(({ event }) => event as unknown as Case & { at?: string })
-      .filter(({ type }) => type !== 'xstate.init')
-      .map(({ at: _at, ...event }) => event as Case),
-  }));
+  return paths.map((path) => redrive(machine, options, path.steps as unknown as GraphStep[]));
+}
+
+type GraphStep = { event: Case; state: AnyMachineSnapshot };
+
+/**
+ * The path once more, with its own snapshots. The graph keeps one snapshot a vertex, and a path may reach that vertex with other counters
+ * in its context than the graph's events were made for: each event is made anew, from its place in the list of cases.
+ */
+function redrive(machine: AnyStateMachine, options: GraphOptions, steps: readonly GraphStep[]): GraphPath {
+  let [snapshot] = initialTransition(machine, options.input as never) as [AnyMachineSnapshot, unknown];
+  const events: Case[] = [];
+  for (const { event, state } of steps) {
+    if (event.type !== 'xstate.init') {
+      const own = options.events(snapshot)[event['index'] as number]!;
+      events.push(own);
+      [snapshot] = transition(machine, snapshot, { ...own, at: BIRTH } as never) as [AnyMachineSnapshot, unknown];
+    }
+    if (options.key(state) !== options.key(snapshot))
+      throw new Error(`the way to ${options.key(state)} leads to ${options.key(snapshot)}`);
+  }
+  return { events, snapshot };
 }
 
 /** Names of all transitions of a machine, `state --event[n]--> targets`: guarded alternatives, those of the root, and `always` included. */
