@@ -95,6 +95,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
     kernel,
     logger: log,
     timeScale: config.timeScale,
+    cluster: config.cluster,
     health: () => healthOf({ db, queues, tracker }),
     trackerAgeMs: () => tracker.ageMs(),
   });

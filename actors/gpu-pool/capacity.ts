@@ -5,7 +5,8 @@ import { forecast, type PlanHolder, type PlanNode, type PlanRequest } from './pl
 export interface PoolRows {
   /** Schedulable nodes with what is free on them. */
   nodes: PlanNode[];
-  waiting: PlanRequest[];
+  /** The line in order, the first of it if a limit was given. */
+  waiting: (PlanRequest & { waitsBecause: string | null })[];
   holders: PlanHolder[];
   /** Members of each gang that hold slots. */
   gangsGranted: Map<string, number>;
@@ -49,9 +50,10 @@ const NODES = `
 
 const WAITING = `
   select reservation_id as "reservationId", generation, slots, cpu_millis as "cpuMillis", memory_bytes as "memoryBytes",
-         node_labels as "nodeLabels", gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours"
+         node_labels as "nodeLabels", gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours", waits_because as "waitsBecause"
     from capacity_requests where gpu_type = $1 and status = 'waiting'
-   order by submitted_at, reservation_id`;
+   order by submitted_at, reservation_id
+   limit $2`;
 
 const HOLDERS = `
   select r.reservation_id as "reservationId", r.node, r.cpu_millis as "cpuMillis", r.memory_bytes as "memoryBytes", r.gang_id as "gangId",
@@ -59,10 +61,15 @@ const HOLDERS = `
     from capacity_requests r left join reservations v on v.reservation_id = r.reservation_id
    where r.gpu_type = $1 and r.status = 'granted'`;
 
-/** Read the state of one pool. */
-export async function readPool(db: Queryable, gpuType: string): Promise<PoolRows> {
+/** Read the state of one pool; of the line, the first `limit` (null: all). */
+export async function readPool(db: Queryable, gpuType: string, limit: number | null = null): Promise<PoolRows> {
   const nodeRows = (await db.query<NodeRow>(NODES, [gpuType])).rows;
-  const waitingRows = (await db.query<PlanRequest & { gangId: string | null; gangSize: number | null }>(WAITING, [gpuType])).rows;
+  const waitingRows = (
+    await db.query<PlanRequest & { gangId: string | null; gangSize: number | null; waitsBecause: string | null }>(WAITING, [
+      gpuType,
+      limit,
+    ])
+  ).rows;
   const holderRows = (await db.query<PlanHolder & { gangId: string | null; expiresAt: Date | null }>(HOLDERS, [gpuType])).rows;
   const gangsGranted = new Map<string, number>();
   for (const { gangId } of holderRows) if (gangId !== null) gangsGranted.set(gangId, (gangsGranted.get(gangId) ?? 0) + 1);
@@ -93,12 +100,11 @@ export async function readPool(db: Queryable, gpuType: string): Promise<PoolRows
   };
 }
 
-/** Write the availability of a type, and why each waits, from what is left after the decision. */
+/** Write the availability of a type, from what is left after the decision. */
 export async function writeAvailability(
   tx: Transaction,
   gpuType: string,
   after: PoolRows,
-  waits: readonly { reservationId: string; because: string }[],
   pausedBecause: string | null,
   at: string,
 ): Promise<void> {
@@ -106,17 +112,28 @@ export async function writeAvailability(
   const largest = after.nodes.reduce((most, node) => Math.max(most, node.free.length), 0);
   await tx.query(
     `insert into gpu_availability (gpu_type, total, free, in_use, queued, whole_nodes_free, largest_fit, paused_because, updated_at)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+     values ($1, $2, $3, $4, (select count(*) from capacity_requests where gpu_type = $1 and status = 'waiting'), $5, $6, $7, $8)
      on conflict (gpu_type) do update set total = excluded.total, free = excluded.free, in_use = excluded.in_use, queued = excluded.queued,
        whole_nodes_free = excluded.whole_nodes_free, largest_fit = excluded.largest_fit, paused_because = excluded.paused_because,
        updated_at = excluded.updated_at`,
-    [gpuType, after.total, free, after.held, waits.length, after.wholeNodes, largest, pausedBecause, at],
+    [gpuType, after.total, free, after.held, after.wholeNodes, largest, pausedBecause, at],
   );
+}
+
+/** Write why some wait, where that has changed. Nothing is written for those who wait behind others: their place says it. */
+export async function writeReasons(
+  tx: Transaction,
+  waiting: PoolRows['waiting'],
+  waits: readonly { reservationId: string; because: string }[],
+): Promise<void> {
+  const because = new Map(waits.map((wait) => [wait.reservationId, wait.because]));
+  const changed = waiting.filter((request) => request.waitsBecause !== (because.get(request.reservationId) ?? null));
+  if (changed.length === 0) return;
   await tx.query(
     `update capacity_requests r set waits_because = w.because
        from unnest($1::text[], $2::text[]) as w(reservation_id, because)
-      where r.reservation_id = w.reservation_id and r.waits_because is distinct from w.because`,
-    [waits.map((wait) => wait.reservationId), waits.map((wait) => wait.because)],
+      where r.reservation_id = w.reservation_id and r.status = 'waiting'`,
+    [changed.map((request) => request.reservationId), changed.map((request) => because.get(request.reservationId) ?? null)],
   );
 }
 
@@ -135,13 +152,13 @@ export interface QueuePlace {
 export async function queueView(db: Queryable, gpuType: string, timeScale = 1): Promise<Map<string, QueuePlace>> {
   const rows = await readPool(db, gpuType);
   if (rows.waiting.length === 0) return new Map();
-  const { rows: reasons } = await db.query<{ reservation_id: string; waits_because: string | null; now: Date }>(
-    `select reservation_id, waits_because, now() as now from capacity_requests where gpu_type = $1 and status = 'waiting'`,
+  const { rows: state } = await db.query<{ paused: string | null; now: Date }>(
+    'select (select paused_because from gpu_availability where gpu_type = $1) as paused, now() as now',
     [gpuType],
   );
-  const because = new Map(reasons.map((row) => [row.reservation_id, row.waits_because]));
-  const now = reasons[0]?.now.getTime() ?? Date.now();
-  const starts = forecast(rows.nodes, rows.holders, rows.waiting, now, 3_600_000 / timeScale);
+  const { paused, now } = state[0]!;
+  const starts = forecast(rows.nodes, rows.holders, rows.waiting, now.getTime(), 3_600_000 / timeScale);
+  const behind = (index: number) => (index === 0 ? null : `Behind ${index} ${index === 1 ? 'other' : 'others'} in the queue`);
   return new Map(
     rows.waiting.map((request, index) => {
       const start = starts.get(request.reservationId) ?? null;
@@ -150,7 +167,7 @@ export async function queueView(db: Queryable, gpuType: string, timeScale = 1): 
         {
           position: index + 1,
           estimatedStart: start === null ? null : new Date(start).toISOString(),
-          reason: because.get(request.reservationId) ?? null,
+          reason: paused === null ? (request.waitsBecause ?? behind(index)) : `This GPU type is under maintenance: ${paused}`,
         },
       ];
     }),

@@ -4,9 +4,9 @@ import { intentsOfPool, poolMachine } from '../../machines/gpu-pool.machine.ts';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { ActorKind, StampedEvent } from '../kernel/kind.ts';
-import { readPool, writeAvailability } from './capacity.ts';
+import { type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
 import { addRequest, grantSlots, joinGang, leaveGang, releaseEnded, releaseSlots } from './ledger.ts';
-import { plan } from './planner.ts';
+import { type Plan, plan } from './planner.ts';
 
 type Message = PoolEvent & { at: string };
 
@@ -70,24 +70,17 @@ async function prepare(
   // One plan a turn is enough: what earlier messages of this turn changed is in the rows.
   if (turn.last) {
     const paused = pausedBy(event, turn.snapshot);
-    const rows = await readPool(tx, gpuType);
-    const planned =
-      paused !== null
-        ? { grants: [], waits: pausedWaits(rows.waiting, paused) }
-        : plan(rows.nodes, rows.waiting, rows.gangsGranted);
+    const { rows, planned } = await planLine(tx, gpuType, paused !== null);
     for (const grant of planned.grants) await grantSlots(tx, grant, event.at);
     decision.grants = planned.grants.map(({ reservationId, generation, node, slots, zone }) => ({
       reservationId,
       generation,
       grant: { node, slots, zone },
     }));
-    const held = rows.held + planned.grants.reduce((sum, grant) => sum + grant.slots.length, 0);
-    const after = {
-      ...rows,
-      held,
-      wholeNodes: planned.grants.length === 0 ? rows.wholeNodes : (await readPool(tx, gpuType)).wholeNodes,
-    };
-    await writeAvailability(tx, gpuType, after, planned.waits, paused, event.at);
+    await writeAvailability(tx, gpuType, planned.grants.length === 0 ? rows : await readPool(tx, gpuType, 0), paused, event.at);
+    const granted = new Set(planned.grants.map((grant) => grant.reservationId));
+    const left = rows.waiting.filter((request) => !granted.has(request.reservationId));
+    await writeReasons(tx, left, planned.waits);
   }
   return event.type === 'pool.paused' ? event : { ...event, decision };
 }
@@ -103,11 +96,20 @@ function reasonOf(snapshot: StoredSnapshot | null): string {
   return (snapshot?.context as { pausedBecause?: string | null } | undefined)?.pausedBecause ?? 'maintenance';
 }
 
-function pausedWaits(waiting: readonly { reservationId: string }[], reason: string) {
-  return waiting.map(({ reservationId }) => ({
-    reservationId,
-    because: `This GPU type is under maintenance: ${reason}`,
-  }));
+/** How much of the line is read at first: in strict order the plan seldom gets further. */
+const FIRST_PORTION = 256;
+
+/** Plan as far into the line as it takes to meet somebody who does not fit. */
+async function planLine(tx: Transaction, gpuType: string, paused: boolean): Promise<{ rows: PoolRows; planned: Plan }> {
+  for (let portion = FIRST_PORTION; ; portion *= 8) {
+    const rows = await readPool(tx, gpuType, paused ? 0 : portion);
+    const planned = plan(
+      rows.nodes.map((node) => ({ ...node })),
+      rows.waiting,
+      rows.gangsGranted,
+    );
+    if (paused || planned.blocked || rows.waiting.length < portion) return { rows, planned };
+  }
 }
 
 /** An extension is refused where the pool is paused or the node is to be emptied. In strict order nobody has been promised these slots later. */

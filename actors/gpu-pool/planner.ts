@@ -49,8 +49,10 @@ export interface PlannedGrant {
 
 export interface Plan {
   grants: PlannedGrant[];
-  /** Why each of the others waits, in words for its user. */
+  /** Why the first in line waits, and gangs that are not complete, in words for their users. The others wait behind the first. */
   waits: { reservationId: string; because: string }[];
+  /** True if somebody in line fits nowhere: those behind need not be looked at. */
+  blocked: boolean;
 }
 
 function fits(node: PlanNode, request: PlanRequest): boolean {
@@ -131,7 +133,6 @@ function whyNot(nodes: readonly PlanNode[], request: PlanRequest, group: readonl
 export function plan(nodes: PlanNode[], waiting: readonly PlanRequest[], granted: ReadonlyMap<string, number> = new Map()): Plan {
   const grants: PlannedGrant[] = [];
   const waits: Plan['waits'] = [];
-  let blockedBy: string | null = null;
   for (const group of groupsOf(waiting)) {
     const first = group[0]!;
     const missing = first.gang === null ? 0 : first.gang.size - group.length - (granted.get(first.gang.id) ?? 0);
@@ -140,19 +141,15 @@ export function plan(nodes: PlanNode[], waiting: readonly PlanRequest[], granted
         waits.push({ reservationId: each.reservationId, because: `Waiting for ${missing} more of its gang` });
       continue;
     }
-    if (blockedBy !== null) {
-      for (const each of group)
-        waits.push({ reservationId: each.reservationId, because: `Behind reservation ${blockedBy} in the queue` });
-      continue;
-    }
     const placed = placeGroup(nodes, group);
     if (placed === null) {
       const because = whyNot(nodes, first, group);
       for (const each of group) waits.push({ reservationId: each.reservationId, because });
-      blockedBy = first.reservationId;
-    } else grants.push(...placed);
+      return { grants, waits, blocked: true };
+    }
+    grants.push(...placed);
   }
-  return { grants, waits };
+  return { grants, waits, blocked: false };
 }
 
 /** Place all of a group, or none. */

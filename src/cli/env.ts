@@ -8,6 +8,16 @@ import { instancePassword, runningInstance } from '../supervisor/instance.ts';
  * @throws Error with a sentence for the user when nothing runs from `home`
  */
 export function environmentExports(home: string): string {
+  const { values, password } = environmentOf(home);
+  const lines = Object.entries(values).flatMap(([name, value]) =>
+    value === undefined ? [] : [`export ${name}=${quote(value)}`],
+  );
+  if (password === undefined) lines.push('# POSTGRES_PASSWORD is as in the shell that ran npm start: it is kept nowhere else');
+  return `${lines.join('\n')}\n`;
+}
+
+/** The variables themselves, and the password if it is known. */
+function environmentOf(home: string): { values: Record<string, string | undefined>; password: string | undefined } {
   const instance = runningInstance(resolve(home));
   const { postgres, cluster } = instance;
   const password = instancePassword(instance);
@@ -25,11 +35,7 @@ export function environmentExports(home: string): string {
     PGDATABASE: postgres.database,
     KUBECONFIG: cluster.kubeconfig,
   };
-  const lines = Object.entries(values).flatMap(([name, value]) =>
-    value === undefined ? [] : [`export ${name}=${quote(value)}`],
-  );
-  if (password === undefined) lines.push('# POSTGRES_PASSWORD is as in the shell that ran npm start: it is kept nowhere else');
-  return `${lines.join('\n')}\n`;
+  return { values, password };
 }
 
 /** Adds the command `env` to the program. It exits with 1 and a message on stderr when nothing runs. */
@@ -38,9 +44,11 @@ export function registerEnv(program: Command): void {
     .command('env')
     .description('print shell exports for what runs here: eval "$(npx gpu-dev env)"')
     .option('--home <dir>', 'the folder of the instance', process.env.GPU_DEV_HOME || '.gpu-dev')
-    .action((options: { home: string }) => {
+    .option('--json', 'the same as one JSON object')
+    .action((options: { home: string; json?: boolean }, command: Command) => {
       try {
-        process.stdout.write(environmentExports(options.home));
+        const json = command.optsWithGlobals<{ json?: boolean }>().json === true;
+        process.stdout.write(json ? `${JSON.stringify(environmentOf(options.home).values)}\n` : environmentExports(options.home));
       } catch (error) {
         process.stderr.write(`gpu-dev env: ${(error as Error).message}\n`);
         process.exitCode = 1;
