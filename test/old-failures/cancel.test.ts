@@ -5,7 +5,10 @@ import { startWorld, type World } from '../support/world.ts';
 let world: World;
 beforeAll(async () => {
   // Slow enough for each step to be met.
-  world = await startWorld({ fleet: { t4: 1, h100: 1 }, delays: { pull: 400, ready: 400, job: 400, schedule: 150 } });
+  world = await startWorld({
+    fleet: { t4: 1, h100: 1, 'cpu-x86': 1 },
+    delays: { pull: 400, ready: 400, job: 3_000, schedule: 150 },
+  });
 });
 afterAll(async () => {
   await world?.stop();

@@ -14,7 +14,9 @@ import { actorOf, addNodes, create, historyOf, openPool, post, settle } from './
 
 let door: Door;
 let now: Date;
-const at = (time: string) => (now = new Date(`2026-11-20T${time}Z`));
+const at = (time: string) => {
+  now = new Date(`2026-11-20T${time}Z`);
+};
 const EVENTS = oneOfEach(ReservationEvent);
 
 beforeEach(async () => {
