@@ -93,6 +93,7 @@ export function transitionsTaken(machine: AnyStateMachine, snapshot: AnyMachineS
     const node = to.source as AnyStateNode;
     return nameOf(node, to.eventType, node.transitions.get(to.eventType)!.indexOf(to as never), to);
   });
+  if (chosen.every(({ target }) => target === undefined)) return names;
   const steps = getMicrosteps(machine, snapshot, event as never) as [AnyMachineSnapshot, unknown][];
   return [...names, ...steps.flatMap(([between]) => transientTaken(machine, between, event))];
 }
