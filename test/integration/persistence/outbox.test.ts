@@ -197,10 +197,10 @@ describe('a dispatcher', () => {
     const heir = runs[1]!();
     await called(calls, 2);
     expect(calls.map((call) => call.by)).toEqual([0, 1]);
-    calls[1]!.finish(2);
-    await heir;
     calls[0]!.finish(1);
     await zombie;
+    calls[1]!.finish(2);
+    await heir;
     await kernels[1]!.pump('lamp/z');
     const { rows } = await db.query(`select event->'watts' as watts, outcome from history where event->>'type' = 'lit'`);
     expect(rows).toEqual([{ watts: 2, outcome: 'applied' }]);
