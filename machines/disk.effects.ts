@@ -24,10 +24,12 @@ const toDisk = (id: string, event: { type: string; [key: string]: unknown }): An
 /** Meaning of each named action. `before` is the context before the step. */
 const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, before: DiskContext) => Answer> = {
   tellAcquired: (context) => toReservation(context.holder, { type: 'disk.acquired' }),
-  tellBusy: (context, event) =>
-    'reservationId' in event && event.reservationId !== context.holder
-      ? toReservation(event.reservationId, { type: 'disk.busy', holder: context.holder ?? context.waiters[0] ?? '' })
-      : [],
+  /** Busy is a disk that another reservation holds or waits for. One that is being cloned is only not ready yet. */
+  tellBusy: (context, event) => {
+    if (!('reservationId' in event)) return [];
+    const ahead = context.holder ?? context.waiters[0] ?? event.reservationId;
+    return ahead === event.reservationId ? [] : toReservation(event.reservationId, { type: 'disk.busy', holder: ahead });
+  },
   tellUnavailable: (context, event, before) => {
     const asks = 'reservationId' in event;
     const deleted = `The disk ${context.name} is deleted; undelete it first, or take another name`;

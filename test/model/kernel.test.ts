@@ -10,7 +10,9 @@ import { Kernel } from '../../actors/kernel/kernel.ts';
 import type { ActorKind } from '../../actors/kernel/kind.ts';
 import { dehydrate, revive } from '../../actors/kernel/revive.ts';
 import { type LiveActor, takeTurn } from '../../actors/kernel/turn.ts';
+import type { PoolDecision } from '../../machines/gpu-pool.events.ts';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
+import { writeNodes } from '../../persistence/gpu-nodes.ts';
 import { Database } from '../../persistence/database.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { diskModel, RESERVATIONS } from './disk.model.ts';
@@ -46,14 +48,37 @@ interface Pair {
 const at = (index: number) => new Date(Date.parse(BIRTH) + index * 100);
 const key = (index: number) => `step-${index}`;
 
-/**
- * The kind without hands: what it asks for stays in the outbox, and what would come of it is part of the path. So is what the pool's planner
- * would decide over rows.
- */
-function handless(kind: ActorKind): ActorKind {
-  const { prepare, ...rest } = kind;
-  return { ...rest, handlers: {}, ...(prepare && kind.kind !== 'gpu-pool' && { prepare }) };
-}
+/** The kind without hands: what it asks for stays in the outbox, and what would come of it is part of the path. */
+const handless = (kind: ActorKind): ActorKind => ({ ...kind, handlers: {} });
+
+/** Each pool has a type of its own with one node, so that its planner has rows to decide over. */
+const openPools = async (ids: readonly string[]): Promise<void> => {
+  await db.query(
+    `insert into gpu_types (gpu_type, instance_type, max_gpus, max_per_node, cpus, memory_gb, cpu_share, memory_share, max_hours, max_total_hours)
+     select id, 'model', 4, 4, 96, 1000, 0.25, 0.25, 24, 48 from unnest($1::text[]) as id`,
+    [ids],
+  );
+  await db.withTransaction((tx) =>
+    writeNodes(
+      tx,
+      ids.map((gpuType) => ({ ...NODE, gpuType, node: `node-${gpuType}`, uid: gpuType })),
+    ),
+  );
+};
+const NODE = {
+  ready: true,
+  schedulable: true,
+  reason: null,
+  slots: 4,
+  foreignSlots: 0,
+  cpuMillis: 96_000,
+  memoryBytes: 1e12,
+  foreignCpu: 0,
+  foreignMemory: 0,
+  address: null,
+  zone: null,
+  labels: {},
+};
 
 const MODELS = [reservationModel, diskModel, imageModel, poolModel] as unknown as Model[];
 
@@ -64,6 +89,7 @@ describe.each(MODELS.map((model): [string, Model] => [model.kind.kind, model]))(
       const kind = handless(model.kind);
       const paths = choosePaths(model);
       let index = 0;
+      let granted = 0;
       const kernel = new Kernel({ db, kinds: [kind], clock: { now: () => at(index) }, actorsPerBatch: 500 });
       const pairs = paths.map((path, number): Pair => {
         const id = `019cae4${MODELS.indexOf(model)}-0000-7000-8000-${number.toString(16).padStart(12, '0')}`;
@@ -77,6 +103,7 @@ describe.each(MODELS.map((model): [string, Model] => [model.kind.kind, model]))(
         };
       });
       const driven = new Set<string>();
+      if (kind.kind === 'gpu-pool') await openPools(pairs.map(({ id }) => id));
       const longest = Math.max(...pairs.map(({ path }) => path.events.length));
       for (index = 0; index < longest; index++) {
         const now = pairs.filter(({ path }) => path.events[index] !== undefined);
@@ -92,15 +119,19 @@ describe.each(MODELS.map((model): [string, Model] => [model.kind.kind, model]))(
           const mail = { id: 0, actor: pair.actor, key: key(index), event, sender: 'model', sentAt: null };
           if (before.stored !== null)
             for (const name of transitionsTaken(kind.machine, revive(kind, before.stored), event)) driven.add(name);
-          const { actor: twin, intents } = takeTurn(before, mail as never, event);
-          pair.twin = twin;
-          for (const [place, intent] of intents.entries())
-            if (intent.do === 'effect') pair.effects.push(`${pair.actor}:${twin.seq}:${place} ${intent.effect.type}`);
           const place = () =>
             `${pair.path.name} at ${pair.path.events
               .slice(0, index + 1)
               .map(({ type }) => type)
               .join(' → ')}`;
+          const decided = (row.event as { decision?: PoolDecision }).decision;
+          granted += decided?.grants.length ?? 0;
+          if (before.stored?.value === 'paused' && event.type !== 'pool.resumed')
+            expect(decided?.grants ?? [], place()).toEqual([]);
+          const { actor: twin, intents } = takeTurn(before, mail as never, event);
+          pair.twin = twin;
+          for (const [place, intent] of intents.entries())
+            if (intent.do === 'effect') pair.effects.push(`${pair.actor}:${twin.seq}:${place} ${intent.effect.type}`);
           same(row.snapshot, pair.twin.stored, place);
           if (before.stored?.status === 'active') same(liveActorAfter(kind, before.stored, event), row.snapshot, place);
         }
@@ -108,6 +139,8 @@ describe.each(MODELS.map((model): [string, Model] => [model.kind.kind, model]))(
       for (const { actor } of pairs) expect(await verifyActor(db, kernel.kinds, actor)).toMatchObject({ ok: true });
       const { rows } = await db.query('select body, reason from dead_letters');
       expect(rows).toEqual([]);
+      expect(granted > 0).toBe(kind.kind === 'gpu-pool');
+      expect(await disagreements()).toEqual([]);
       const outbox = await db.query<{ effect: string }>(
         `select effect_id || ' ' || type as effect from effects where actor like $1 || '/%'`,
         [kind.kind],
@@ -127,12 +160,29 @@ function ownedBy(path: Path, number: number, id: string): Path {
   const own = (text: string, model: string, index: number) =>
     text.replaceAll(model, `019cae3${index + 2}-0000-7000-8000-${number.toString(16).padStart(12, '0')}`);
   const text = [RESERVATION_ID, DISK_ID].reduce((known, model) => known.replaceAll(model, id), JSON.stringify(path));
-  return JSON.parse(RESERVATIONS.reduce(own, text).replaceAll('"name":"default"', `"name":"disk-${number}"`)) as Path;
+  const named = RESERVATIONS.reduce(own, text)
+    .replaceAll('"name":"default"', `"name":"disk-${number}"`)
+    .replaceAll('"gpuType":"h100"}', `"gpuType":"${id}"}`)
+    .replaceAll('"reservationId":"ada"', `"reservationId":"ada-${number}"`);
+  return JSON.parse(named) as Path;
 }
 
 /** Deep equality, fast while it holds. */
 function same(one: unknown, other: unknown, place: () => string): void {
   if (!isDeepStrictEqual(one, other)) expect(one, place()).toEqual(other);
+}
+
+/** Read models that tell another state than their actors, and slots that the pool's queue knows nothing of. */
+async function disagreements(): Promise<unknown[]> {
+  const { rows } = await db.query(
+    `select a.actor, a.state, r.status::text as shown from actors a join reservations r on a.actor = 'reservation/' || r.reservation_id
+      where r.status::text <> a.state
+     union all select a.actor, a.state, d.state from actors a join disks d on a.actor = 'disk/' || d.disk_id where d.state <> a.state
+     union all select reservation_id, r.node, count(s.slot)::text from gpu_slots s full join capacity_requests r using (reservation_id)
+      where s.reservation_id is not null or r.status = 'granted'
+      group by 1, 2, r.slots, r.status, s.node having r.status is distinct from 'granted' or r.node is distinct from s.node or count(s.slot) <> r.slots`,
+  );
+  return rows;
 }
 
 interface Row {
