@@ -118,21 +118,26 @@ describe('what comes in', () => {
     expect(await count('actors')).toBe(2);
     expect(await count('disks')).toBe(0);
 
+    // Both have looked and found the id free before either has committed.
     const id = crypto.randomUUID() as string;
-    const outcomes = await Promise.allSettled(
-      ['ann', 'bob', 'cid', 'dan'].map((user_id) =>
-        door.db.withTransaction((tx) =>
-          accept(
-            door.kernel,
-            tx,
-            { action: 'create_reservation', reservation_id: id, user_id, gpu_type: 't4' },
-            { door: 'http', key: null },
-          ),
-        ),
-      ),
-    );
-    const refused = outcomes.filter((outcome) => outcome.status === 'rejected').map((outcome) => outcome.reason as Problem);
-    expect(refused.map((problem) => problem.code)).toEqual(['GPU_ID_TAKEN', 'GPU_ID_TAKEN', 'GPU_ID_TAKEN']);
+    const take = (user_id: string, before: () => Promise<unknown>) =>
+      door.db.withTransaction(async (tx) => {
+        const body = { action: 'create_reservation', reservation_id: id, user_id, gpu_type: 't4' };
+        await accept(door.kernel, tx, body, { door: 'http', key: null });
+        await before();
+      });
+    const blocked = async () => {
+      const { rows } = await door.db.query<Body>(
+        `select count(*)::int as n from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
+      );
+      return rows[0].n;
+    };
+    let second: Promise<unknown> = Promise.resolve();
+    await take('ann', async () => {
+      second = take('bob', async () => {}).catch((error: unknown) => error);
+      await expect.poll(blocked).toBe(1);
+    });
+    expect(await second).toMatchObject({ code: 'GPU_ID_TAKEN' });
     expect(await count('disks')).toBe(1);
   });
 
