@@ -41,7 +41,8 @@ function rowOf(id: string, snapshot: StoredSnapshot) {
     disk_name: request.disk?.name ?? null,
     snapshot_id: disk.snapshotId,
     failure_reason: outcome === null ? null : outcome.reason,
-    current_detailed_status: context.detail,
+    // A user who could not be added is told of here, or nobody would hear of it.
+    current_detailed_status: context.usersError === null ? context.detail : `${context.detail}. ${context.usersError}`,
     secondary_users: context.users,
     warnings_sent: context.warned,
     last_extension: context.lastExtension,

@@ -76,6 +76,7 @@ describe('what fails', () => {
     });
     expect(state).toBe('running');
     expect(context.usersError).toMatch(/ghost/);
+    expect((await world.reservation(id))!['current_detailed_status']).toBe(`Running. ${context.usersError}`);
     await world.send({ action: 'add_user', reservation_id: id, github_username: 'octo2' });
     await world.until('the other is added', async () => (await actorOf(world.db, id)).context.users.includes('octo2'));
     await scene.cancel(id);
