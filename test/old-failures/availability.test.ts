@@ -137,6 +137,17 @@ describe('a pod that bears the labels of a reservation', () => {
     await gone(await plant(id, 1));
   });
 
+  it('that is being torn down is removed, when it was created after its own was gone', async () => {
+    const id = await running({ gpu_type: 't4', disk_name: 'work' });
+    await world.simulate('/faults', { kind: 'error', status: 500, path: '/volumesnapshots' });
+    await world.send({ action: 'cancel', reservation_id: id });
+    await world.until('its disk is being saved', async () => (await world.reservation(id))?.['substate'] === 'capturing');
+    await gone(await plant(id, 1));
+    expect((await world.reservation(id))!['substate']).toBe('capturing');
+    await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
+    await world.reaches(id, 'cancelled');
+  });
+
   it('that lives on in another pod is removed if it is of an earlier life, and its own pod is not', async () => {
     const id = await running({ gpu_type: 't4' });
     const old = await plant(id, 0);

@@ -70,7 +70,7 @@ describe('a reservation', () => {
     const early = (await historyOf(door.db, id)).filter(
       ({ type, from }) =>
         ['running', 'extending'].includes(from) &&
-        /^(capacity|disk|image|gang|pod\.(scheduled|pulling|started|unschedulable))/.test(type),
+        /^(capacity|disk|image|gang|pod\.(scheduled|waiting|started|unschedulable))/.test(type),
     );
     expect(early.length).toBeGreaterThan(15);
     for (const entry of early) expect(entry.outcome, entry.type).toBe('ignored');
@@ -178,7 +178,7 @@ describe('a reservation', () => {
     expect(await actorOf(door.db, id)).toMatchObject({ state: 'provisioning' });
     expect(await deadlinesOf(id)).toEqual({ podPending: '2026-11-20T15:10:00.000Z' });
     at('15:09:00');
-    await post(door, id, { type: 'pod.pulling', generation: 1, uid: 'u' });
+    await post(door, id, { type: 'pod.scheduled', generation: 1, uid: 'u', node: 'n' });
     expect(await deadlinesOf(id)).toEqual({ imagePull: '2026-11-20T15:39:00.000Z' });
     at('15:30:00');
     await post(door, id, { type: 'pod.started', generation: 1, uid: 'u' });
