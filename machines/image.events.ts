@@ -12,7 +12,6 @@ export const ImageEvent = z.discriminatedUnion('type', [
   shape('build.progress', { attempt, detail: z.string() }),
   shape('build.succeeded', { attempt, image: z.string() }),
   shape('build.failed', { attempt, reason: z.string() }),
-  shape('build.cancelled', { attempt }),
   shape('deadline.building', {}),
 ]);
 export type ImageMessage = z.infer<typeof ImageEvent>;

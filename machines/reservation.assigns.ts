@@ -30,7 +30,9 @@ function reasonOf(context: Context, event: ReservationEvent): string {
   }
   if ('reason' in event) return event.reason;
   if (event.type === 'pod.gone') return `The pod was deleted from outside (${event.proof})`;
-  return LIMIT_REASONS[event.type] ?? event.type;
+  const reason = LIMIT_REASONS[event.type] ?? event.type;
+  // What the node said last tells more than that time ran out.
+  return context.detail.startsWith('Waiting for') && event.type !== 'deadline.queued' ? `${reason} (${context.detail})` : reason;
 }
 
 export const reservationAssigns = {
@@ -114,6 +116,7 @@ export const reservationAssigns = {
     return { pod: { ...context.pod, uid, name }, connection };
   },
   noteUnschedulable: (_context, event) => ({ detail: `Waiting for a node: ${(event as Typed<'pod.unschedulable'>).reason}` }),
+  noteWaiting: (_context, event) => ({ detail: `Waiting for the server: ${(event as Typed<'pod.waiting'>).reason}` }),
   tellPulling: () => ({ detail: 'Pulling the image' }),
   tellProbing: () => ({ detail: 'Waiting for the SSH port to answer' }),
   podReady: (context, event) => ({

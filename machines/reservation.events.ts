@@ -58,7 +58,8 @@ const ActorEvent = z.discriminatedUnion('type', [
 const PodEvent = z.discriminatedUnion('type', [
   shape('pod.unschedulable', { generation, reason }),
   shape('pod.scheduled', { generation, uid: z.string(), node: z.string() }),
-  shape('pod.pulling', { generation, uid: z.string() }),
+  /** It has a node and does not start: what the node says (an image that cannot be pulled, a volume that does not mount). */
+  shape('pod.waiting', { generation, uid: z.string(), reason }),
   shape('pod.started', { generation, uid: z.string() }),
   shape('pod.ready', { generation, uid: z.string() }),
   shape('pod.unready', { generation, uid: z.string(), reason }),

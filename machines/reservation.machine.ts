@@ -157,6 +157,7 @@ export const reservationMachine = machineSetup.createMachine({
         'gang.broken': endWithPod('gangEnded'),
         'pod.created': { guard: 'ofThisLife', actions: 'podKnown' },
         'pod.createFailed': { guard: 'ofThisLife', ...endWithPod('failed') },
+        'pod.waiting': { guard: 'ofThisPod', actions: 'noteWaiting' },
         'pod.died': { guard: 'ofThisPod', ...endWithPod('failed') },
         'pod.gone': { guard: 'ofThisLife', ...endWithPod('failed') },
       },
@@ -183,7 +184,6 @@ export const reservationMachine = machineSetup.createMachine({
           on: {
             'pod.unschedulable': { guard: 'ofThisLife', actions: 'noteUnschedulable' },
             'pod.scheduled': { guard: 'ofThisPod', target: 'pulling' },
-            'pod.pulling': { guard: 'ofThisPod', target: 'pulling' },
             'pod.started': { guard: 'ofThisPod', target: 'probing' },
             'pod.ready': [
               { guard: 'readyAndConnected', target: '#reservation.running', actions: ['podReady', 'beginStay', 'startStay'] },

@@ -25,8 +25,11 @@ export function podEvents(before: PodView | null, after: PodView): Message[] {
   }
   if (became((pod) => pod.node !== null))
     messages.push(tell(after, 'scheduled', { type: 'pod.scheduled', generation, uid, node: after.node! }));
-  if (became((pod) => pod.pulling) && !after.started)
-    messages.push(tell(after, 'pulling', { type: 'pod.pulling', generation, uid }));
+  // Told when it changes: an image that cannot be pulled is said at once, not when the limit ends.
+  if (after.node !== null && !after.started && after.unreadyReason !== null && after.unreadyReason !== before?.unreadyReason) {
+    const reason = after.unreadyReason;
+    messages.push(tell(after, `waiting:${after.resourceVersion}`, { type: 'pod.waiting', generation, uid, reason }));
+  }
   if (became((pod) => pod.started)) messages.push(tell(after, 'started', { type: 'pod.started', generation, uid }));
   for (const { container, restarts } of after.ooms) {
     const known = before?.ooms.some((oom) => oom.container === container && oom.restarts >= restarts) ?? false;

@@ -34,8 +34,6 @@ export interface PodView {
   memoryBytes: number;
   resources: Record<string, number>;
   unschedulable: string | null;
-  /** The image is being pulled or the containers are being made. */
-  pulling: boolean;
   /** All main containers have started. */
   started: boolean;
   ready: boolean;

@@ -14,7 +14,6 @@ const ofAttempt = (attempt: number): Case[] => [
   { type: 'build.progress', attempt, detail: 'step 2 of 5' },
   { type: 'build.succeeded', attempt, image: 'images/abc' },
   { type: 'build.failed', attempt, reason: 'no such package' },
-  { type: 'build.cancelled', attempt },
 ];
 
 function events(snapshot: AnyMachineSnapshot): Case[] {

@@ -86,7 +86,7 @@ function ofLife(generation: number): Case[] {
     { type: 'pod.createFailed', generation, reason: 'quota' },
     { type: 'pod.unschedulable', generation, reason: 'node is full' },
     { type: 'pod.scheduled', generation, uid, node: 'h100-1' },
-    { type: 'pod.pulling', generation, uid },
+    { type: 'pod.waiting', generation, uid, reason: 'ImagePullBackOff' },
     { type: 'pod.started', generation, uid },
     { type: 'pod.ready', generation, uid },
     { type: 'pod.unready', generation, uid, reason: 'probe' },

@@ -27,7 +27,6 @@ export function podView(pod: V1Pod, namespace: string): PodView {
     phase,
     ...requestsOf(pod),
     unschedulable: unschedulable(pod),
-    pulling: node !== null && phase === 'Pending' && !started && death === null,
     started,
     ready,
     unreadyReason: ready || death !== null ? null : unreadyReason(pod, main),

@@ -158,23 +158,22 @@ describe('a pod', () => {
         conditions: [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: '0/3 nodes' }],
       },
     });
-    expect(unbound).toMatchObject({ node: null, unschedulable: '0/3 nodes', pulling: false, started: false });
+    expect(unbound).toMatchObject({ node: null, unschedulable: '0/3 nodes', started: false });
     const pulling = view({
       status: { phase: 'Pending', containerStatuses: [status({ state: { waiting: { reason: 'ContainerCreating' } } })] },
     });
-    expect(pulling).toMatchObject({ pulling: true, started: false, unreadyReason: null });
+    expect(pulling).toMatchObject({ started: false, unreadyReason: null });
     const failing = view({
       status: {
         phase: 'Pending',
         containerStatuses: [status({ state: { waiting: { reason: 'ImagePullBackOff', message: 'no such image' } } })],
       },
     });
-    expect(failing).toMatchObject({ pulling: true, unreadyReason: 'gpu-dev: ImagePullBackOff (no such image)' });
+    expect(failing).toMatchObject({ unreadyReason: 'gpu-dev: ImagePullBackOff (no such image)' });
     const probing = view({
       status: { phase: 'Running', containerStatuses: [status({ started: false, state: { running: {} } })] },
     });
     expect(probing).toMatchObject({
-      pulling: false,
       started: true,
       ready: false,
       unreadyReason: 'the server does not answer its probe yet',
