@@ -167,7 +167,7 @@ export const reservationAssigns = {
     const from = context.expiresAt ?? event.at;
     return {
       expiresAt: new Date(Date.parse(from) + scaled(hours * HOUR, event)).toISOString(),
-      totalHours: context.totalHours + hours,
+      totalHours: Math.round((context.totalHours + hours) * 3600) / 3600,
       warned: [],
       extension: null,
       lastExtension: { hours, granted: true, reason: null, at: event.at },
@@ -238,7 +238,9 @@ export const reservationGuards = {
   answersThisAsk: (context, event) => 'ask' in event && event.ask === context.asks,
   firstLifeOnly: (context) => context.generation === 1,
   hadPod: (context) => context.generation > 1,
-  withinTotal: (context, event) => event.type === 'extend' && context.totalHours + event.hours <= context.policy.maxTotalHours,
+  // Decimal hours do not add up exactly (24 + 0.1 + 8.3 + 15.6): a second more is no breach of the limit.
+  withinTotal: (context, event) =>
+    event.type === 'extend' && context.totalHours + event.hours <= context.policy.maxTotalHours + 1 / 3600,
   diskInUse: (context) => ['attaching', 'attached'].includes(context.disk.state),
   goneWithDisk: (context, event) =>
     'generation' in event && event.generation === context.generation && ['attaching', 'attached'].includes(context.disk.state),

@@ -107,11 +107,11 @@ describe('a reservation', () => {
     await post(door, id, { type: 'cancel', by: null });
     const actor = `reservation/${id}`;
     for (const change of [
-      door.db.query(`update actors set status = 'active' where actor = $1`, [actor]),
-      door.db.query(`update actors set state = 'running' where actor = $1`, [actor]),
-      door.db.query(`update actors set snapshot = jsonb_set(snapshot, '{value}', '"running"') where actor = $1`, [actor]),
+      `update actors set status = 'active' where actor = $1`,
+      `update actors set state = 'running' where actor = $1`,
+      `update actors set snapshot = jsonb_set(snapshot, '{value}', '"running"') where actor = $1`,
     ])
-      await expect(change).rejects.toMatchObject({ code: 'GD001' });
+      await expect(door.db.query(change, [actor])).rejects.toMatchObject({ code: 'GD001' });
     await expect(
       door.db.query(`update reservations set status = 'running' where reservation_id = $1`, [id]),
     ).rejects.toMatchObject({ code: '23514' });
