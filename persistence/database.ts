@@ -109,6 +109,8 @@ export class Database implements Queryable {
     });
     // An idle connection that dies is replaced at the next checkout; without a listener the process would end.
     this.#pool.on('error', () => {});
+    // The server may end a connection in the same packet that opens it, before its borrower can listen: the first statement then fails.
+    this.#pool.on('connect', (client) => client.on('error', () => {}));
   }
 
   /** Check that the database answers. @throws the driver's error if it does not. */

@@ -18,6 +18,8 @@ const LOCK = 7_202_611_21;
  */
 export async function migrate(connectionString: string): Promise<string[]> {
   const client = new pg.Client({ connectionString, application_name: 'gpu-dev migrate', options: '-c TimeZone=UTC' });
+  // A connection that dies between two statements fails the next one; without a listener it would end the process.
+  client.on('error', () => {});
   await client.connect();
   try {
     // node-pg-migrate's own lock rejects the second of two starters, so it waits here instead.

@@ -3,6 +3,7 @@ import { Database, isRetryableDatabaseError, PoolExhaustedError, type Transactio
 import { holdLease } from '../../../persistence/leases.ts';
 import { enqueue } from '../../../persistence/mailbox.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
+import { proxyThatEnds } from './proxy.ts';
 
 let test: TestDatabase;
 let admin: Database;
@@ -197,6 +198,15 @@ describe('the pool', () => {
     await db.withTransaction((tx) => tx.query(...note(2)));
     expect(await notes()).toEqual([2]);
     expect(await backend(db)).not.toBe(idle);
+  });
+
+  it('survives a connection that the server ends in the same packet that opens it', async () => {
+    const { port, count } = await proxyThatEnds(test.config, 3);
+    const db = new Database({ ...test.config, port, maxConnections: 2 });
+    open.push(db);
+    for (let attempt = 0; attempt < 3; attempt++) await expect(db.query('select 1')).rejects.toSatisfy(isRetryableDatabaseError);
+    expect((await db.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
+    expect(count()).toBe(3);
   });
 
   it('never lends a connection whose transaction could not be rolled back', async () => {
