@@ -1,5 +1,6 @@
 /** Actor rows: locked for a turn, and written back with everything the turn decided, in a few set-based statements. */
 import type { Queryable, Transaction } from './database.ts';
+import { storableJson } from './storable.ts';
 
 /** The stored shape of a machine's snapshot: ours, so that the library's format is no contract. */
 export interface StoredSnapshot {
@@ -31,26 +32,33 @@ export interface MailRow {
   sentAt: string | null;
 }
 
+// Mail that this process cannot take (of quarantined actors, of versions it does not know) is passed over before anything is counted, and
+// actors locked elsewhere are skipped before the limit is applied: neither may hide work that could be done.
 const LOCK_READY = `
   with heads as (
-    select waiting.actor, min(waiting.id) as head
-      from (select actor, id from mailbox where not held order by id limit $1) waiting
-     group by waiting.actor
-     order by min(waiting.id)
-     limit $2)
+    select ready.actor, min(ready.id) as head
+      from (select m.actor, m.id
+              from mailbox m join actors owner on owner.actor = m.actor
+             where not m.held and owner.quarantined_at is null
+               and exists (select 1 from unnest($3::text[], $4::int[]) as known(kind, version)
+                            where known.kind = owner.kind and owner.machine_version <= known.version)
+             order by m.id limit $1) ready
+     group by ready.actor)
   select a.actor, a.kind, a.machine_version as "machineVersion", a.seq, a.status, a.snapshot,
          coalesce($5::timestamptz, now()) as now
     from heads join actors a using (actor)
    where a.quarantined_at is null
-     and exists (select 1 from unnest($3::text[], $4::int[]) as known(kind, version)
-                  where known.kind = a.kind and a.machine_version <= known.version)
    order by heads.head
+   limit $2
      for update of a skip locked`;
 
 const LOCK_ONE = `
   select a.actor, a.kind, a.machine_version as "machineVersion", a.seq, a.status, a.snapshot,
          coalesce($2::timestamptz, now()) as now
-    from actors a where a.actor = $1 and a.quarantined_at is null
+    from actors a
+   where a.actor = $1 and a.quarantined_at is null
+     and exists (select 1 from unnest($3::text[], $4::int[]) as known(kind, version)
+                  where known.kind = a.kind and a.machine_version <= known.version)
      for update of a skip locked`;
 
 export interface LockOptions {
@@ -72,16 +80,18 @@ export async function lockActorsWithMail(
   tx: Transaction,
   options: LockOptions,
 ): Promise<{ actors: ActorRow[]; now: Date | null }> {
+  const kinds = options.kinds.map((known) => known.kind);
+  const versions = options.kinds.map((known) => known.version);
   const { rows } =
     options.only === undefined
       ? await tx.query<ActorRow & { now: Date }>(LOCK_READY, [
           Math.max(options.actors * 4, 200),
           options.actors,
-          options.kinds.map((known) => known.kind),
-          options.kinds.map((known) => known.version),
+          kinds,
+          versions,
           options.now,
         ])
-      : await tx.query<ActorRow & { now: Date }>(LOCK_ONE, [options.only, options.now]);
+      : await tx.query<ActorRow & { now: Date }>(LOCK_ONE, [options.only, options.now, kinds, versions]);
   return { actors: rows, now: rows[0]?.now ?? null };
 }
 
@@ -133,7 +143,7 @@ export async function updateActors(tx: Transaction, updates: readonly ActorUpdat
     updates.map((update) => update.machineVersion),
     updates.map((update) => update.status),
     updates.map((update) => update.state),
-    updates.map((update) => (update.snapshot === null ? null : JSON.stringify(update.snapshot))),
+    updates.map((update) => (update.snapshot === null ? null : storableJson(update.snapshot))),
     now,
   ]);
 }

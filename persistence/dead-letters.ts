@@ -1,5 +1,6 @@
 /** Dead letters: what could not be understood or processed, with its reason, for an operator to look at, replay or drop. */
 import type { Queryable } from './database.ts';
+import { storableJson, storableText } from './storable.ts';
 
 export interface DeadLetter {
   source: 'queue' | 'mailbox' | 'effect';
@@ -28,10 +29,10 @@ export async function addDeadLetter(db: Queryable, letter: DeadLetter): Promise<
       letter.msgId ?? null,
       letter.actor ?? null,
       letter.key ?? null,
-      letter.body === undefined ? null : JSON.stringify(letter.body),
+      letter.body === undefined ? null : storableJson(letter.body),
       letter.code,
-      letter.field ?? null,
-      letter.reason,
+      storableText(letter.field ?? null),
+      storableText(letter.reason),
     ],
   );
 }

@@ -43,6 +43,24 @@ export async function firedDeadlines(tx: Transaction, actors: readonly string[])
   return new Map(rows.map((row) => [`${row.actor}\n${row.name}`, row.setSeq]));
 }
 
+/**
+ * Arm a fired deadline again whose event could not be processed: a dead letter must not silence a timer for good.
+ * It comes again after `seconds`, under its old key.
+ */
+export async function rearmDeadline(
+  tx: Transaction,
+  actor: string,
+  name: string,
+  seconds: number,
+  now: Date | null,
+): Promise<void> {
+  await tx.query(
+    `update deadlines set fired_at = null, due_at = coalesce($4::timestamptz, now()) + make_interval(secs => $3)
+      where actor = $1 and name = $2 and fired_at is not null`,
+    [actor, name, seconds, now],
+  );
+}
+
 const FIRE = `
   with due as (
     select actor, name from deadlines

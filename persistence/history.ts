@@ -1,6 +1,7 @@
 /** The history of actors: what came, what it did, in order. */
 import type { StoredSnapshot } from './actor-store.ts';
 import type { Queryable, Transaction } from './database.ts';
+import { storableJson } from './storable.ts';
 
 export interface HistoryEntry {
   actor: string;
@@ -30,7 +31,7 @@ export async function appendHistory(tx: Transaction, entries: readonly HistoryEn
     entries.map((entry) => entry.actor),
     entries.map((entry) => entry.seq),
     entries.map((entry) => entry.key),
-    entries.map((entry) => JSON.stringify(entry.event)),
+    entries.map((entry) => storableJson(entry.event)),
     entries.map((entry) => entry.outcome),
     entries.map((entry) => entry.reason),
     entries.map((entry) => entry.from),
@@ -100,6 +101,6 @@ export async function addCheckpoint(
   await db.query(
     `insert into checkpoints (actor, seq, machine_version, snapshot, reason) values ($1, $2, $3, $4, $5)
      on conflict (actor, seq) do update set machine_version = excluded.machine_version, snapshot = excluded.snapshot, reason = excluded.reason`,
-    [actor, checkpoint.seq, checkpoint.machineVersion, JSON.stringify(checkpoint.snapshot), reason],
+    [actor, checkpoint.seq, checkpoint.machineVersion, storableJson(checkpoint.snapshot), reason],
   );
 }

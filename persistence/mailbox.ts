@@ -1,5 +1,6 @@
 /** The mailboxes of actors: one message, one key, in order. */
 import type { Queryable } from './database.ts';
+import { storableJson } from './storable.ts';
 
 /** A message on its way to an actor. */
 export interface Message {
@@ -31,7 +32,7 @@ export async function enqueue(db: Queryable, messages: readonly Message[], now: 
   const { rowCount } = await db.query(ENQUEUE, [
     messages.map((message) => message.actor),
     messages.map((message) => message.key),
-    messages.map((message) => JSON.stringify(message.event)),
+    messages.map((message) => storableJson(message.event)),
     messages.map((message) => message.sender),
     messages.map((message) => message.sentAt ?? null),
     now,

@@ -1,5 +1,6 @@
 /** The outbox: effects wait here until a dispatcher has leased them, run them and posted their result. */
 import type { Queryable, Transaction } from './database.ts';
+import { storableJson, storableText } from './storable.ts';
 
 export interface NewEffect {
   effectId: string;
@@ -36,7 +37,7 @@ export async function addEffects(tx: Transaction, effects: readonly NewEffect[],
     effects.map((effect) => effect.type),
     effects.map((effect) => effect.lane),
     effects.map((effect) => effect.replaces),
-    effects.map((effect) => JSON.stringify(effect.params)),
+    effects.map((effect) => storableJson(effect.params)),
     now,
   ]);
   if (replacing.length > 0) {
@@ -124,7 +125,7 @@ export async function endEffect(
   const { rowCount } = await tx.query(
     `update effects set status = $3, attempts = attempts + 1, last_error = $4, ended_at = coalesce($5::timestamptz, now()), lease_token = null, lease_until = null
       where effect_id = $1 and lease_token = $2 and status = 'pending'`,
-    [options.effectId, options.token, options.status, options.error, options.now],
+    [options.effectId, options.token, options.status, storableText(options.error), options.now],
   );
   return rowCount === 1;
 }
@@ -148,7 +149,7 @@ export async function retryEffect(
     options.effectId,
     options.token,
     options.countAttempt ? 1 : 0,
-    options.error,
+    storableText(options.error),
     options.now,
     options.seconds,
   ]);

@@ -15,7 +15,13 @@ import {
 } from '../../persistence/actor-store.ts';
 import { type Database, isRetryableDatabaseError, type Transaction } from '../../persistence/database.ts';
 import { addDeadLetter } from '../../persistence/dead-letters.ts';
-import { applyDeadlines, clearDeadlinesOf, type DeadlineChange, firedDeadlines } from '../../persistence/deadlines.ts';
+import {
+  applyDeadlines,
+  clearDeadlinesOf,
+  type DeadlineChange,
+  firedDeadlines,
+  rearmDeadline,
+} from '../../persistence/deadlines.ts';
 import { addCheckpoint, appendHistory, type HistoryEntry, pairKey, processedKeys } from '../../persistence/history.ts';
 import { enqueue, type Message, removeMail } from '../../persistence/mailbox.ts';
 import { addEffects, type NewEffect } from '../../persistence/outbox.ts';
@@ -89,13 +95,26 @@ export async function runBatch(settings: BatchSettings, only?: string): Promise<
   }
 }
 
+/** Tries of a message alone whose failure may have been a race, and the pause between them. */
+const TRIES = 4;
+const TRY_AGAIN_MS = 25;
+/** When a deadline comes again whose event became a dead letter, in seconds. */
+const REARM_SECONDS = 300;
+
 /** The batch was spoiled: find the culprit with batches of one message, and set it aside. */
 async function oneByOne(settings: BatchSettings, first: unknown, only?: string): Promise<BatchResult> {
   let turns = 0;
   let error: unknown = first;
-  for (let round = 0; round < settings.actorsPerBatch + 1; round++) {
+  const failed = new Map<number, number>();
+  for (let round = 0; round < settings.actorsPerBatch + TRIES; round++) {
     if (error instanceof ActorFailure) await setActorAside(settings.db, error);
-    else if (error instanceof MessageFailure) await setMessageAside(settings, error.mail, error.cause);
+    else if (error instanceof MessageFailure) {
+      const tries = (failed.get(error.mail.id) ?? 0) + 1;
+      failed.set(error.mail.id, tries);
+      // What the machine cannot take it can never take. Anything else may have been a race with another writer: it gets another try.
+      if (error.cause instanceof UnprocessableError || tries >= TRIES) await setMessageAside(settings, error.mail, error.cause);
+      else await pause(TRY_AGAIN_MS * tries);
+    }
     error = null;
     try {
       const result = await attempt(settings, 1, 1, only);
@@ -108,8 +127,7 @@ async function oneByOne(settings: BatchSettings, first: unknown, only?: string):
       turns++;
     }
   }
-  if (error instanceof ActorFailure) await setActorAside(settings.db, error);
-  else if (error instanceof MessageFailure) await setMessageAside(settings, error.mail, error.cause);
+  // A failure in the last round shows again in the next batch.
   return { turns, effects: 1, messages: 1 };
 }
 
@@ -130,6 +148,9 @@ async function setMessageAside(settings: BatchSettings, mail: MailRow, cause: un
       code: cause instanceof UnprocessableError ? cause.code : 'GPU_MESSAGE_FAILED',
       reason,
     });
+    if (mail.sender === 'deadline') {
+      await rearmDeadline(tx, mail.actor, mail.event.type.slice('deadline.'.length), REARM_SECONDS, settings.clock.now());
+    }
     const told = settings.kinds.get(parseAddress(mail.actor).kind)?.lost?.(mail.event, reason) ?? null;
     if (told !== null && told.type !== mail.event.type) {
       await enqueue(tx, [{ actor: mail.actor, key: `lost:${mail.key}`, event: told, sender: 'kernel' }], settings.clock.now());
