@@ -24,7 +24,7 @@ describe('a build', () => {
   test('asked for by many is one job, and ends with an image', async () => {
     const builder = new JobBuilder({ client: cluster.client, repository: 'registry.test/dev' });
     const all = await Promise.all([1, 2, 3].map(() => builder.build(request('abc123'))));
-    expect(all.every(({ state }) => state === 'running')).toBe(true);
+    expect(all.every(({ state }) => state === 'running' || state === 'succeeded')).toBe(true);
     const { items } = await cluster.client.batch.listNamespacedJob({ namespace });
     expect(items.map(({ metadata }) => metadata?.name)).toEqual(['build-abc123-1']);
     expect(await outcome(builder, 'abc123')).toEqual({ state: 'succeeded', image: 'registry.test/dev:abc123' });
