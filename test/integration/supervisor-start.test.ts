@@ -33,7 +33,7 @@ async function start(...args: string[]) {
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += chunk));
   const run = { process: child, output: () => text, ended: new Promise<number | null>((resolve) => child.once('exit', resolve)) };
   started.push(run);
-  await vi.waitFor(() => expect(text).toContain('Ctrl-C stops everything'), { timeout: 30_000 });
+  await vi.waitFor(() => expect(text).toContain('Ctrl-C stops everything'), { timeout: 60_000 });
   return run;
 }
 
@@ -49,7 +49,7 @@ async function isUp(): Promise<void> {
 }
 
 it('comes up, survives kill -9 of each process and of itself, and one Ctrl-C that arrives twice drains it', {
-  timeout: 90_000,
+  timeout: 240_000,
 }, async () => {
   const first = await start();
   await isUp();
@@ -60,8 +60,8 @@ it('comes up, survives kill -9 of each process and of itself, and one Ctrl-C tha
     const victim = processes(instance())[index];
     if (victim === undefined) throw new Error(first.output());
     process.kill(victim.pid, 'SIGKILL');
-    await vi.waitFor(() => expect(processes(instance())[index]).not.toEqual(victim), { timeout: 20_000 });
-    await vi.waitFor(isUp, { timeout: 20_000 });
+    await vi.waitFor(() => expect(processes(instance())[index]).not.toEqual(victim), { timeout: 45_000 });
+    await vi.waitFor(isUp, { timeout: 45_000 });
   }
 
   const before = instance();

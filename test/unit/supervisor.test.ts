@@ -116,7 +116,7 @@ it('starts each killed process again and leaves the others alone', async () => {
     const victim = old[index];
     if (victim === undefined) throw new Error('not running');
     process.kill(victim, 'SIGKILL');
-    await vi.waitFor(() => expect(parts(recorded())[index] ?? victim).not.toBe(victim), { timeout: 15_000 });
+    await vi.waitFor(() => expect(parts(recorded())[index] ?? victim).not.toBe(victim), { timeout: 45_000 });
     const now = parts(recorded());
     expect(now.filter((_, at) => at !== index)).toEqual(old.filter((_, at) => at !== index));
   }
@@ -145,12 +145,12 @@ it('tells why a running service gave up, waits longer each time, and goes on try
   writeFileSync(programs.service, `${SERVICE}; setTimeout(() => { console.error('out of luck'); process.exit(7); }, 20);`);
   const pid = recorded().services[0]?.pid;
   process.kill(pid ?? 0, 'SIGKILL');
-  await vi.waitFor(() => expect(said.join('\n')).toContain('time 3 in a row'), { timeout: 20_000 });
+  await vi.waitFor(() => expect(said.join('\n')).toContain('time 3 in a row'), { timeout: 45_000 });
   expect(said).toContain('service: ended (SIGKILL); starting it again');
   expect(said).toContain('service: ended (exit code 7); starting it again');
   expect(said.filter((line) => line === 'out of luck').length).toBeGreaterThan(0);
   writeFileSync(programs.service, SERVICE);
-  await vi.waitFor(async () => expect((await ask(recorded())).pid).not.toBe(pid), { timeout: 20_000 });
+  await vi.waitFor(async () => expect((await ask(recorded())).pid).not.toBe(pid), { timeout: 45_000 });
 });
 
 it('refuses a second supervisor on the same folder and names the first', async () => {
