@@ -37,12 +37,15 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
     const asked = asks ? [event.reservationId] : before.waiters;
     return asked.flatMap((id) => toReservation(id, { type: 'disk.unavailable', reason }));
   },
-  ensureVolume: ({ round, id, owner, sizeGb, latestSnapshot, node, zone }) => [
-    effect(
-      { type: 'volume.ensure', round, diskId: id, owner, sizeGb, snapshotId: latestSnapshot, node, zone },
-      { lane: 'volume', replaces: true },
-    ),
-  ],
+  ensureVolume: ({ round, id, owner, sizeGb, latestSnapshot, dirty, claim, node, zone }) => {
+    const expectVolume = dirty || claim !== null;
+    return [
+      effect(
+        { type: 'volume.ensure', round, diskId: id, owner, sizeGb, snapshotId: latestSnapshot, expectVolume, node, zone },
+        { lane: 'volume', replaces: true },
+      ),
+    ];
+  },
   tellAttached: (context) =>
     toReservation(context.holder, { type: 'disk.attached', claim: context.claim, generation: context.holderGeneration }),
   tellAttachFailed: (context) =>

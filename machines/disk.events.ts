@@ -55,6 +55,8 @@ export const DiskEffect = z.discriminatedUnion('type', [
     owner: z.string(),
     sizeGb: z.number().int(),
     snapshotId: z.string().nullable(),
+    /** A volume with newer data than any snapshot must be there: one that is missing is an error, never made anew. */
+    expectVolume: z.boolean(),
     node: z.string(),
     zone: z.string().nullable(),
   }),

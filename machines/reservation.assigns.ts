@@ -98,7 +98,7 @@ export const reservationAssigns = {
         : event.type === 'deadline.detaching'
           ? 'the disk did not detach in 10 minutes'
           : 'it was not complete after 6 hours';
-    const note = ` (the final snapshot of disk ${context.request.disk?.name} was given up: ${why}; its volume is kept)`;
+    const note = ` (the final snapshot of disk ${context.request.disk?.name} was given up: ${why}; nothing of it was deleted)`;
     return {
       disk: { ...context.disk, state: 'given-up' as const },
       outcome: context.outcome === null ? null : { ...context.outcome, reason: context.outcome.reason + note },

@@ -6,6 +6,8 @@ export interface VolumeRequest {
   sizeGb: number;
   /** Start from this snapshot if there is no volume yet. */
   snapshotId: string | null;
+  /** The volume must be there already: it holds data that no snapshot has, or was kept when its last session ended. */
+  expectVolume: boolean;
   node: string;
   zone: string | null;
 }
@@ -16,7 +18,10 @@ export type SnapshotProgress =
   | { state: 'failed'; reason: string };
 
 export interface Volumes {
-  /** Create the volume, or adopt it if it is there, at the size asked for. @returns the name of its PersistentVolumeClaim. */
+  /**
+   * Create the volume, or adopt it if it is there, at the size asked for. @returns the name of its PersistentVolumeClaim.
+   * @throws TerminalError if one that is expected is missing: an older copy in its place would hide the loss from its user.
+   */
   ensure(request: VolumeRequest): Promise<{ claim: string }>;
   /** 'detached' only when it is proven that no pod uses the volume and no node holds it. */
   detach(diskId: string): Promise<'detached' | 'attached'>;

@@ -104,6 +104,8 @@ export interface DiskMemory {
   line: readonly string[];
   holder: string | null;
   complete: ReadonlySet<string>;
+  /** A volume was made, and not deleted since: it must be there. */
+  volume: boolean;
   started: string | null;
   /** The owner's wish to delete stands. */
   wished: boolean;
@@ -115,6 +117,7 @@ const START: DiskMemory = {
   line: [],
   holder: null,
   complete: new Set(),
+  volume: false,
   started: null,
   wished: false,
   cloners: [],
@@ -140,6 +143,8 @@ function check(memory: DiskMemory, step: Step): DiskMemory {
   if (event.type === 'disk.delete' && from === 'idle') next.wished = true;
   if (event.type === 'disk.undelete' && from === 'deleted') next.wished = false;
   if (event.type === 'snapshot.complete' && from === 'capturing' && path !== from) next.complete.add(String(event['snapshotId']));
+  if (event.type === 'volume.ready' && path === 'attached' && from === 'attaching') next.volume = true;
+  if (event.type === 'volume.deleted' && from === 'deletingVolume' && path !== from) next.volume = event['kept'] === true;
   for (const intent of intents) {
     if (intent.do === 'record') records(next, intent.entry as Case, context);
     if (intent.do === 'effect') effects(next, intent.effect as Case, context, path);
@@ -227,6 +232,8 @@ function effects(memory: DiskMemory, effect: Case, context: DiskContext, path: s
     promise(memory.complete.has(String(effect['afterSnapshot'])), 'a volume is deleted without a complete snapshot');
     promise(!context.dirty && memory.started === null, 'a volume is deleted that holds newer data');
   }
+  if (effect.type === 'volume.ensure')
+    promise(effect['expectVolume'] === memory.volume, 'a volume that must be there could be made anew, or a new one is expected');
   if (effect.type === 'disk.purge') promise(memory.wished && context.deleteAt !== null, 'a disk is purged that nobody deleted');
   if (effect.type === 'snapshot.take') promise(path === 'capturing', 'a snapshot is taken of a volume in use');
   promise(effect['round'] === context.round, 'an effect of another round');

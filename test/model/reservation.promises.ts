@@ -251,7 +251,10 @@ function ended(memory: ReservationMemory, path: string, context: ReservationCont
   if (context.disk.state === 'attached' || context.disk.state === 'attaching' || context.disk.state === 'detached')
     promise(false, `it ends, and its disk is ${context.disk.state}`);
   if (context.disk.state === 'given-up')
-    promise(/given up: .+volume is kept/.test(context.outcome?.reason ?? ''), 'a snapshot was given up without a word');
+    promise(
+      /given up: .+nothing of it was deleted/.test(context.outcome?.reason ?? ''),
+      'a snapshot was given up without a word',
+    );
   if (context.disk.state === 'captured') promise(memory.visited.has('snapshotting.capturing'), 'a snapshot without capturing');
 }
 

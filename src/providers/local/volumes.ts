@@ -28,7 +28,7 @@ export class LocalVolumes implements Volumes {
     this.#snapshots = new Snapshots(options.client, options.snapshotClass ?? null);
   }
 
-  /** @throws TerminalError if the snapshot to start from is gone, or the volume is not ours, lost, or cannot grow */
+  /** @throws TerminalError if an expected volume is missing, the snapshot to start from is gone, or the volume is not ours, lost, or cannot grow */
   ensure(request: VolumeRequest): Promise<{ claim: string }> {
     return asPort(async () => {
       const claim = claimName(request.diskId);
@@ -37,6 +37,7 @@ export class LocalVolumes implements Volumes {
         await this.#adopt(request, found);
         return { claim };
       }
+      if (request.expectVolume) throw new TerminalError(missing(request.snapshotId));
       const body = await this.#newClaim(request);
       const { core, namespace } = this.#client;
       try {
@@ -61,7 +62,7 @@ export class LocalVolumes implements Volumes {
     return asPort(async () => {
       const found = await this.#snapshots.read(snapshotId);
       if (found !== null) return progressOf(found, diskId);
-      if ((await this.#read(diskId)) === null) return { state: 'failed', reason: 'The volume of this disk does not exist' };
+      if ((await this.#read(diskId)) === null) return { state: 'failed', reason: missing(null) };
       const made = await this.#snapshots.create(diskId, snapshotId, claimName(diskId));
       if (made === 'unsupported') {
         return { state: 'failed', reason: 'This cluster cannot take snapshots of volumes; the disk itself is kept' };
@@ -156,4 +157,11 @@ export class LocalVolumes implements Volumes {
       },
     };
   }
+}
+
+/** Why a disk whose volume has vanished is not made anew, and what its owner can do. */
+function missing(snapshotId: string | null): string {
+  const held = snapshotId === null ? 'data that no snapshot has' : 'the newest data';
+  const way = snapshotId === null ? '' : `. A clone of the disk starts from its last snapshot, ${snapshotId}`;
+  return `The volume of this disk is missing (it held ${held}); an operator must look${way}`;
 }

@@ -101,7 +101,15 @@ describe('a refusal keeps its meaning', () => {
 
   test('and so it is with volumes: an error is not a missing claim, nor a detached one', async () => {
     const volumes = new LocalVolumes({ client: cluster.client });
-    const disk = { diskId: serverSpec().reservationId, owner: 'ada', sizeGb: 1, snapshotId: null, node: 'h100-1', zone: null };
+    const disk = {
+      diskId: serverSpec().reservationId,
+      owner: 'ada',
+      sizeGb: 1,
+      snapshotId: null,
+      expectVolume: false,
+      node: 'h100-1',
+      zone: null,
+    };
     await volumes.ensure(disk);
     for (const path of ['/persistentvolumeclaims/', '/pods']) {
       await fault({ kind: 'error', status: 500, verb: 'GET', path, count: 1 });

@@ -24,6 +24,7 @@ const request = (change: Partial<Parameters<LocalVolumes['ensure']>[0]> = {}) =>
   owner: 'ada@example.com',
   sizeGb: 200,
   snapshotId: null,
+  expectVolume: false,
   node: 'h100-1',
   zone: null,
   ...change,
@@ -96,6 +97,17 @@ describe('a volume', () => {
     await until('detached', async () => (await volumes.detach(disk.diskId)) === 'detached');
   });
 
+  test('that must be there and is missing is never made anew, from nothing or from an older snapshot', async () => {
+    for (const snapshotId of [null, 'snap-older']) {
+      const disk = request({ snapshotId, expectVolume: true });
+      await expect(volumes.ensure(disk)).rejects.toThrow(/^The volume of this disk is missing .*an operator must look/);
+      await expect(claimOf(`disk-${disk.diskId}`)).rejects.toThrow();
+    }
+    const there = request();
+    await volumes.ensure(there);
+    expect(await volumes.ensure({ ...there, expectVolume: true })).toEqual({ claim: `disk-${there.diskId}` });
+  });
+
   test('is kept after a snapshot', async () => {
     expect(await volumes.remove(v7(), 'any')).toBe('kept');
   });
@@ -131,7 +143,7 @@ describe('a snapshot', () => {
   test('of a volume that does not exist has failed, with its reason', async () => {
     expect(await volumes.snapshot(v7(), `snap-${v7()}-1`)).toEqual({
       state: 'failed',
-      reason: 'The volume of this disk does not exist',
+      reason: 'The volume of this disk is missing (it held data that no snapshot has); an operator must look',
     });
   });
 
