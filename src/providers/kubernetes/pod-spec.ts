@@ -31,6 +31,9 @@ export const POD_DEFAULTS: PodSettings = {
 
 const SSH_PORT = 22;
 
+/** How long a pod stays on a node that no longer answers, in seconds: with the cluster's own delay, its user is told within a minute or so. */
+const LOST_NODE_SECONDS = 30;
+
 /** The same spec always gives the same pod. Values of the user's environment are not in it: they are in a Secret beside it. */
 export function podOf(spec: ServerSpec, settings: PodSettings): V1Pod {
   const labels: Record<string, string> = {
@@ -68,7 +71,16 @@ export function podOf(spec: ServerSpec, settings: PodSettings): V1Pod {
           },
         },
       },
-      tolerations: [{ key: GPU_TAINT, operator: 'Exists', effect: 'NoSchedule' }],
+      tolerations: [
+        { key: GPU_TAINT, operator: 'Exists', effect: 'NoSchedule' },
+        ...['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'].map((key) => ({
+          key,
+          operator: 'Exists',
+          effect: 'NoExecute',
+          // Left out, the cluster waits five minutes.
+          tolerationSeconds: LOST_NODE_SECONDS,
+        })),
+      ],
       securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
       containers: [container(spec, settings)],
       volumes: volumes(spec),

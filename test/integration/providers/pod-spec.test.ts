@@ -78,7 +78,11 @@ describe('any pod', () => {
     });
     expect(spec?.hostNetwork).toBeUndefined();
     expect(main().securityContext).toEqual({ runAsUser: 0, capabilities: { add: ['IPC_LOCK'] } });
-    expect(spec?.tolerations).toEqual([{ key: 'nvidia.com/gpu', operator: 'Exists', effect: 'NoSchedule' }]);
+    expect(spec?.tolerations).toEqual([
+      { key: 'nvidia.com/gpu', operator: 'Exists', effect: 'NoSchedule' },
+      { key: 'node.kubernetes.io/not-ready', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 30 },
+      { key: 'node.kubernetes.io/unreachable', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 30 },
+    ]);
   });
 
   test('has a home, a workspace and a memory volume of its share; the home is the disk if there is one', () => {
