@@ -15,7 +15,7 @@ export interface DiskPorts {
 
 type Effect<T extends DiskEffect['type']> = Extract<DiskEffect, { type: T }>;
 
-const LOOK_AGAIN = { detach: 500, snapshot: 500 } as const;
+const LOOK_AGAIN = { detach: 500, snapshot: 500, clones: 1_000 } as const;
 const UNTIL_LIMIT: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 200, longestMs: 10_000 };
 
 /** The kind `disk`; its ids are UUIDs. */
@@ -42,13 +42,7 @@ export function diskKind(ports: DiskPorts): ActorKind {
       return { type: 'volume.deleted', round, kept: what === 'kept' } as { type: string };
     },
     'disk.purge': async ({ round, diskId }: Effect<'disk.purge'>) => {
-      const { rows } = await db.query<{ snapshot_id: string }>('select snapshot_id from disk_snapshots where disk_id = $1', [
-        diskId,
-      ]);
-      await volumes.purge(
-        diskId,
-        rows.map((row) => row.snapshot_id),
-      );
+      await volumes.purge(diskId, await snapshotsToPurge(db, diskId));
       return { type: 'purge.done', round } as { type: string };
     },
   };
@@ -85,6 +79,27 @@ export function diskKind(ports: DiskPorts): ActorKind {
       return { type, round, reason } as { type: string };
     },
   };
+}
+
+/**
+ * Recorded snapshots of a disk that nobody needs any more. One that a clone would start from outlives the disk it was taken of.
+ * @throws NotYet while a clone of this disk has not said which snapshot it starts from
+ */
+async function snapshotsToPurge(db: Database, diskId: string): Promise<string[]> {
+  const { rowCount: undecided } = await db.query(
+    `select 1 from disks d join actors a on a.actor = 'disk/' || d.disk_id
+      where d.state = 'cloning' and a.snapshot #>> '{context,cloneOf}' = $1 limit 1`,
+    [diskId],
+  );
+  if (undecided !== 0) throw new NotYet(LOOK_AGAIN.clones, 'A clone of this disk is being made');
+  const { rows } = await db.query<{ snapshot_id: string }>(
+    `select s.snapshot_id from disk_snapshots s
+      where s.disk_id = $1
+        and not exists (select 1 from disks d
+                         where d.latest_snapshot_id = s.snapshot_id and d.disk_id <> s.disk_id and d.purged_at is null)`,
+    [diskId],
+  );
+  return rows.map((row) => row.snapshot_id);
 }
 
 const UPSERT = `

@@ -10,6 +10,10 @@ import { check, type DiskAction, DiskMessages } from './messages.ts';
 /** How long a deleted disk can be brought back, in days. */
 const UNDELETE_DAYS = 30;
 const DEFAULT_SIZE_GB = 200;
+const DAY = 86_400_000;
+const DATE_ONLY = /^\d{4}-\d\d-\d\d$/;
+/** How far a sender's "now" may lie behind ours, in milliseconds. */
+const CLOCKS_DIFFER = 5 * 60_000;
 
 interface DiskRow {
   disk_id: string;
@@ -75,6 +79,21 @@ function birthOf(disk: {
   };
 }
 
+/**
+ * When a disk that is deleted now is purged: at the date asked for, else when it can no longer be brought back. By the database's clock.
+ * A date without a time is that day in UTC; today means now.
+ * @throws Problem if the date is past: a typing error must not destroy data at once.
+ */
+async function deletionTime(tx: Transaction, date: string | null): Promise<string> {
+  const { rows } = await tx.query<{ now: Date }>('select now()');
+  const now = rows[0]!.now.getTime();
+  if (date === null) return new Date(now + UNDELETE_DAYS * DAY).toISOString();
+  const wished = Date.parse(date);
+  const past = DATE_ONLY.test(date) ? wished + DAY <= now : wished < now - CLOCKS_DIFFER;
+  if (past) throw new Problem('GPU_FIELD_INVALID', 'The field delete_date must not be in the past', { field: 'delete_date' });
+  return new Date(Math.max(wished, now)).toISOString();
+}
+
 /** Accept create, delete or clone of a disk. What cannot be done is a failed operation that its sender can read (S5, S14). */
 export async function acceptDiskOperation(
   kernel: Kernel,
@@ -122,7 +141,7 @@ export async function acceptDiskOperation(
     const { disk_name: name, delete_date: date } = check(DiskMessages.delete_disk, body);
     const disk = await findDisk(tx, owner, name);
     if (disk === null) return fail(`There is no disk called ${name}`);
-    const deleteAt = new Date(date ? Date.parse(date) : Date.now() + UNDELETE_DAYS * 86_400_000).toISOString();
+    const deleteAt = await deletionTime(tx, date ?? null);
     const event = { type: 'disk.delete', by: owner, deleteAt, operationId } as { type: string };
     return post(disk.disk_id, { actor: `disk/${disk.disk_id}`, key: `op:${operationId}`, event, sender: sender.door });
   }

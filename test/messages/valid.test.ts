@@ -260,7 +260,7 @@ describe('a valid message', () => {
     expect(await operation(remove.operation_id)).toMatchObject({ status: 'completed' });
     const deleted = await disk(user, 'datasets');
     expect(deleted).toMatchObject({ is_deleted: true, state: 'deleted' });
-    expect(deleted.delete_date.toISOString()).toBe('2026-12-20T00:00:00.000Z');
+    expect(deleted.delete_date.toISOString()).toBe('2099-12-20T00:00:00.000Z');
   });
   tested.add('disk-clone').add('disk-delete');
 

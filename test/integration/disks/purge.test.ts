@@ -1,0 +1,91 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startWorld, type World } from '../../support/world.ts';
+import { close, diskOf, open, operate } from './session.ts';
+
+let world: World;
+beforeAll(async () => {
+  world = await startWorld({ fleet: { t4: 1 } });
+});
+afterAll(async () => {
+  await world?.stop();
+});
+
+const snapshots = async () => {
+  const call = { group: 'snapshot.storage.k8s.io', version: 'v1', plural: 'volumesnapshots', namespace: 'gpu-dev' };
+  const { items } = (await world.client.custom.listNamespacedCustomObject(call)) as { items: { metadata: { name: string } }[] };
+  return items.map((item) => item.metadata.name);
+};
+const soon = () => new Date(Date.now() + 200).toISOString();
+const purged = (name: string) => world.until(`${name} is purged`, async () => (await diskOf(world, name))?.state === 'purged');
+
+describe('purging a disk', () => {
+  it('keeps the snapshot that a clone starts from, and that clone can be used', async () => {
+    await close(world, await open(world, 'source'));
+    await close(world, await open(world, 'source'));
+    const source = await diskOf(world, 'source');
+    expect(await snapshots()).toHaveLength(2);
+    expect(await operate(world, { action: 'clone_disk', source_disk: 'source', target_disk: 'copy' })).toMatchObject({
+      status: 'completed',
+    });
+    await operate(world, { action: 'delete_disk', disk_name: 'source', delete_date: soon() });
+    await purged('source');
+    expect(await snapshots()).toEqual([source!.latest_snapshot_id]);
+    const session = await open(world, 'copy');
+    expect(session).toMatchObject({ status: 'running', failure_reason: null });
+    await close(world, session);
+  });
+
+  it('waits for a clone that has not yet been told where it starts from', async () => {
+    await close(world, await open(world, 'slow'));
+    const source = await diskOf(world, 'slow');
+    await operate(world, { action: 'clone_disk', source_disk: 'slow', target_disk: 'slower' });
+    const clone = await diskOf(world, 'slower');
+    // The clone as it is just before it reads its answer.
+    await world.db.query(`update disks set state = 'cloning', latest_snapshot_id = null where disk_id = $1`, [clone!.disk_id]);
+    await operate(world, { action: 'delete_disk', disk_name: 'slow', delete_date: soon() });
+    await world.until('the purge waits', async () => {
+      const { rows } = await world.db.query<{ last_error: string | null }>(
+        `select last_error from effects where actor = $1 and type = 'disk.purge' and status = 'pending'`,
+        [`disk/${source!.disk_id}`],
+      );
+      return rows[0]?.last_error?.includes('clone') ?? false;
+    });
+    expect(await snapshots()).toContain(source!.latest_snapshot_id);
+    await world.db.query(`update disks set state = 'idle', latest_snapshot_id = $2 where disk_id = $1`, [
+      clone!.disk_id,
+      source!.latest_snapshot_id,
+    ]);
+    await purged('slow');
+    expect(await snapshots()).toContain(source!.latest_snapshot_id);
+  });
+});
+
+describe('the date of a deletion', () => {
+  it('that is past is refused with its field, and the disk stays', async () => {
+    await close(world, await open(world, 'stays'));
+    for (const date of ['2020-01-01', '2020-01-01T00:00:00Z']) {
+      const body = { action: 'delete_disk', operation_id: `past-${date}`, user_id: 'ann', disk_name: 'stays', delete_date: date };
+      const msgId = await world.send(body, 'disk_operations');
+      const letter = await world.until('it is a dead letter', async () => {
+        const { rows } = await world.db.query<{ code: string; field: string }>(
+          `select code, field from dead_letters where queue = 'disk_operations' and msg_id = $1`,
+          [msgId],
+        );
+        return rows[0] ?? null;
+      });
+      expect(letter).toEqual({ code: 'GPU_FIELD_INVALID', field: 'delete_date' });
+    }
+    expect(await diskOf(world, 'stays')).toMatchObject({ state: 'idle' });
+  });
+
+  it('that is today means now; one that is left out lies 30 days ahead of the database', async () => {
+    await operate(world, { action: 'delete_disk', disk_name: 'stays', delete_date: new Date().toISOString().slice(0, 10) });
+    await purged('stays');
+    await operate(world, { action: 'create_disk', disk_name: 'later' });
+    await operate(world, { action: 'delete_disk', disk_name: 'later' });
+    const { rows } = await world.db.query<{ days: number }>(
+      `select extract(epoch from delete_date - now())::float8 / 86400 as days from disks where disk_name = 'later'`,
+    );
+    expect(rows[0]!.days).toBeCloseTo(30, 2);
+  });
+});
