@@ -32,7 +32,7 @@ function reasonOf(context: Context, event: ReservationEvent): string {
   if (event.type === 'pod.gone') return `The pod was deleted from outside (${event.proof})`;
   const reason = LIMIT_REASONS[event.type] ?? event.type;
   // What the node said last tells more than that time ran out.
-  return context.detail.startsWith('Waiting for') && event.type !== 'deadline.queued' ? `${reason} (${context.detail})` : reason;
+  return /^Waiting for (the server|a node): /.test(context.detail) ? `${reason} (${context.detail})` : reason;
 }
 
 export const reservationAssigns = {
@@ -209,6 +209,9 @@ export const reservationAssigns = {
     pod: { ...context.pod, ready: false },
     connection: null,
     jupyter: { state: 'off' as const, url: null, port: null, error: null },
+  }),
+  noteUnreachable: (_context, event) => ({
+    detail: `Waiting for node ${(event as Typed<'pod.unreachable'>).node}, which does not answer, or an operator's word`,
   }),
   tellDetaching: () => ({ detail: 'Detaching the disk' }),
   tellReleasing: () => ({ detail: 'Releasing the name and the routes' }),
