@@ -29,7 +29,7 @@ const generation = z.number().int();
 export const ReservationEffect = z.discriminatedUnion('type', [
   /** Create or adopt pod, keys and services of this generation. */
   shape('pod.create', { generation, grant: Grant, claim: z.string().nullable() }),
-  /** Delete the pod, or find that it is gone; `force` skips the grace of the containers. */
+  /** Delete the pod, or find that it is gone; `force` skips the grace of the containers, on a node that answers or is no more. */
   shape('pod.remove', { generation, force: z.boolean() }),
   /** Bring the keys of the server to the desired list of GitHub users. */
   shape('access.update', { generation, users: z.array(z.string()) }),

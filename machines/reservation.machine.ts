@@ -238,6 +238,7 @@ export const reservationMachine = machineSetup.createMachine({
             'pod.died': { guard: 'ofThisPod' },
             'pod.created': { guard: 'ofThisLife', actions: 'podKnown' },
             'deadline.stopping': { actions: ['forceRemovePod', { type: 'startLimit', params: { limit: 'stopping' } }] },
+            'pod.unreachable': { guard: 'ofThisLife', actions: ['noteUnreachable', 'removePod'] },
           },
         },
       },
@@ -326,6 +327,7 @@ export const reservationMachine = machineSetup.createMachine({
             ],
             'pod.terminating': { guard: 'ofThisLife' },
             'deadline.stopping': { actions: ['forceRemovePod', { type: 'startLimit', params: { limit: 'stopping' } }] },
+            'pod.unreachable': { guard: 'ofThisLife', actions: ['noteUnreachable', 'removePod'] },
           },
         },
         detaching: {

@@ -3,20 +3,37 @@ import type { ReservationEffect } from '../../machines/reservation.effects.ts';
 import type { ReservationMessage } from '../../machines/reservation.events.ts';
 import { NotYet } from '../errors.ts';
 import type { EffectContext } from '../kernel/kind.ts';
-import type { ReservationPorts } from './provision.ts';
+import { type ReservationPorts, readReservation } from './provision.ts';
 
 type Effect<T extends ReservationEffect['type']> = Extract<ReservationEffect, { type: T }>;
 
 /** How often a terminating pod is looked at, in milliseconds; the watch usually tells first. */
 const LOOK_AGAIN = 1_000;
 
-/** Delete the pod; done when the API server answers 404 for it. */
+/**
+ * Whether this node, though it is on the cluster, does not answer. A forced deletion takes the pod's object away at once, and is proof of
+ * nothing there: its containers may go on, on GPUs that the next one gets and on a disk that is being saved.
+ */
+async function isSilent(ports: ReservationPorts, node: string): Promise<boolean> {
+  const { rows } = await ports.db.query<{ ready: boolean }>('select ready from nodes where node = $1', [node]);
+  return rows[0]?.ready === false;
+}
+
+/**
+ * Delete the pod; done when the API server answers 404 for it. Force is used where the node answers, or its object is deleted; from a node
+ * that does not answer, the pod is waited for in peace, and the reservation is told.
+ */
 export async function removeServer(
   ports: ReservationPorts,
   effect: Effect<'pod.remove'>,
   at: EffectContext,
 ): Promise<ReservationMessage> {
   const { generation, force } = effect;
+  if (force) {
+    const { context } = await readReservation(ports.db, at.actor);
+    const node = context.generation === generation ? (context.grant?.node ?? null) : null;
+    if (node !== null && (await isSilent(ports, node))) return { type: 'pod.unreachable', generation, node };
+  }
   const gone = await ports.servers.remove({ reservationId: at.actor.slice('reservation/'.length), generation }, { force });
   if (gone !== 'gone') throw new NotYet(LOOK_AGAIN, 'The pod is terminating');
   return { type: 'pod.gone', generation, proof: 'the API server answers 404' };

@@ -1,13 +1,16 @@
-/** `gpu-dev admin`: for operators. `verify` looks into the database itself; everything else goes through the service. */
+/** `gpu-dev admin`: for operators. `verify` and `confirm-gone` use the database itself; everything else goes through the service. */
 import type { Command } from 'commander';
+import { v7 as uuidv7 } from 'uuid';
 import { type FoldResult, verifyActor, verifyAll } from '../../actors/kernel/fold.ts';
 import { gpuDevKinds, type Ports } from '../../actors/kinds.ts';
+import { findActor } from '../../persistence/actor-store.ts';
 import { Database, type DatabaseSettings, isRetryableDatabaseError } from '../../persistence/database.ts';
+import { enqueue } from '../../persistence/mailbox.ts';
 import { instancePassword, runningInstance } from '../supervisor/instance.ts';
 import { type Context, contextOf } from './context.ts';
 import { CliError, EXIT } from './exit.ts';
 import { fromNow, table } from './format.ts';
-import { homeOf, type Surroundings } from './surroundings.ts';
+import { homeOf, type Surroundings, userOf } from './surroundings.ts';
 
 interface DeadLetter {
   id: number;
@@ -28,6 +31,16 @@ export function registerAdmin(program: Command, surroundings: Surroundings): voi
     .description('fold histories and compare with what is stored; needs the database (POSTGRES_*, or what runs here)')
     .action(async (id: string | undefined, _options: object, command: Command) => verify(contextOf(surroundings, command), id));
   admin
+    .command('confirm-gone')
+    .argument('<id>', 'a reservation whose server is being stopped, or the beginning of its id')
+    .requiredOption('--reason <text>', 'how you know that its containers run no more; it stays in the history')
+    .description(
+      'give your word that a server on a node that does not answer has ended: its GPUs are given to the next; needs the database',
+    )
+    .action(async (id: string, options: { reason: string }, command: Command) =>
+      confirmGone(contextOf(surroundings, command), userOf(surroundings, command.optsWithGlobals()), id, options.reason),
+    );
+  admin
     .command('dead-letters')
     .description('what could not be understood or processed')
     .action(async (_options: object, command: Command) => {
@@ -47,12 +60,40 @@ function letters(rows: readonly DeadLetter[]): string {
 }
 
 async function verify(context: Context, id: string | undefined): Promise<void> {
-  const db = new Database({ ...databaseOf(context.surroundings), maxConnections: 2, applicationName: 'gpu-dev admin' });
-  try {
+  await withDatabase(context, async (db) => {
     // Folding calls no handler, so no port is ever used.
     const kinds = new Map(gpuDevKinds({ db } as unknown as Ports).map((kind) => [kind.kind, kind]));
     const results = id === undefined ? verifyAll(db, kinds) : [await verifyActor(db, kinds, await actorOf(db, id))];
     await report(context, results);
+  });
+}
+
+/** Post the operator's word as the proof that a stopping server has ended. It stands in history with its sender and reason. */
+async function confirmGone(context: Context, user: string, id: string, reason: string): Promise<void> {
+  if (reason.trim() === '') throw new CliError(EXIT.usage, 'Say with --reason how you know that its containers run no more.');
+  await withDatabase(context, async (db) => {
+    const actor = await actorOf(db, id);
+    const snapshot = (await findActor(db, actor))?.snapshot;
+    const value = JSON.stringify(snapshot?.value ?? null);
+    if (!actor.startsWith('reservation/') || !/"(stopping|retreating)"/.test(value)) {
+      throw new CliError(
+        EXIT.refused,
+        `The server of ${actor} is not being stopped, so there is nothing to confirm. Cancel it first.`,
+      );
+    }
+    const { generation } = snapshot!.context as { generation: number };
+    const event = { type: 'pod.gone', generation, proof: `the word of ${user}: ${reason.trim()}` } as { type: string };
+    await enqueue(db, [{ actor, key: `confirm-gone:${uuidv7()}`, event, sender: `operator:${user}` }]);
+    context.give({ actor, generation, by: user, reason: reason.trim() });
+    context.say(`${actor} is told that its server has ended. Its GPUs are free when it has read that.`);
+  });
+}
+
+/** Work on the database itself. @throws CliError if it does not answer */
+async function withDatabase(context: Context, work: (db: Database) => Promise<void>): Promise<void> {
+  const db = new Database({ ...databaseOf(context.surroundings), maxConnections: 2, applicationName: 'gpu-dev admin' });
+  try {
+    await work(db);
   } catch (error) {
     if (error instanceof CliError || !isRetryableDatabaseError(error)) throw error;
     const { host, port } = db.settings;

@@ -93,6 +93,7 @@ function ofLife(generation: number): Case[] {
     { type: 'pod.oom', generation, uid, container: 'main', restarts: 1 },
     { type: 'pod.died', generation, uid, reason: 'Evicted: memory pressure' },
     { type: 'pod.terminating', generation },
+    { type: 'pod.unreachable', generation, node: 'h100-1' },
     { type: 'pod.gone', generation, proof: 'the API server answers 404' },
     { type: 'access.updated', generation },
     { type: 'access.failed', generation, reason: 'no such GitHub user' },
