@@ -19,6 +19,8 @@ import { healthOf } from './health.ts';
 /** The outside world, as providers make it. */
 export interface Providers extends Omit<Ports, 'db'> {
   connectEvents: () => ClusterEvents;
+  /** Whether the API server answers 404 for the node; throws if it cannot tell. */
+  confirmNodeGone: (node: string) => Promise<boolean>;
 }
 
 export interface Service {
@@ -74,8 +76,10 @@ export async function startService(config: Config, providersOf: (db: Database) =
     kernel,
     connect: providers.connectEvents,
     confirmGone: async (server) => !(await providers.servers.exists(server)),
+    confirmNodeGone: providers.confirmNodeGone,
     onServers: (pods) => {
-      removeOrphans(db, providers.servers, pods).then(
+      const onError = (error: unknown) => log.warn({ err: error }, 'a pod of an ended reservation could not be removed');
+      return removeOrphans(db, providers.servers, pods, onError).then(
         (removed) => removed.length > 0 && log.warn({ removed }, 'pods of ended reservations were removed'),
         (error: unknown) => log.warn({ err: error }, 'orphans could not be looked for'),
       );

@@ -1,6 +1,6 @@
 /** What the tracker knows of the cluster: nodes, pods, and what pods that are not ours take of each node. In memory, fed by changes. */
-import type { GpuType } from '../intake/catalogue.ts';
 import type { NodeRow } from '../../persistence/gpu-nodes.ts';
+import type { OfferedType } from './node-types.ts';
 import type { NodeView, PodView } from './ports.ts';
 
 interface Usage {
@@ -50,19 +50,23 @@ export class ClusterState {
     return [pod.node];
   }
 
-  /** The row of a node; null if it is none of a type in the catalogue (matched exactly). */
-  rowOf(name: string, catalogue: ReadonlyMap<string, GpuType>): NodeRow | null {
+  /**
+   * The row of a node; null if it is none of a type in the catalogue (matched exactly) and was none before.
+   * @param before its type on record: a node that lost its label keeps its row and its slots, for servers run on it.
+   */
+  rowOf(name: string, catalogue: ReadonlyMap<string, OfferedType>, before: string | undefined): NodeRow | null {
     const node = this.nodes.get(name);
-    const type = node?.gpuType == null ? undefined : catalogue.get(node.gpuType);
-    if (node === undefined || type === undefined) return null;
+    if (node === undefined) return null;
+    const labelled = node.gpuType === null ? undefined : catalogue.get(node.gpuType);
+    const type = labelled ?? (before === undefined ? undefined : catalogue.get(before));
+    if (type === undefined) return null;
     const foreign = this.#foreign.get(name) ?? { cpuMillis: 0, memoryBytes: 0, resources: {} };
-    const why = !node.ready
-      ? 'not ready'
-      : node.cordoned
-        ? 'cordoned'
-        : node.foreignTaints.length > 0
-          ? `tainted ${node.foreignTaints.join(', ')}`
-          : null;
+    const why =
+      labelled === undefined
+        ? `no longer labelled GpuType=${type.gpuType}`
+        : !type.offered
+          ? 'type is not offered'
+          : whyClosed(node);
     const resource = type.resourceName;
     return {
       node: name,
@@ -82,4 +86,11 @@ export class ClusterState {
       labels: node.labels,
     };
   }
+}
+
+/** Why a node takes no more work by itself; null if it does. */
+function whyClosed(node: NodeView): string | null {
+  if (!node.ready) return 'not ready';
+  if (node.cordoned) return 'cordoned';
+  return node.foreignTaints.length > 0 ? `tainted ${node.foreignTaints.join(', ')}` : null;
 }

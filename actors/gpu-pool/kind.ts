@@ -5,7 +5,7 @@ import type { StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { ActorKind, StampedEvent } from '../kernel/kind.ts';
 import { type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
-import { addRequest, grantSlots, joinGang, leaveGang, releaseEnded, releaseSlots } from './ledger.ts';
+import { addRequest, grantSlots, holdPlanned, joinGang, leaveGang, releaseEnded, releaseSlots, shareSlots } from './ledger.ts';
 import { type Plan, plan } from './planner.ts';
 
 type Message = PoolEvent & { at: string };
@@ -99,8 +99,21 @@ function reasonOf(snapshot: StoredSnapshot | null): string {
 /** How much of the line is read at first: in strict order the plan seldom gets further. */
 const FIRST_PORTION = 256;
 
-/** Plan as far into the line as it takes to meet somebody who does not fit. */
+/** Plans a turn may need while somebody changes the ledger beside us. */
+const PLANS = 5;
+
+/** A plan whose slots are ours to grant until the turn ends. */
 async function planLine(tx: Transaction, gpuType: string, paused: boolean): Promise<{ rows: PoolRows; planned: Plan }> {
+  await shareSlots(tx);
+  for (let round = 1; ; round++) {
+    const result = await planOnce(tx, gpuType, paused);
+    if (await holdPlanned(tx, result.planned.grants)) return result;
+    if (round === PLANS) return { ...result, planned: { grants: [], waits: [], blocked: true } }; // nobody loses a message: the refresh plans again
+  }
+}
+
+/** Plan as far into the line as it takes to meet somebody who does not fit. */
+async function planOnce(tx: Transaction, gpuType: string, paused: boolean): Promise<{ rows: PoolRows; planned: Plan }> {
   for (let portion = FIRST_PORTION; ; portion *= 8) {
     const rows = await readPool(tx, gpuType, paused ? 0 : portion);
     const planned = plan(

@@ -3,6 +3,36 @@ import type { PoolDecision, PoolMessage } from '../../machines/gpu-pool.events.t
 import type { Transaction } from '../../persistence/database.ts';
 import type { PlannedGrant } from './planner.ts';
 
+// The tracker's changes to nodes and slots and the pools' turns are kept apart until the transaction ends: pools share, the tracker is alone.
+// One lock and not the rows': a batch takes pools in the order of their mail and the tracker nodes in the order of their names, so row locks
+// would wait for each other in a circle. Taken before the first slot is touched; what is read after it stays true.
+
+/** For a pool: no node and no slot comes or goes until the transaction ends. */
+export async function shareSlots(tx: Transaction): Promise<void> {
+  await tx.query(`select pg_advisory_xact_lock_shared(hashtext('gpu-dev slots')::bigint)`, []);
+}
+
+/** For the tracker: no pool plans, grants or takes back until the transaction ends. */
+export async function lockSlots(tx: Transaction): Promise<void> {
+  await tx.query(`select pg_advisory_xact_lock(hashtext('gpu-dev slots')::bigint)`, []);
+}
+
+/**
+ * Hold the slots of a plan until the transaction ends.
+ * @returns false if one of them is no longer free: somebody changed the ledger by hand, and there must be a new plan.
+ */
+export async function holdPlanned(tx: Transaction, grants: readonly PlannedGrant[]): Promise<boolean> {
+  const wanted = grants.flatMap(({ node, slots }) => slots.map((slot) => ({ node, slot })));
+  if (wanted.length === 0) return true;
+  const { rowCount } = await tx.query(
+    `select 1 from gpu_slots s join unnest($1::text[], $2::int[]) as w(node, slot) on s.node = w.node and s.slot = w.slot
+      where s.reservation_id is null
+      order by s.node, s.slot for update of s`,
+    [wanted.map(({ node }) => node), wanted.map(({ slot }) => slot)],
+  );
+  return rowCount === wanted.length;
+}
+
 type Requested = Extract<PoolMessage, { type: 'capacity.requested' }>;
 
 /** Put a request into the queue, at the place of its submission. A repeated request of the same life changes nothing. */
@@ -61,6 +91,7 @@ export async function releaseSlots(tx: Transaction, reservationId: string, gener
     [reservationId, generation],
   );
   if (rowCount === 0) return;
+  await shareSlots(tx);
   await tx.query('update gpu_slots set reservation_id = null, generation = null, held_since = null where reservation_id = $1', [
     reservationId,
   ]);

@@ -5,16 +5,24 @@
  */
 import type { Database } from '../../persistence/database.ts';
 import type { DevServers } from '../reservation/ports.ts';
+import { eachOf } from './parallel.ts';
 import type { PodView } from './ports.ts';
 
 /** States in which a reservation may have a pod that is wanted. It is committed before its pod is created. */
 const WITH_POD = ['provisioning', 'running', 'extending'];
 
 /**
- * Remove those of these pods that are orphans.
+ * Remove those of these pods that are orphans, a few at a time.
+ * @param onError told of each pod that could not be removed; the others are
  * @returns names of the pods whose deletion was asked for.
+ * @throws the database's error
  */
-export async function removeOrphans(db: Database, servers: DevServers, pods: readonly PodView[]): Promise<string[]> {
+export async function removeOrphans(
+  db: Database,
+  servers: DevServers,
+  pods: readonly PodView[],
+  onError: (error: unknown) => void,
+): Promise<string[]> {
   const ours = pods.filter((pod) => pod.server !== null && !pod.terminating);
   if (ours.length === 0) return [];
   const { rows } = await db.query<{ id: string; state: string; generation: number }>(
@@ -23,12 +31,15 @@ export async function removeOrphans(db: Database, servers: DevServers, pods: rea
     [ours.map((pod) => `reservation/${pod.server!.reservationId}`)],
   );
   const known = new Map(rows.map((row) => [row.id, row]));
+  const orphans = ours.filter(({ server }) => {
+    const owner = known.get(server!.reservationId);
+    return owner !== undefined && !(WITH_POD.includes(owner.state) && server!.generation >= owner.generation);
+  });
   const removed: string[] = [];
-  for (const pod of ours) {
-    const owner = known.get(pod.server!.reservationId);
-    if (owner === undefined || (WITH_POD.includes(owner.state) && pod.server!.generation >= owner.generation)) continue;
+  const remove = async (pod: PodView) => {
     await servers.remove(pod.server!, { force: false });
     removed.push(pod.name);
-  }
+  };
+  await eachOf(orphans, remove, onError);
   return removed;
 }

@@ -6,33 +6,43 @@
  * that tells everything again tells nothing new.
  */
 import { randomUUID } from 'node:crypto';
-import type { Database, Transaction } from '../../persistence/database.ts';
-import { holdersOn, knownNodes, type NodeRow, removeNodes, writeNodes } from '../../persistence/gpu-nodes.ts';
-import { assertLease, dropLease, holdLease, LeaseLostError } from '../../persistence/leases.ts';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Database } from '../../persistence/database.ts';
+import type { NodeRow } from '../../persistence/gpu-nodes.ts';
+import { dropLease, holdLease, LeaseLostError } from '../../persistence/leases.ts';
 import type { Message } from '../../persistence/mailbox.ts';
-import { type GpuType, readCatalogue } from '../intake/catalogue.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { Loop } from '../kernel/loop.ts';
 import { ClusterState } from './cluster-state.ts';
+import { type Facts, isPoison, piecesOf, writeFacts } from './facts.ts';
+import { askForMissing, missingNodes, missingPods } from './missing.ts';
+import { type OfferedType, readNodeTypes, readRecordedTypes } from './node-types.ts';
 import { podEvents, podGone } from './pod-events.ts';
 import type { ClusterEvents, NodeView, PodView } from './ports.ts';
 
 const LEASE = 'tracker';
+/** When questions that found no answer are asked again, in milliseconds. */
+const ASK_AGAIN = 2_000;
 
 export interface TrackerSettings {
   db: Database;
   kernel: Kernel;
   /** A fresh feed for each time this process becomes the tracker. */
   connect: () => ClusterEvents;
-  /** Called with dev servers that live on, for the sweep of those whose reservation has ended. */
-  onServers: (pods: readonly PodView[]) => void;
+  /** Called with dev servers that live on, for the sweep of those whose reservation has ended; not again before it is done. */
+  onServers: (pods: readonly PodView[]) => Promise<unknown>;
   /** Positive proof that the pod of this life does not exist (the API server answers 404 for it); throws if it cannot tell. */
   confirmGone: (server: { reservationId: string; generation: number }) => Promise<boolean>;
+  /** Positive proof that the node does not exist (the API server answers 404 for it); throws if it cannot tell. */
+  confirmNodeGone: (node: string) => Promise<boolean>;
   onError: (error: unknown) => void;
   leaseSeconds?: number;
   /** How long changes are gathered, in milliseconds. */
   gatherMs?: number;
-  /** How often all dev servers are shown to onServers again, in milliseconds: its first try may have failed, or come too early. */
+  /**
+   * How often all dev servers are shown to onServers again, the catalogue is read, and pods and nodes are asked for that our rows know and
+   * the cluster's lists do not have, in milliseconds.
+   */
   sweepMs?: number;
 }
 
@@ -42,35 +52,44 @@ export class Tracker {
   readonly #lease: Loop;
   readonly #flush: Loop;
   readonly #sweep: Loop;
+  readonly #missing: Loop;
+  readonly #sweepMs: number;
   #token: number | null = null;
   #feed: ClusterEvents | null = null;
   #state = new ClusterState();
-  #catalogue = new Map<string, GpuType>();
+  #catalogue: ReadonlyMap<string, OfferedType> = new Map();
+  /** The type of each node on record. */
+  #recorded = new Map<string, string>();
   readonly #dirtyNodes = new Set<string>();
   readonly #goneNodes = new Set<string>();
   #messages: Message[] = [];
+  /** Dev servers not shown yet, and when all are shown again. */
+  #fresh: PodView[] = [];
+  #nextSweep = 0;
   #written = new Map<string, string>();
   #synced = false;
-  #resync = false;
+  #stopping = false;
 
   constructor(settings: TrackerSettings) {
     this.#settings = settings;
     const seconds = settings.leaseSeconds ?? 3;
     this.#lease = new Loop({ name: 'tracker lease', work: () => this.#keepLease(seconds), onError: settings.onError });
     this.#flush = new Loop({ name: 'tracker', work: () => this.#write(), onError: settings.onError });
+    this.#sweepMs = settings.sweepMs ?? 30_000;
     this.#sweep = new Loop({ name: 'tracker sweep', work: () => this.#showServers(), onError: settings.onError });
+    this.#missing = new Loop({ name: 'tracker missing', work: () => this.#findMissing(), onError: settings.onError });
   }
 
   start(): void {
     this.#lease.start();
     this.#flush.start();
     this.#sweep.start();
+    this.#missing.start();
   }
 
   async stop(): Promise<void> {
-    await this.#lease.stop();
-    await this.#flush.stop();
-    await this.#sweep.stop();
+    this.#stopping = true;
+    await Promise.all([this.#lease, this.#flush, this.#sweep, this.#missing].map((loop) => loop.stop()));
     await this.#feed?.stop();
     this.#feed = null;
     if (this.#token !== null) await dropLease(this.#settings.db, LEASE, this.#holder).catch(() => {});
@@ -93,21 +112,25 @@ export class Tracker {
     if (token !== this.#token) {
       await this.#feed?.stop();
       this.#feed = null;
-      this.#token = token;
-      if (token !== null) await this.#begin();
+      this.#token = null;
+      if (token !== null) await this.#begin(token);
     }
     return (seconds * 1000) / 3;
   }
 
   /** Become the tracker: a fresh view of the cluster, and a comparison with the rows once it is complete. */
-  async #begin(): Promise<void> {
-    this.#catalogue = await readCatalogue(this.#settings.db);
+  async #begin(token: number): Promise<void> {
+    const { db } = this.#settings;
+    this.#catalogue = await readNodeTypes(db);
+    this.#recorded = await readRecordedTypes(db);
     this.#state = new ClusterState();
     this.#written = new Map();
     this.#dirtyNodes.clear();
     this.#goneNodes.clear();
     this.#messages = [];
+    this.#fresh = [];
     this.#synced = false;
+    this.#token = token;
     const feed = this.#settings.connect();
     this.#feed = feed;
     feed
@@ -118,8 +141,7 @@ export class Tracker {
         podDeleted: (pod) => this.#podDeleted(pod),
         synced: () => {
           this.#synced = true;
-          this.#resync = true;
-          this.#flush.wake();
+          for (const loop of [this.#flush, this.#sweep, this.#missing]) loop.wake();
         },
       })
       .catch(this.#settings.onError);
@@ -144,7 +166,10 @@ export class Tracker {
     for (const node of touched) this.#dirtyNodes.add(node);
     const messages = podEvents(before, pod);
     this.#messages.push(...messages);
-    if (before === null && pod.server !== null) this.#settings.onServers([pod]);
+    if (before === null && pod.server !== null) {
+      this.#fresh.push(pod);
+      if (this.#synced) this.#sweep.wake();
+    }
     if (messages.length > 0 || touched.length > 0) this.#flush.wake();
   }
 
@@ -155,126 +180,146 @@ export class Tracker {
     this.#flush.wake();
   }
 
-  #showServers(): Promise<number> {
-    const servers = [...this.#state.pods.values()].filter((pod) => pod.server !== null && !pod.terminating);
-    if (this.#token !== null && this.#synced && servers.length > 0) this.#settings.onServers(servers);
-    return Promise.resolve(this.#settings.sweepMs ?? 30_000);
+  /** Show dev servers that are new, and from time to time all: the first try may have failed, or come too early. */
+  async #showServers(): Promise<number> {
+    if (this.#token === null || !this.#synced) return 1_000;
+    await pause(this.#settings.gatherMs ?? 2);
+    const all = Date.now() >= this.#nextSweep;
+    const pods = all ? [...this.#state.pods.values()].filter((pod) => pod.server !== null) : this.#fresh;
+    const servers = pods.filter((pod) => !pod.terminating);
+    this.#fresh = [];
+    if (servers.length > 0) {
+      try {
+        await this.#settings.onServers(servers);
+      } catch (error) {
+        this.#fresh = [...servers, ...this.#fresh];
+        throw error;
+      }
+    }
+    if (all) {
+      await this.#readCatalogue();
+      this.#nextSweep = Date.now() + this.#sweepMs;
+    }
+    return Math.max(1, this.#nextSweep - Date.now());
+  }
+
+  /** A type that is no longer offered, or is again, changes what its nodes may take. */
+  async #readCatalogue(): Promise<void> {
+    const catalogue = await readNodeTypes(this.#settings.db);
+    if (JSON.stringify([...catalogue]) === JSON.stringify([...this.#catalogue])) return;
+    this.#catalogue = catalogue;
+    for (const name of this.#state.nodes.keys()) this.#dirtyNodes.add(name);
+    this.#flush.wake();
   }
 
   async #write(): Promise<number> {
-    const { db, kernel } = this.#settings;
     const token = this.#token;
     // Nothing is said of nodes before the first complete list: half a list would look like a shrunken fleet.
     if (token === null || !this.#synced) return 1_000;
-    if (this.#dirtyNodes.size === 0 && this.#goneNodes.size === 0 && this.#messages.length === 0 && !this.#resync) return 1_000;
-    await new Promise((resolve) => setTimeout(resolve, this.#settings.gatherMs ?? 2));
-    const messages = this.#messages;
-    const dirty = [...this.#dirtyNodes];
-    const gone = [...this.#goneNodes];
-    const resync = this.#resync;
+    if (this.#dirtyNodes.size === 0 && this.#goneNodes.size === 0 && this.#messages.length === 0) return 1_000;
+    await pause(this.#settings.gatherMs ?? 2);
+    const facts: Facts = {
+      rows: this.#changedRows([...this.#dirtyNodes]),
+      gone: [...this.#goneNodes],
+      messages: this.#messages,
+    };
     this.#messages = [];
     this.#dirtyNodes.clear();
     this.#goneNodes.clear();
-    this.#resync = false;
+    // A node's heartbeat changes nothing that anybody wants to know.
+    if (facts.rows.length === 0 && facts.gone.length === 0 && facts.messages.length === 0) return 0;
     try {
-      const rows = this.#changedRows(dirty);
-      // A node's heartbeat changes nothing that anybody wants to know.
-      if (rows.length === 0 && gone.length === 0 && messages.length === 0 && !resync) return 0;
-      await db.withTransaction(async (tx) => {
-        await assertLease(tx, LEASE, token);
-        const vanished = resync
-          ? (await knownNodes(tx)).map((row) => row.node).filter((node) => this.#state.rowOf(node, this.#catalogue) === null)
-          : [];
-        const lost = [...new Set([...gone, ...vanished])];
-        const types = new Set(rows.map((row) => row.gpuType));
-        if (lost.length > 0) for (const known of await knownNodes(tx)) if (lost.includes(known.node)) types.add(known.gpuType);
-        await writeNodes(tx, rows);
-        const losses = (await Promise.all(lost.map(async (node) => this.#lossOf(node, await holdersOn(tx, node))))).flat();
-        if (lost.length > 0) await removeNodes(tx, lost);
-        const changed = [...types].map((type): Message => {
-          const nodes = rows.filter((row) => row.gpuType === type).map((row) => row.node);
-          return {
-            actor: `gpu-pool/${type}`,
-            key: `nodes:${token}:${randomUUID()}`,
-            event: { type: 'nodes.changed', nodes } as { type: string },
-            sender: 'tracker',
-          };
-        });
-        await kernel.post([...(await ofKnownActors(tx, messages)), ...losses, ...changed], tx);
-      });
-      for (const row of rows) this.#written.set(row.node, JSON.stringify(row));
-      for (const node of gone) this.#written.delete(node);
+      await this.#tell(facts, token);
     } catch (error) {
-      // Nothing was written: it all comes again with the next try, in the old order.
-      this.#messages = [...messages, ...this.#messages];
-      for (const node of dirty) this.#dirtyNodes.add(node);
-      for (const node of gone) if (!this.#state.nodes.has(node)) this.#goneNodes.add(node);
-      this.#resync ||= resync;
       if (error instanceof LeaseLostError) return 100;
       throw error;
+    } finally {
+      this.#settings.kernel.wake();
     }
-    kernel.wake();
-    if (resync) await this.#findMissing();
     return 0;
   }
 
-  /**
-   * Pods that vanished while nobody watched: a reservation believes in one that the complete list does not have. Each is asked for by name,
-   * so that a stale list is no proof.
-   */
-  async #findMissing(): Promise<void> {
-    const { db, kernel, confirmGone, onError } = this.#settings;
-    const seen = new Set([...this.#state.pods.values()].map((pod) => pod.uid));
-    const { rows } = await db.query<{ id: string; generation: number; uid: string }>(
-      `select substr(actor, 13) as id, (snapshot #>> '{context,generation}')::int as generation, snapshot #>> '{context,pod,uid}' as uid
-         from actors where kind = 'reservation' and state in ('provisioning', 'running', 'extending') and snapshot #>> '{context,pod,uid}' is not null`,
-    );
-    for (const { id, generation, uid } of rows) {
-      if (seen.has(uid)) continue;
-      try {
-        if (!(await confirmGone({ reservationId: id, generation }))) continue;
-      } catch (error) {
-        onError(error);
-        continue;
+  /** Write all at once. If something in it can never be written, write piece by piece, and drop what it is. */
+  async #tell(facts: Facts, token: number): Promise<void> {
+    try {
+      await this.#commit(facts, token);
+    } catch (error) {
+      if (!isPoison(error)) return this.#again([facts], error);
+      const pieces = piecesOf(facts);
+      for (const [index, piece] of pieces.entries()) {
+        try {
+          await this.#commit(piece, token);
+        } catch (cause) {
+          if (!isPoison(cause)) return this.#again(pieces.slice(index), cause);
+          this.#settings.onError(new Error(`The tracker drops what cannot be written: ${nameOf(piece)}`, { cause }));
+        }
       }
-      const event = { type: 'pod.gone', generation, proof: 'the API server no longer has it' } as { type: string };
-      await kernel.post([{ actor: `reservation/${id}`, key: `pod:${uid}:gone`, event, sender: 'tracker' }]);
-      kernel.wake();
     }
+  }
+
+  async #commit(facts: Facts, token: number): Promise<void> {
+    const { db, kernel } = this.#settings;
+    const pods = this.#state.pods;
+    const lease = { name: LEASE, token };
+    await db.withTransaction((tx) => writeFacts(tx, { kernel, lease, pods, recorded: this.#recorded }, facts));
+    if (this.#token !== token) return;
+    for (const row of facts.rows) {
+      this.#written.set(row.node, JSON.stringify(row));
+      this.#recorded.set(row.node, row.gpuType);
+    }
+    for (const node of facts.gone) {
+      this.#written.delete(node);
+      this.#recorded.delete(node);
+    }
+  }
+
+  /** This was not written: it all comes again with the next try, in the old order. */
+  #again(left: readonly Facts[], error: unknown): never {
+    this.#messages = [...left.flatMap(({ messages }) => messages), ...this.#messages];
+    for (const { rows, gone } of left) {
+      for (const row of rows) this.#dirtyNodes.add(row.node);
+      for (const node of gone) if (!this.#state.nodes.has(node)) this.#goneNodes.add(node);
+    }
+    throw error;
+  }
+
+  /**
+   * Ask for pods and nodes that vanished while nobody watched, or whose end could not be told. Beside the flow of changes: a slow answer
+   * holds up nothing.
+   */
+  async #findMissing(): Promise<number> {
+    const { db, kernel, confirmGone, confirmNodeGone, onError } = this.#settings;
+    const token = this.#token;
+    if (token === null || !this.#synced) return 1_000;
+    const state = this.#state;
+    const isOver = () => this.#stopping || this.#token !== token;
+    const nodes = await missingNodes(db, state);
+    const pods = await missingPods(db, state);
+    const failed = await askForMissing({ nodes, pods }, { confirmGone, confirmNodeGone, isOver, onError }, async (found) => {
+      if ('message' in found) {
+        await kernel.post([found.message]);
+        kernel.wake();
+      } else if (!isOver() && !state.nodes.has(found.node)) {
+        this.#goneNodes.add(found.node);
+        this.#flush.wake();
+      }
+    });
+    return failed === 0 ? this.#sweepMs : Math.min(this.#sweepMs, ASK_AGAIN);
   }
 
   /** Rows that differ from what was written last: a heartbeat of a node changes nothing. */
   #changedRows(names: readonly string[]): NodeRow[] {
     return names.flatMap((name) => {
-      const row = this.#state.rowOf(name, this.#catalogue);
+      const row = this.#state.rowOf(name, this.#catalogue, this.#recorded.get(name));
       return row === null || this.#written.get(name) === JSON.stringify(row) ? [] : [row];
-    });
-  }
-
-  /** The node object is deleted: its pods are dead, and that is proof enough that nobody computes on its GPUs. */
-  #lossOf(node: string, holders: readonly { reservationId: string; generation: number }[]): Message[] {
-    return holders.flatMap(({ reservationId, generation }) => {
-      const actor = `reservation/${reservationId}`;
-      const uid =
-        [...this.#state.pods.values()].find(
-          (pod) => pod.server?.reservationId === reservationId && pod.server.generation === generation,
-        )?.uid ?? '';
-      const died = { type: 'pod.died', generation, uid, reason: `Node ${node} was lost` } as { type: string };
-      const gone = { type: 'pod.gone', generation, proof: `node ${node} was deleted` } as { type: string };
-      return [
-        { actor, key: `node:${node}:${generation}:died`, event: died, sender: 'tracker' },
-        { actor, key: `node:${node}:${generation}:gone`, event: gone, sender: 'tracker' },
-      ];
     });
   }
 }
 
-/** Facts of pods whose reservation this database does not know are nobody's news: the pod belongs to another installation, or is left over. */
-async function ofKnownActors(tx: Transaction, messages: readonly Message[]): Promise<Message[]> {
-  if (messages.length === 0) return [];
-  const { rows } = await tx.query<{ actor: string }>('select actor from actors where actor = any($1::text[])', [
-    [...new Set(messages.map((message) => message.actor))],
-  ]);
-  const known = new Set(rows.map((row) => row.actor));
-  return messages.filter((message) => known.has(message.actor));
+function nameOf({ rows, gone, messages }: Facts): string {
+  return [
+    ...rows.map((row) => `node ${row.node}`),
+    ...gone.map((node) => `the end of node ${node}`),
+    ...messages.map(({ actor, key }) => `${key} for ${actor}`),
+  ].join(', ');
 }

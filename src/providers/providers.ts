@@ -8,6 +8,7 @@ import type { Providers } from '../service.ts';
 import { KubernetesEvents } from './kubernetes/cluster-events.ts';
 import { createClient } from './kubernetes/client.ts';
 import { KubernetesDevServers } from './kubernetes/dev-servers.ts';
+import { nodeGone } from './kubernetes/nodes.ts';
 import { JobBuilder } from './local/builds.ts';
 import { GithubKeys } from './local/github-keys.ts';
 import { LocalKeys } from './local/keys.ts';
@@ -31,6 +32,7 @@ export function providersFrom(config: Config, _db: Database, log: pino.Logger): 
     keys,
     volumes: new LocalVolumes({ client }),
     builder: new JobBuilder({ client }),
+    confirmNodeGone: (node) => nodeGone(client, node),
     connectEvents: () =>
       new KubernetesEvents({
         client,

@@ -55,7 +55,8 @@ const tracker = new Tracker({
   leaseSeconds,
   connect: providers.connectEvents,
   confirmGone: async (server) => !(await providers.servers.exists(server)),
-  onServers: (pods) => void removeOrphans(db, providers.servers, pods).catch(warn('orphans')),
+  confirmNodeGone: providers.confirmNodeGone,
+  onServers: (pods) => removeOrphans(db, providers.servers, pods, warn('orphans')),
   onError: warn('tracker'),
 });
 const { rows: types } = await db.query<{ gpu_type: string }>('select gpu_type from gpu_types where is_active');

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { removeOrphans } from '../../actors/gpu-pool/orphans.ts';
-import { Tracker } from '../../actors/gpu-pool/tracker.ts';
+import { Tracker, type TrackerSettings } from '../../actors/gpu-pool/tracker.ts';
 import { QueueDoor } from '../../actors/intake/queue-door.ts';
 import { verifyAll } from '../../actors/kernel/fold.ts';
 import { Kernel, type KernelSettings } from '../../actors/kernel/kernel.ts';
@@ -17,6 +17,7 @@ import { enableNotifications, insertChannel } from '../../persistence/pgmq.ts';
 import { createClient, type KubernetesClient } from '../../src/providers/kubernetes/client.ts';
 import { KubernetesEvents } from '../../src/providers/kubernetes/cluster-events.ts';
 import { KubernetesDevServers } from '../../src/providers/kubernetes/dev-servers.ts';
+import { nodeGone } from '../../src/providers/kubernetes/nodes.ts';
 import { JobBuilder } from '../../src/providers/local/builds.ts';
 import { LocalKeys } from '../../src/providers/local/keys.ts';
 import { LocalVolumes } from '../../src/providers/local/volumes.ts';
@@ -30,6 +31,7 @@ export interface WorldOptions {
   timeScale?: number;
   delays?: Record<string, number>;
   kernel?: Partial<KernelSettings>;
+  tracker?: Partial<TrackerSettings>;
   ports?: (ports: Ports) => Ports;
   /** A migrated database to use instead of a fresh one. */
   database?: TestDatabase;
@@ -123,8 +125,10 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     kernel,
     connect: () => new KubernetesEvents({ client }),
     confirmGone: async (server) => !(await ports.servers.exists(server)),
-    onServers: (pods) => void removeOrphans(db, ports.servers, pods).catch(onError),
+    confirmNodeGone: (node) => nodeGone(client, node),
+    onServers: (pods) => removeOrphans(db, ports.servers, pods, onError),
     onError,
+    ...options.tracker,
   });
   const { rows } = await db.query<{ gpu_type: string }>('select gpu_type from gpu_types order by 1');
   await kernel.post(
