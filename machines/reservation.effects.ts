@@ -102,7 +102,12 @@ function notice(
   minutesLeft = 0,
 ): Answer {
   const { generation, expiresAt } = context;
-  return [effect({ type: 'notice.post', generation, about, minutesLeft, endsAt: expiresAt, text }, { lane: 'inside' })];
+  return [effect({ type: 'notice.post', generation, about, minutesLeft, endsAt: expiresAt, text }, { lane: 'notice' })];
+}
+
+/** The newest wish counts: one that has not begun is dropped, so that toggling never piles up work, and no notice waits behind it. */
+function jupyter(context: ReservationContext, type: 'jupyter.start' | 'jupyter.stop'): Answer {
+  return [effect<ReservationEffect>({ type, generation: context.generation }, { lane: 'jupyter', replaces: true })];
 }
 
 /** Deadlines of the stay: the warnings still to come and the expiry. */
@@ -183,9 +188,7 @@ export const reservationIntents = {
 
   startStay: (context, event) => [
     ...stayDeadlines(context, event),
-    ...(context.request.jupyter && context.jupyter.state === 'starting'
-      ? [effect<ReservationEffect>({ type: 'jupyter.start', generation: context.generation }, { lane: 'inside' })]
-      : []),
+    ...(context.request.jupyter && context.jupyter.state === 'starting' ? jupyter(context, 'jupyter.start') : []),
   ],
   moveExpiry: (context, event) => [
     ...stayDeadlines(context, event),
@@ -228,8 +231,8 @@ export const reservationIntents = {
   updateAccess: (context) => [
     effect({ type: 'access.update', generation: context.generation, users: context.users }, { lane: 'access', replaces: true }),
   ],
-  startJupyter: (context) => [effect({ type: 'jupyter.start', generation: context.generation }, { lane: 'inside' })],
-  stopJupyter: (context) => [effect({ type: 'jupyter.stop', generation: context.generation }, { lane: 'inside' })],
+  startJupyter: (context) => jupyter(context, 'jupyter.start'),
+  stopJupyter: (context) => jupyter(context, 'jupyter.stop'),
 
   /** A disk that was acquired and never attached has nothing to save; one that was attached frees itself when its snapshot is complete. */
   releaseDisk: (context) =>
