@@ -58,6 +58,7 @@ export async function acceptAction(
   body: unknown,
   sender: Sender,
 ): Promise<Accepted> {
+  refuseReserved(body);
   switch (action.does) {
     case 'create':
       return acceptCreate(kernel, tx, body, sender);
@@ -65,6 +66,16 @@ export async function acceptAction(
       return acceptEvent(kernel, tx, action.action, body, sender);
     case 'disk':
       return acceptDiskOperation(kernel, tx, action.action, body, sender);
+  }
+}
+
+/** Names of the library's own events come in at no door, whatever else the message says. */
+function refuseReserved(body: unknown): void {
+  for (const field of ['type', 'action']) {
+    const value = (body as Record<string, unknown> | null)?.[field];
+    if (typeof value === 'string' && value.startsWith('xstate.')) {
+      throw new Problem('GPU_ACTION_UNKNOWN', `The ${field} ${value.slice(0, 80)} is reserved`, { field });
+    }
   }
 }
 

@@ -155,7 +155,10 @@ export function actionOf(body: unknown): { action: Action; body: Record<string, 
   }
   const action = typeof name === 'string' && Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined;
   if (action === undefined) {
-    throw new Problem('GPU_ACTION_UNKNOWN', `The action ${JSON.stringify(name).slice(0, 80)} is unknown`, {
+    // Only a text is repeated: anything else may hold a whole message, secrets included.
+    const what =
+      typeof name === 'string' ? `action ${JSON.stringify(name.slice(0, 40))}` : `field ${field} is no text: this action`;
+    throw new Problem('GPU_ACTION_UNKNOWN', `The ${what} is unknown`, {
       field,
       details: { allowed: Object.keys(ACTIONS) },
     });
@@ -189,7 +192,14 @@ function valueAt(body: unknown, path: readonly PropertyKey[]): unknown {
   return path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | null | undefined)?.[key], body);
 }
 
+/** Deeper than this nobody means it; and what walks a value later must not run out of stack. */
+const DEEPEST = 32;
+
 function findNul(value: unknown, path: string[]): string | null {
+  if (path.length > DEEPEST) {
+    const field = path[0]!;
+    throw new Problem('GPU_FIELD_INVALID', `The field ${field} is nested more than ${DEEPEST} levels deep`, { field });
+  }
   if (typeof value === 'string') return value.includes('\0') ? path.join('.') || '(body)' : null;
   if (value === null || typeof value !== 'object') return null;
   for (const [key, inner] of Object.entries(value)) {

@@ -33,8 +33,8 @@ export function registerList(program: Command, surroundings: Surroundings): void
       });
       context.give({ reservations });
       if (reservations.length === 0) {
-        const whose = user === '*' ? 'Nobody has' : `${user} has`;
-        context.say(`${whose} no ${options.all === true || options.status !== undefined ? 'such' : 'live'} reservation.`);
+        const kind = options.all === true || options.status !== undefined ? 'such' : 'live';
+        context.say(user === '*' ? `There is no ${kind} reservation.` : `${user} has no ${kind} reservation.`);
         return;
       }
       const owner = (view: ReservationView) => (user === '*' ? [view.user_id] : []);
