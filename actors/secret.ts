@@ -23,22 +23,49 @@ export class Secret<T> {
   }
 }
 
-const SECRET_KEYS =
-  /^(env_vars|environment|password|secret|token|jupyter_token|api_key|authorization|aws_.*|.*(password|secret|token|api_key|private_key))$/i;
+/** Names whose values may be secret. Rather one too many: what is masked can be asked for, what is shown cannot be taken back. */
+const SECRET_KEYS = /env|cred|pass|key|auth|secret|token/i;
+const DESCRIBED = /^\[string of \d+ characters\]$/;
 
-/** A copy of JSON in which the values of keys that name secrets are masked, at any depth. */
+/**
+ * A copy of JSON without secrets, for dead letters and for people: under a key that may name a secret, at any depth, every value is masked
+ * and names stay. A text that stands alone or is JSON itself may hold anything: of it only type and length are told.
+ */
 export function redact(value: unknown): unknown {
+  if (typeof value === 'string') return described(value);
+  if (typeof value === 'number') return '[number]';
   if (Array.isArray(value)) return value.map(redact);
+  return clean(value);
+}
+
+function clean(value: unknown): unknown {
+  if (typeof value === 'string') return isJson(value) ? described(value) : value;
+  if (Array.isArray(value)) return value.map(clean);
   if (value === null || typeof value !== 'object') return value;
   return Object.fromEntries(
-    Object.entries(value).map(([key, inner]) => {
-      if (!SECRET_KEYS.test(key)) return [key, redact(inner)];
-      // Names of variables help an operator; their values are nobody's business.
-      return [key, inner !== null && typeof inner === 'object' && !Array.isArray(inner) ? mask(inner) : MASK];
-    }),
+    Object.entries(value).map(([key, inner]) => [key, SECRET_KEYS.test(key) ? masked(inner) : clean(inner)]),
   );
 }
 
-function mask(record: object): Record<string, string> {
-  return Object.fromEntries(Object.keys(record).map((key) => [key, MASK]));
+/** Names of variables help an operator; their values are nobody's business. */
+function masked(value: unknown): unknown {
+  if (value === null || typeof value === 'boolean') return value;
+  if (Array.isArray(value)) return value.map(masked);
+  if (typeof value !== 'object') return MASK;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, masked(inner)]));
+}
+
+function described(text: string): string {
+  return DESCRIBED.test(text) ? text : `[string of ${text.length} characters]`;
+}
+
+/** Whether a text is an object or a list that was encoded once more. */
+function isJson(text: string): boolean {
+  if (!/^\s*[[{"]/.test(text)) return false;
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }

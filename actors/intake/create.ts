@@ -13,6 +13,8 @@ const DEFAULTS = { gpuType: 'a100', hours: 8, disk: 'default', sizeGb: 200 } as 
 /** Five minutes; 0.0833 is how producers write them. */
 const SHORTEST_HOURS = 0.083;
 const LARGEST_CONTEXT = 64 * 1024 * 1024;
+/** Characters kept of a text in a field that we do not know. */
+const LONGEST_EXTRA = 200;
 
 /** A create message, understood. What is secret stands apart. */
 export interface ParsedCreate {
@@ -78,17 +80,26 @@ export function parseCreate(body: unknown, catalogue: ReadonlyMap<string, GpuTyp
       nodeLabels: message.node_labels ?? {},
       gang,
       clientVersion: message.version ?? null,
-      extra: redact(
-        Object.fromEntries(
-          Object.entries(message).filter(([field]) => !known.has(field) && !['action', 'type', 'status'].includes(field)),
-        ),
-      ) as Record<string, unknown>,
+      extra: extraOf(
+        Object.entries(message).filter(([field]) => !known.has(field) && !['action', 'type', 'status'].includes(field)),
+      ),
     },
     disk: diskOf(message, body as Record<string, unknown>),
     policy: { maxTotalHours: type.maxTotalHours, slots, ...shareOf(type, slots) },
     environment: env,
     build,
   };
+}
+
+/** Fields that we do not know stay for whoever asks later: without secrets, and no longer than a person would read. */
+function extraOf(fields: readonly [string, unknown][]): Record<string, unknown> {
+  const cut = (value: unknown): unknown => {
+    if (typeof value === 'string') return value.length > LONGEST_EXTRA ? `${value.slice(0, LONGEST_EXTRA)}…` : value;
+    if (Array.isArray(value)) return value.map(cut);
+    if (value === null || typeof value !== 'object') return value;
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, cut(inner)]));
+  };
+  return cut(redact(Object.fromEntries(fields))) as Record<string, unknown>;
 }
 
 /** Absent: the disk called default. null, "none" or no_persistent_disk: none. */

@@ -71,6 +71,57 @@ describe('a secret value of a request', () => {
     expect(Buffer.from(env.data!['HF_TOKEN']!, 'base64').toString()).toBe(`${CANARY}-env`);
   });
 
+  it('in a field that we do not know is masked wherever its key may name a secret, and long texts are cut', async () => {
+    const body = fresh('create-api', {
+      gpu_type: 't4',
+      disk_name: null,
+      env: { WANDB_KEY: `${CANARY}-a`, LIST: [`${CANARY}-b`, { deep: `${CANARY}-c` }] },
+      envVars: { PGPASS: `${CANARY}-d` },
+      credentials: [`${CANARY}-e`],
+      nested: { DB_PASS: `${CANARY}-f`, list: [{ Authorization: `${CANARY}-g` }], sshKey: 5 },
+      payload: JSON.stringify({ env_vars: { HF_TOKEN: `${CANARY}-h` } }),
+      twice: JSON.stringify(JSON.stringify({ a: `${CANARY}-i` })),
+      note: `${'n'.repeat(250)}${CANARY}-j`,
+      team: 'vision',
+    });
+    await world.send(body);
+    await world.reaches(body.reservation_id, 'running');
+    expect(await tablesWith(`${CANARY}-`)).not.toContain('public.history');
+    const { rows } = await world.db.query<{ extra: Body }>(
+      `select snapshot #> '{context,request,extra}' as extra from actors where actor = $1`,
+      [`reservation/${body.reservation_id}`],
+    );
+    expect(rows[0]!.extra).toMatchObject({
+      env: { WANDB_KEY: '[secret]', LIST: ['[secret]', { deep: '[secret]' }] },
+      credentials: ['[secret]'],
+      nested: { DB_PASS: '[secret]', list: [{ Authorization: '[secret]' }], sshKey: '[secret]' },
+      team: 'vision',
+    });
+    expect(rows[0]!.extra['note']).toHaveLength(201);
+    expect(JSON.stringify(rows[0]!.extra)).not.toContain(CANARY);
+  });
+
+  it('in a message that is no object, or was encoded twice, is told of by its length only', async () => {
+    const text = JSON.stringify({ action: 'create_reservation', env_vars: { TOKEN: `${CANARY}-twice` } });
+    const wrong: [unknown, unknown][] = [
+      [text, `[string of ${text.length} characters]`],
+      [
+        [`${CANARY}-list`, 7],
+        [`[string of ${CANARY.length + 5} characters]`, '[number]'],
+      ],
+      [{ action: { token: `${CANARY}-action` } }, { action: { token: '[secret]' } }],
+    ];
+    for (const [body, shown] of wrong) {
+      const msgId = await world.send(body);
+      const letter = await world.until('it is a dead letter', async () => {
+        const { rows } = await world.db.query<Body>('select * from dead_letters where msg_id = $1', [msgId]);
+        return rows[0] ?? null;
+      });
+      expect(letter.body).toEqual(shown);
+      expect(JSON.stringify(letter)).not.toContain(CANARY);
+    }
+  });
+
   it('in a message that is refused is masked in its dead letter; only the archive of the queue keeps the original', async () => {
     const wrong = [
       fresh('create-api', { gpu_count: 3, env_vars: { TOKEN: `${CANARY}-refused` } }),
