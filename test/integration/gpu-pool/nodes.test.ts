@@ -4,7 +4,7 @@ import { cancel, clearFaults, nodeBecomes, relabel, running, slotsOf, submit } f
 
 let world: World;
 beforeAll(async () => {
-  world = await startWorld({ fleet: { h100: 1, a100: 1, t4: 2 }, tracker: { sweepMs: 100 } });
+  world = await startWorld({ fleet: { h100: 1, a100: 1, t4: 2 }, delays: { nodeGrace: 100 }, tracker: { sweepMs: 100 } });
 });
 afterAll(async () => {
   await world?.stop();
@@ -66,6 +66,23 @@ describe('a node on which somebody works', () => {
     await world.db.query(`update gpu_types set is_active = true where gpu_type = 'a100'`);
     await nodeBecomes(world, 'a100-1', { schedulable: true, reason: null });
     await cancel(world, id);
+  });
+});
+
+describe('a node that falls silent', () => {
+  it('costs its server the life within its toleration, with the reason, and the slots come back when the node is deleted', async () => {
+    const id = await running(world);
+    const node = (await world.reservation(id))!['node_name'] as string;
+    const lost = performance.now();
+    await world.simulate(`/nodes/${node}/lose`);
+    // Time runs 60 times faster here: of 300 seconds it would be five.
+    await world.until('its user is told', async () => (await world.reservation(id))!['status'] === 'snapshotting', 4_000);
+    expect(performance.now() - lost).toBeLessThan(4_000);
+    expect(await slotsOf(world, id)).toBe(1);
+    await world.client.core.deleteNode({ name: node });
+    expect((await world.reaches(id, 'failed'))['failure_reason']).toMatch(/node of this server was lost/);
+    expect(await slotsOf(world, id)).toBe(0);
+    await nodeBecomes(world, node, null);
   });
 });
 
