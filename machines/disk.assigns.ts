@@ -10,6 +10,11 @@ function reservationOf(event: DiskEvent): string | null {
   return 'reservationId' in event ? event.reservationId : null;
 }
 
+const LIMIT_PROBLEMS: Partial<Record<DiskEvent['type'], string>> = {
+  'deadline.cloning': 'The disk that it is to be a clone of had no snapshot for it within 30 minutes',
+  'deadline.deletingVolume': 'Deleting the volume after its snapshot took longer than 10 minutes',
+};
+
 export const diskAssigns = {
   hold: (_context, event) => ({ holder: reservationOf(event) }),
   letGo: () => ({ holder: null, capturing: null }),
@@ -32,6 +37,8 @@ export const diskAssigns = {
     problem: null,
   }),
   volumeGone: (context, event) => ({ claim: (event as Typed<'volume.deleted'>).kept ? context.claim : null }),
+  /** It may be deleted or not. Its snapshot is complete: what is still there is used, what is gone comes back from the snapshot. */
+  doubtVolume: () => ({ claim: null }),
   keepCloneSource: (_context, event) => ({ latestSnapshot: (event as Typed<'disk.cloneSource'>).snapshotId }),
   addCloner: (context, event) => {
     const { diskId } = event as Typed<'disk.cloneWanted'>;
@@ -41,7 +48,8 @@ export const diskAssigns = {
   markDeleted: (_context, event) => ({ deleteAt: (event as Typed<'disk.delete'>).deleteAt }),
   markUndeleted: () => ({ deleteAt: null }),
   keepProblem: (_context, event) => ({
-    problem: 'reason' in event ? event.reason : `${event.type.replace('deadline.', '')} took too long`,
+    problem:
+      'reason' in event ? event.reason : (LIMIT_PROBLEMS[event.type] ?? `${event.type.replace('deadline.', '')} took too long`),
   }),
 } satisfies Record<string, (context: DiskContext, event: DiskEvent) => Change>;
 

@@ -4,7 +4,13 @@ import type { DiskEffect, DiskEvent, DiskRecord } from './disk.events.ts';
 import type { DiskActionName, DiskContext } from './disk.machine.ts';
 
 /** Time limits from entry of the state, in milliseconds. */
-export const DISK_LIMITS = { attaching: 30 * MINUTE, detaching: 10 * MINUTE, capturing: 6 * HOUR } as const;
+export const DISK_LIMITS = {
+  cloning: 30 * MINUTE,
+  attaching: 30 * MINUTE,
+  detaching: 10 * MINUTE,
+  capturing: 6 * HOUR,
+  deletingVolume: 10 * MINUTE,
+} as const;
 
 type Answer = Intent<DiskEffect>[];
 
@@ -91,12 +97,16 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
     latestSnapshot === null
       ? []
       : [effect({ type: 'volume.delete', round, diskId: id, afterSnapshot: latestSnapshot }, { lane: 'volume', replaces: true })],
+  limitCloning: (_context, event) => [deadline('cloning', limitEnd(event, DISK_LIMITS.cloning))],
   limitAttaching: (_context, event) => [deadline('attaching', limitEnd(event, DISK_LIMITS.attaching))],
   limitDetaching: (_context, event) => [deadline('detaching', limitEnd(event, DISK_LIMITS.detaching))],
   limitCapturing: (_context, event) => [deadline('capturing', limitEnd(event, DISK_LIMITS.capturing))],
+  limitDeletingVolume: (_context, event) => [deadline('deletingVolume', limitEnd(event, DISK_LIMITS.deletingVolume))],
+  clearCloning: () => clear('cloning'),
   clearAttaching: () => clear('attaching'),
   clearDetaching: () => clear('detaching'),
   clearCapturing: () => clear('capturing'),
+  clearDeletingVolume: () => clear('deletingVolume'),
   setPurge: (context) => (context.deleteAt === null ? [] : [deadline('purge', context.deleteAt)]),
   clearPurge: () => clear('purge'),
   purge: ({ round, id }) => [effect({ type: 'disk.purge', round, diskId: id }, { lane: 'volume', replaces: true })],

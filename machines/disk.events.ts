@@ -7,7 +7,7 @@ const reservationId = z.string();
 const operationId = z.string().nullable();
 const round = z.number().int();
 
-export const DISK_DEADLINES = ['attaching', 'detaching', 'capturing', 'purge'] as const;
+export const DISK_DEADLINES = ['cloning', 'attaching', 'detaching', 'capturing', 'deletingVolume', 'purge'] as const;
 
 export const DiskEvent = z.union([
   z.discriminatedUnion('type', [

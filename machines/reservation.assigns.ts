@@ -155,7 +155,7 @@ export const reservationAssigns = {
   },
   askedExtension: (context, event) => {
     const { hours, by } = event as Typed<'extend'>;
-    return { extension: { hours, by }, asks: context.asks + 1 };
+    return { extension: { hours: (context.extension?.hours ?? 0) + hours, by }, asks: context.asks + 1 };
   },
   refusedByLimit: (context, event) => {
     const { hours } = event as Typed<'extend'>;
@@ -243,7 +243,8 @@ export const reservationGuards = {
   hadPod: (context) => context.generation > 1,
   // Decimal hours do not add up exactly (24 + 0.1 + 8.3 + 15.6): a second more is no breach of the limit.
   withinTotal: (context, event) =>
-    event.type === 'extend' && context.totalHours + event.hours <= context.policy.maxTotalHours + 1 / 3600,
+    event.type === 'extend' &&
+    context.totalHours + (context.extension?.hours ?? 0) + event.hours <= context.policy.maxTotalHours + 1 / 3600,
   diskInUse: (context) => ['attaching', 'attached'].includes(context.disk.state),
   goneWithDisk: (context, event) =>
     'generation' in event && event.generation === context.generation && ['attaching', 'attached'].includes(context.disk.state),

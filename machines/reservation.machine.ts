@@ -281,6 +281,8 @@ export const reservationMachine = machineSetup.createMachine({
       initial: 'steady',
       on: {
         ...whileUsable,
+        // A second wish joins the first: both are decided together, and the answer to the first alone is overtaken.
+        extend: [{ guard: 'withinTotal', actions: ['askedExtension', 'askExtension'] }, { actions: 'refusedByLimit' }],
         'extension.allowed': {
           guard: 'answersThisAsk',
           target: '#reservation.running.serving',

@@ -32,6 +32,8 @@ function ofRound(round: number, snapshotId: string): Case[] {
 }
 
 const DUE: Record<string, string[]> = {
+  cloning: ['cloning'],
+  deletingVolume: ['deletingVolume'],
   attaching: ['attaching'],
   detaching: ['detaching'],
   capturing: ['capturing'],
@@ -145,6 +147,7 @@ function check(memory: DiskMemory, step: Step): DiskMemory {
   if (event.type === 'snapshot.complete' && from === 'capturing' && path !== from) next.complete.add(String(event['snapshotId']));
   if (event.type === 'volume.ready' && path === 'attached' && from === 'attaching') next.volume = true;
   if (event.type === 'volume.deleted' && from === 'deletingVolume' && path !== from) next.volume = event['kept'] === true;
+  if (event.type === 'deadline.deletingVolume' && from === 'deletingVolume') next.volume = false;
   for (const intent of intents) {
     if (intent.do === 'record') records(next, intent.entry as Case, context);
     if (intent.do === 'effect') effects(next, intent.effect as Case, context, path);

@@ -33,14 +33,12 @@ describe('while an extension is decided', () => {
     paths.filter(({ snapshot }) => statePath(snapshot.value) === path).map(({ snapshot }) => snapshot);
   const accepts = (snapshot: AnyMachineSnapshot) =>
     reservationEvents(snapshot)
-      .filter((event) => event.type !== 'extend' && !event.type.startsWith('extension.'))
+      .filter((event) => !event.type.startsWith('extension.'))
       .filter((event) => snapshot.can({ ...event, at: '2026-03-02T11:00:00.000Z' } as never))
       .map((event) => JSON.stringify(event))
       .sort();
   const described = (snapshot: AnyMachineSnapshot) =>
-    getNextTransitions(snapshot)
-      .filter(({ eventType }) => eventType !== 'extend')
-      .map(({ eventType, guard }) => `${eventType} if ${JSON.stringify(guard ?? null)}`);
+    getNextTransitions(snapshot).map(({ eventType, guard }) => `${eventType} if ${JSON.stringify(guard ?? null)}`);
 
   it.each([
     ['serving', 'steady'],

@@ -44,3 +44,27 @@ describe('a message on the queue', () => {
     await world.checkClean();
   });
 });
+
+describe('two extensions in one breath', () => {
+  it('are both granted: the second joins the first while it is decided', async () => {
+    const id = crypto.randomUUID();
+    await world.send({
+      action: 'create_reservation',
+      reservation_id: id,
+      user_id: 'ada',
+      gpu_type: 't4',
+      duration_hours: 12,
+      disk_name: null,
+    });
+    await world.reaches(id, 'running');
+    await world.send({ action: 'extend', reservation_id: id, extension_hours: 2, user_id: 'ada' });
+    await world.send({ action: 'extend_reservation', reservation_id: id, extension_hours: 1.5 });
+    const extended = await world.until('both are granted', async () => {
+      const row = await world.reservation(id);
+      return row?.['total_hours'] === 15.5 ? row : null;
+    });
+    expect(extended['last_extension']).toMatchObject({ granted: true });
+    await world.send({ action: 'cancel', reservation_id: id });
+    await world.reaches(id, 'cancelled');
+  });
+});
