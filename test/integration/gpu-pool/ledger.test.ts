@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { lockSlots } from '../../../actors/gpu-pool/ledger.ts';
+import { holdPlanned, lockSlots } from '../../../actors/gpu-pool/ledger.ts';
 import type { Transaction } from '../../../persistence/database.ts';
 import { removeNodes } from '../../../persistence/gpu-nodes.ts';
 import { startWorld, type World } from '../../support/world.ts';
@@ -60,5 +60,13 @@ describe('slots that vanish while the pool plans', () => {
     } finally {
       await client.end();
     }
+  });
+
+  it('are noticed before anything is promised: a plan holds all of its slots, or there must be another', async () => {
+    const held = (slots: number[]) =>
+      world.db.withTransaction((tx) => holdPlanned(tx, [{ reservationId: 'r', generation: 1, node: 't4-2', zone: null, slots }]));
+    expect(await held([2, 3])).toBe(true);
+    expect(await held([0, 2])).toBe(false);
+    expect(await held([])).toBe(true);
   });
 });
