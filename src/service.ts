@@ -33,6 +33,9 @@ export interface Service {
   stop(): Promise<void>;
 }
 
+/** How long time limits wait at most for the first view of the cluster after a start, in milliseconds. */
+const CATCH_UP_MS = 5_000;
+
 /** Type of the connection string node-pg-migrate and our own migrations use. */
 function urlOf({ host, port, user, password, database }: Config['database']): string {
   const part = encodeURIComponent;
@@ -54,10 +57,13 @@ export async function startService(config: Config, providersOf: (db: Database) =
 
   const providers = providersOf(db);
   const doors = new Map<string, QueueDoor>();
+  const since = performance.now();
+  let tracker: Tracker | null = null;
   const kernel = new Kernel({
     db,
     kinds: gpuDevKinds({ db, ...providers }),
     timeScale: config.timeScale,
+    holdDeadlines: () => tracker?.settled !== true && performance.now() - since < CATCH_UP_MS,
     listen: Object.fromEntries(queues.map((queue) => [insertChannel(queue), () => doors.get(queue)?.wake()])),
     onReconnect: () => {
       for (const door of doors.values()) door.wake(true);
@@ -71,7 +77,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
     const onError = (error: unknown) => log.warn({ err: error, queue }, 'the queue door failed and goes on');
     doors.set(queue, new QueueDoor({ db, kernel, queue, pollMs, visibilitySeconds, batchSize, onError }));
   }
-  const tracker = new Tracker({
+  tracker = new Tracker({
     db,
     kernel,
     connect: providers.connectEvents,
@@ -86,6 +92,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
     },
     onError: (error) => log.warn({ err: error }, 'the tracker failed and goes on'),
   });
+  const tracking = tracker;
   const housekeeper = new Housekeeper({
     db,
     queues,
@@ -100,12 +107,12 @@ export async function startService(config: Config, providersOf: (db: Database) =
     logger: log,
     timeScale: config.timeScale,
     cluster: config.cluster,
-    health: () => healthOf({ db, queues, tracker }),
-    trackerAgeMs: () => tracker.ageMs(),
+    health: () => healthOf({ db, queues, tracker: tracking }),
+    trackerAgeMs: () => tracking.ageMs(),
   });
   await kernel.start();
   for (const door of doors.values()) door.start();
-  tracker.start();
+  tracking.start();
   housekeeper.start();
   await http.listen({ host: '127.0.0.1', port: config.port });
   const address = http.server.address();
@@ -116,7 +123,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
   const stop = async () => {
     await http.close();
     await Promise.all([...doors.values()].map((door) => door.stop()));
-    await tracker.stop();
+    await tracking.stop();
     await housekeeper.stop();
     await kernel.stop(config.drainMs);
     await db.close();

@@ -67,6 +67,8 @@ export class Tracker {
   #fresh: PodView[] = [];
   #nextSweep = 0;
   #written = new Map<string, string>();
+  #leaseAsked = false;
+  #caughtUp = false;
   #synced = false;
   #stopping = false;
 
@@ -101,6 +103,11 @@ export class Tracker {
     return this.#token !== null;
   }
 
+  /** True once what the cluster looks like has been told, or another process is there to tell it. */
+  get settled(): boolean {
+    return this.#leaseAsked && (this.#token === null || this.#caughtUp);
+  }
+
   /** Milliseconds since the API server last answered; null if this process does not track, or has not reached it yet. */
   ageMs(): number | null {
     const contact = this.#feed?.lastContact() ?? null;
@@ -115,6 +122,7 @@ export class Tracker {
       this.#token = null;
       if (token !== null) await this.#begin(token);
     }
+    this.#leaseAsked = true;
     return (seconds * 1000) / 3;
   }
 
@@ -130,6 +138,7 @@ export class Tracker {
     this.#messages = [];
     this.#fresh = [];
     this.#synced = false;
+    this.#caughtUp = false;
     this.#token = token;
     const feed = this.#settings.connect();
     this.#feed = feed;
@@ -216,7 +225,10 @@ export class Tracker {
     const token = this.#token;
     // Nothing is said of nodes before the first complete list: half a list would look like a shrunken fleet.
     if (token === null || !this.#synced) return 1_000;
-    if (this.#dirtyNodes.size === 0 && this.#goneNodes.size === 0 && this.#messages.length === 0) return 1_000;
+    if (this.#dirtyNodes.size === 0 && this.#goneNodes.size === 0 && this.#messages.length === 0) {
+      this.#caughtUp = true;
+      return 1_000;
+    }
     await pause(this.#settings.gatherMs ?? 2);
     const facts: Facts = {
       rows: this.#changedRows([...this.#dirtyNodes]),

@@ -31,6 +31,11 @@ export interface KernelSettings {
   leaseSeconds?: number;
   /** Further channels to listen on (the queues' insert notifications). */
   listen?: Record<string, () => void>;
+  /**
+   * While this is true no deadline fires. After an outage facts come before time limits: a pod that became ready while nobody looked must
+   * not fail for it. Answer true for seconds, not for longer.
+   */
+  holdDeadlines?: () => boolean;
   /** Called each time the listener has (re)connected: notifications may have been missed. */
   onReconnect?: () => void;
   onError?: (where: string, error: unknown) => void;
@@ -48,6 +53,9 @@ export interface KernelStats {
   effectsRunning: number;
   listening: boolean;
 }
+
+/** How soon a held sweep looks again, in milliseconds. */
+const HOLD_MS = 20;
 
 export class Kernel {
   readonly kinds: ReadonlyMap<string, ActorKind>;
@@ -205,6 +213,7 @@ export class Kernel {
   }
 
   async #sweep(): Promise<number> {
+    if (this.#settings.holdDeadlines?.() === true) return HOLD_MS;
     const fired = await sweepDeadlines(this.#settings.db, this.#clock);
     const freed = await sweepHeldMail(this.#settings.db, this.#clock);
     this.#counts.deadlinesFired += fired;

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { TerminalError } from '../../../actors/errors.ts';
 import { verifyActor } from '../../../actors/kernel/fold.ts';
 import { Kernel } from '../../../actors/kernel/kernel.ts';
@@ -180,5 +180,24 @@ describe('a handler that fails', () => {
     while (await failing.runOnce());
     expect(attempts).toBe(3);
     expect((await findActor(db, 'lamp/z'))?.snapshot?.context).toMatchObject({ problem: 'never' });
+  });
+});
+
+describe('after an outage', () => {
+  it('no time limit fires before what happened meanwhile could be told', async () => {
+    let catchingUp = true;
+    const kind = lampKind(async () => null, { offAfterMs: 1 });
+    const late = new Kernel({ db, kinds: [kind], holdDeadlines: () => catchingUp });
+    await late.post([
+      { actor: 'lamp/late', key: 'birth', event: { type: 'lamp.made', name: 'late' } as { type: string }, sender: 'test' },
+    ]);
+    await late.post([{ actor: 'lamp/late', key: '1', event: { type: 'press' }, sender: 'test' }]);
+    await late.start();
+    const state = async () => (await findActor(db, 'lamp/late'))?.state;
+    await vi.waitFor(async () => expect(await state()).toBe('on'));
+    expect(late.stats().deadlinesFired).toBe(0);
+    catchingUp = false;
+    await vi.waitFor(async () => expect(await state()).toBe('off'), { timeout: 3_000 });
+    await late.stop();
   });
 });
