@@ -1,10 +1,9 @@
 /** From a create message to a whole request: defaults, known environment keys, rules of the catalogue. Pure, but for unpacking the build context. */
-import { createHash } from 'node:crypto';
-import { gunzipSync } from 'node:zlib';
 import type { ReservationRequest, StayPolicy } from '../../machines/reservation.context.ts';
 import { GITHUB_NAME } from '../../machines/reservation.events.ts';
 import { Problem } from '../problem.ts';
 import { redact } from '../secret.ts';
+import { buildOf } from './build-context.ts';
 import { countsOf, type GpuType, shareOf, slotsOf } from './catalogue.ts';
 import { check, CreateMessage } from './messages.ts';
 
@@ -12,7 +11,6 @@ import { check, CreateMessage } from './messages.ts';
 const DEFAULTS = { gpuType: 'a100', hours: 8, disk: 'default', sizeGb: 200 } as const;
 /** Five minutes; 0.0833 is how producers write them. */
 const SHORTEST_HOURS = 0.083;
-const LARGEST_CONTEXT = 64 * 1024 * 1024;
 /** Characters kept of a text in a field that we do not know. */
 const LONGEST_EXTRA = 200;
 
@@ -159,52 +157,6 @@ function gangOf(message: CreateMessage, type: GpuType, gpuCount: number): Reserv
     });
   }
   return { id: id.toLowerCase(), index, size };
-}
-
-/** Unpack the build context, and name it by its content: the compression's own timestamps must not make two of one. */
-function buildOf(base64: string): { hash: string; archive: Buffer } {
-  const refuse = (why: string) =>
-    new Problem('GPU_BUILD_CONTEXT_INVALID', `The field dockerfile must be base64 of a tar.gz with a Dockerfile: ${why}`, {
-      field: 'dockerfile',
-    });
-  if (!/^[A-Za-z0-9+/\s]+={0,2}\s*$/.test(base64)) throw refuse('it is not base64');
-  const archive = Buffer.from(base64, 'base64');
-  let tar: Buffer;
-  try {
-    tar = gunzipSync(archive, { maxOutputLength: LARGEST_CONTEXT });
-  } catch {
-    throw refuse('it cannot be unpacked, or is too large');
-  }
-  const files = tarFiles(tar);
-  if (files === null) throw refuse('it is not a tar archive');
-  if (!files.some((file) => /^(\.\/)?Dockerfile$/.test(file.name))) throw refuse('it holds no Dockerfile at its top');
-  // Owners and times differ from one packing to the next; names, modes and contents are what is built.
-  const hash = createHash('sha256');
-  for (const file of files.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    hash.update(`${file.name}\0${file.mode}\0${file.body.length}\0`).update(file.body);
-  }
-  return { hash: hash.digest('hex'), archive };
-}
-
-/** The entries of a tar archive, or null if it is none. Only what the hash needs. */
-function tarFiles(tar: Buffer): { name: string; mode: string; body: Buffer }[] | null {
-  const files: { name: string; mode: string; body: Buffer }[] = [];
-  let at = 0;
-  while (at + 512 <= tar.length) {
-    const header = tar.subarray(at, at + 512);
-    if (header.every((byte) => byte === 0)) return files;
-    const text = (from: number, length: number) => header.toString('utf8', from, from + length).replace(/\0.*$/s, '');
-    const size = Number.parseInt(text(124, 12).trim() || '0', 8);
-    if (!Number.isFinite(size) || at + 512 + size > tar.length) return null;
-    const prefix = text(257, 5) === 'ustar' ? text(345, 155) : '';
-    files.push({
-      name: prefix ? `${prefix}/${text(0, 100)}` : text(0, 100),
-      mode: text(100, 8).trim(),
-      body: tar.subarray(at + 512, at + 512 + size),
-    });
-    at += 512 + Math.ceil(size / 512) * 512;
-  }
-  return files.length > 0 ? files : null;
 }
 
 function truthy(value: string | undefined): boolean {
