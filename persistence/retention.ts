@@ -89,3 +89,60 @@ export async function pruneArchive(db: Database, queue: string, days: number, li
   );
   return rowCount ?? 0;
 }
+
+/** Remove results of operations that ended more than `days` ago. @returns how many. */
+export async function pruneOperations(db: Database, days: number, limit: number): Promise<number> {
+  const { rowCount } = await db.query(
+    `delete from operations where operation_id in (
+       select operation_id from operations where status <> 'pending' and updated_at < now() - make_interval(secs => $1 * 86400) limit $2)`,
+    [days, limit],
+  );
+  return rowCount ?? 0;
+}
+
+const PRUNE_CONTEXTS = `
+  delete from build_contexts where hash in (
+    select b.hash from build_contexts b
+     where b.created_at < now() - make_interval(secs => $1 * 86400)
+       and not exists (select 1 from actors a where a.kind = 'reservation' and a.status = 'active'
+                                                and a.snapshot #>> '{context,request,buildHash}' = b.hash)
+       and not exists (select 1 from mailbox m where m.event #>> '{request,buildHash}' = b.hash)
+     limit $2)`;
+
+/** Remove build contexts older than `days` that no live reservation builds from; whoever wants one again sends it again. @returns how many. */
+export async function pruneBuildContexts(db: Database, days: number, limit: number): Promise<number> {
+  return (await db.query(PRUNE_CONTEXTS, [days, limit])).rowCount ?? 0;
+}
+
+const PRUNE_SECRETS = `
+  delete from secrets where secret_ref in (
+    select s.secret_ref from secrets s
+     where s.created_at < now() - make_interval(secs => $1 * 86400)
+       and not exists (select 1 from reservations r where r.reservation_id = s.secret_ref)
+       and not exists (select 1 from actors a where a.actor = 'reservation/' || s.secret_ref and a.status <> 'unborn')
+       and not exists (select 1 from mailbox m where m.actor = 'reservation/' || s.secret_ref)
+     limit $2)`;
+
+/** Remove secrets older than `days` of reservations that never came to be. @returns how many. */
+export async function pruneSecrets(db: Database, days: number, limit: number): Promise<number> {
+  return (await db.query(PRUNE_SECRETS, [days, limit])).rowCount ?? 0;
+}
+
+const PRUNE_DISKS = `
+  with old as (
+    select d.disk_id, 'disk/' || d.disk_id as actor from disks d
+     where d.purged_at < now() - make_interval(secs => $1 * 86400)
+       and not exists (select 1 from disk_snapshots s join disks other on other.latest_snapshot_id = s.snapshot_id
+                        where s.disk_id = d.disk_id and other.disk_id <> d.disk_id and other.purged_at is null)
+     order by d.purged_at limit $2 for update skip locked),
+  gone_history as (delete from history h using old where h.actor = old.actor),
+  gone_checkpoints as (delete from checkpoints c using old where c.actor = old.actor),
+  gone_effects as (delete from effects e using old where e.actor = old.actor and e.status <> 'pending'),
+  gone_snapshots as (delete from disk_snapshots s using old where s.disk_id = old.disk_id),
+  gone_actors as (delete from actors a using old where a.actor = old.actor and a.status = 'done')
+  delete from disks d using old where d.disk_id = old.disk_id`;
+
+/** Remove disks that were purged more than `days` ago, with their history; not one whose snapshot a clone starts from. @returns how many. */
+export async function pruneDisks(db: Database, days: number, limit: number): Promise<number> {
+  return (await db.query(PRUNE_DISKS, [days, limit])).rowCount ?? 0;
+}

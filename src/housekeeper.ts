@@ -1,7 +1,17 @@
 /** Retention: what has ended and is old enough goes, in small portions, so that tables stay bounded. Nothing that holds user data is touched. */
 import { Loop } from '../actors/kernel/loop.ts';
 import type { Database } from '../persistence/database.ts';
-import { pruneArchive, pruneDeadLetters, pruneEffects, pruneHistory, pruneReservations } from '../persistence/retention.ts';
+import {
+  pruneArchive,
+  pruneBuildContexts,
+  pruneDeadLetters,
+  pruneDisks,
+  pruneEffects,
+  pruneHistory,
+  pruneOperations,
+  pruneReservations,
+  pruneSecrets,
+} from '../persistence/retention.ts';
 import type { Config } from './config.ts';
 
 const EVERY_MS = 10 * 60_000;
@@ -41,6 +51,11 @@ export class Housekeeper {
       pruneReservations(db, retention.reservationsDays, PORTION),
       pruneHistory(db, LIVE_ON, retention.historyDays, PORTION),
       pruneEffects(db, retention.effectsDays, PORTION),
+      pruneOperations(db, retention.reservationsDays, PORTION),
+      pruneBuildContexts(db, retention.reservationsDays, PORTION),
+      pruneDisks(db, retention.reservationsDays, PORTION),
+      // The letter of a birth that failed may be replayed, and needs them.
+      pruneSecrets(db, retention.deadLettersDays, PORTION),
       pruneDeadLetters(db, retention.deadLettersDays, PORTION),
       ...queues.map((queue) => pruneArchive(db, queue, retention.deadLettersDays, PORTION)),
     ]);
