@@ -37,7 +37,8 @@ describe('what is removed when it is old', () => {
     expect(await pruneDisks(world.db, 30, 10)).toBe(0);
     await world.db.query(`update disks set latest_snapshot_id = null where disk_name = 'copy'`);
     expect(await pruneDisks(world.db, 30, 10)).toBe(1);
-    for (const table of ['actors', 'history', 'effects', 'checkpoints']) expect(await count(table, `disk/${disk}`)).toBe(0);
+    for (const table of ['actors', 'history', 'effects', 'checkpoints'] as const)
+      expect(await count(table, `disk/${disk}`)).toBe(0);
     for (const table of ['disks', 'snapshots'] as const) expect(await count(table, disk)).toBe(0);
     expect(await diskOf(world, 'copy')).not.toBeNull();
   });
