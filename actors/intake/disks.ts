@@ -81,16 +81,15 @@ function birthOf(disk: {
 
 /**
  * When a disk that is deleted now is purged: at the date asked for, else when it can no longer be brought back. By the database's clock.
- * A date without a time is that day in UTC; today means now.
- * @throws Problem if the date is past: a typing error must not destroy data at once.
+ * A date without a time is that day in UTC; today means now. A date that is past (a message that lay in the queue, a typing error) must not
+ * destroy data at once: the owner gets the whole time to bring the disk back, as if none had been named.
  */
 async function deletionTime(tx: Transaction, date: string | null): Promise<string> {
   const { rows } = await tx.query<{ now: Date }>('select now()');
   const now = rows[0]!.now.getTime();
-  if (date === null) return new Date(now + UNDELETE_DAYS * DAY).toISOString();
-  const wished = Date.parse(date);
-  const past = DATE_ONLY.test(date) ? wished + DAY <= now : wished < now - CLOCKS_DIFFER;
-  if (past) throw new Problem('GPU_FIELD_INVALID', 'The field delete_date must not be in the past', { field: 'delete_date' });
+  const wished = date === null ? Number.NaN : Date.parse(date);
+  const past = DATE_ONLY.test(date ?? '') ? wished + DAY <= now : wished < now - CLOCKS_DIFFER;
+  if (Number.isNaN(wished) || past) return new Date(now + UNDELETE_DAYS * DAY).toISOString();
   return new Date(Math.max(wished, now)).toISOString();
 }
 
@@ -143,6 +142,13 @@ export async function acceptDiskOperation(
     if (disk === null) return fail(`There is no disk called ${name}`);
     const deleteAt = await deletionTime(tx, date ?? null);
     const event = { type: 'disk.delete', by: owner, deleteAt, operationId } as { type: string };
+    return post(disk.disk_id, { actor: `disk/${disk.disk_id}`, key: `op:${operationId}`, event, sender: sender.door });
+  }
+  if (action === 'undelete_disk') {
+    const { disk_name: name } = check(DiskMessages.undelete_disk, body);
+    const disk = await findDisk(tx, owner, name);
+    if (disk === null) return fail(`There is no disk called ${name}`);
+    const event = { type: 'disk.undelete', by: owner, operationId } as { type: string };
     return post(disk.disk_id, { actor: `disk/${disk.disk_id}`, key: `op:${operationId}`, event, sender: sender.door });
   }
   const { source_disk: source, target_disk: target } = check(DiskMessages.clone_disk, body);

@@ -114,6 +114,7 @@ export const DiskMessages = {
     disk_name: DiskName,
     delete_date: z.union([z.iso.date(), z.iso.datetime({ offset: true })]).nullish(),
   }),
+  undelete_disk: z.looseObject({ ...common, user_id: UserName, disk_name: DiskName }),
   clone_disk: z.looseObject({ ...common, user_id: UserName, source_disk: DiskName, target_disk: DiskName }),
 } as const;
 export type DiskAction = keyof typeof DiskMessages;
@@ -133,6 +134,7 @@ const ACTIONS: Record<string, Action> = {
   disable_jupyter: { does: 'event', action: 'disable_jupyter' },
   create_disk: { does: 'disk', action: 'create_disk' },
   delete_disk: { does: 'disk', action: 'delete_disk' },
+  undelete_disk: { does: 'disk', action: 'undelete_disk' },
   clone_disk: { does: 'disk', action: 'clone_disk' },
 };
 

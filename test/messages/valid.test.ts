@@ -255,12 +255,18 @@ describe('a valid message', () => {
     expect(await operation(clone.operation_id)).toMatchObject({ status: 'completed' });
     expect(await disk(user, 'default-copy')).toMatchObject({ size_gb: 500, state: 'idle' });
 
-    const remove = fresh('disk-delete', { user_id: user });
+    const inAMonth = new Date(Date.now() + 31 * 86_400_000).toISOString().slice(0, 10);
+    const remove = fresh('disk-delete', { user_id: user, delete_date: inAMonth });
     await world.send(remove, 'disk_operations');
     expect(await operation(remove.operation_id)).toMatchObject({ status: 'completed' });
     const deleted = await disk(user, 'datasets');
     expect(deleted).toMatchObject({ is_deleted: true, state: 'deleted' });
-    expect(deleted.delete_date.toISOString()).toBe('2099-12-20T00:00:00.000Z');
+    expect(deleted.delete_date.toISOString()).toBe(`${inAMonth}T00:00:00.000Z`);
+
+    const back = { action: 'undelete_disk', operation_id: crypto.randomUUID(), user_id: user, disk_name: 'datasets' };
+    await world.send(back, 'disk_operations');
+    expect(await operation(back.operation_id)).toMatchObject({ status: 'completed', error: null });
+    expect(await disk(user, 'datasets')).toMatchObject({ is_deleted: false, state: 'idle' });
   });
   tested.add('disk-clone').add('disk-delete');
 

@@ -332,6 +332,7 @@ describe('queues', () => {
     const bodies: Record<keyof typeof DiskMessages, Body> = {
       create_disk: { disk_name: 'a b'.replace(' ', '-') },
       delete_disk: { disk_name: 'nowhere' },
+      undelete_disk: { disk_name: 'nowhere' },
       clone_disk: { source_disk: 'nowhere', target_disk: 'copy' },
     };
     for (const [action, body] of Object.entries(bodies))

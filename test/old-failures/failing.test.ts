@@ -130,6 +130,7 @@ describe('what fails', () => {
       create_disk: { disk_name: 'one' },
       clone_disk: { source_disk: 'one', target_disk: 'two' },
       delete_disk: { disk_name: 'one' },
+      undelete_disk: { disk_name: 'one' },
     };
     for (const [action, body] of Object.entries(disks)) {
       const operation_id = newId();

@@ -91,6 +91,9 @@ function deathOf(pod: V1Pod): string | null {
     return words(DISRUPTIONS[target.reason ?? ''] ?? 'This server was evicted', target.message);
   }
   if (reason === 'NodeLost') return words(FAILURES.NodeLost!, message);
+  // A container that ends because its pod is deleted did not end by itself. Pods that we delete belong to nobody who still listens.
+  const deleted = pod.metadata?.deletionTimestamp !== undefined && pod.metadata.deletionTimestamp !== null;
+  if (deleted && (phase === 'Succeeded' || phase === 'Failed') && !reason) return 'The server was deleted from outside';
   if (phase === 'Succeeded') return 'The main process of this server ended by itself';
   if (phase !== 'Failed') return null;
   if (reason !== undefined && reason !== '') return words(FAILURES[reason] ?? `The server failed: ${reason}`, message);
