@@ -63,7 +63,8 @@ function unreadyReason(pod: V1Pod, main: V1ContainerStatus[]): string | null {
     if (ended !== undefined && ended !== null && ended.exitCode !== 0) return `${name}: ended with code ${ended.exitCode}`;
   }
   if (main.some(({ state, ready }) => state?.running && !ready)) return 'the server does not answer its probe yet';
-  return condition(pod, 'Ready')?.message ?? null;
+  // Before the containers run, "containers with unready status" says nothing that one does not know.
+  return isStarted(pod, main) ? (condition(pod, 'Ready')?.message ?? null) : null;
 }
 
 /** Why the control plane takes a pod away, by the reason of its DisruptionTarget condition. */
