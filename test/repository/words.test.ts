@@ -34,7 +34,8 @@ it('the checks find what they are for, and nothing inside a never block', () => 
     expect(count(text, FORBIDDEN_COMMANDS), text).toBe(0);
   for (const text of ['see /home/ada/notes.md', '/Users/ada/x', 'https://npm.registry.example.com/x'])
     expect(count(text, FOREIGN_WORDS), text).toBe(1);
-  for (const text of ['/home/dev/model', ['https://registry', 'npmjs.org/pg'].join('.')]) expect(count(text, FOREIGN_WORDS), text).toBe(0);
+  for (const text of ['/home/dev/model', ['https://registry', 'npmjs.org/pg'].join('.')])
+    expect(count(text, FOREIGN_WORDS), text).toBe(0);
   for (const text of ['// TODO later', "it.only('x', () => {})", "describe.skip('x')", "xit('x')"])
     expect(count(text, LEFTOVERS), text).toBe(1);
 });
