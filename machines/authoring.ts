@@ -17,6 +17,9 @@ export interface Stamp {
   timeScale?: number;
 }
 
+/** An event as machines see it: one member of the union for each type, stamped. */
+export type Stamped<E> = E extends { type: infer T } ? (T extends string ? Omit<E, 'type'> & { type: T } & Stamp : never) : never;
+
 /** `kind/id`, for example `reservation/0198…`: how one actor names another. */
 export type ActorAddress = `${string}/${string}`;
 

@@ -1,6 +1,6 @@
 /** Events and effects of a disk. Its identity is its id; the name is a label that belongs to its owner. */
 import { z } from 'zod';
-import { type Stamp, shape } from './authoring.ts';
+import { type Stamped, shape } from './authoring.ts';
 
 const reservationId = z.string();
 /** Operation of the disk queue whose result its sender can look up, or null. */
@@ -43,8 +43,7 @@ export const DiskEvent = z.union([
   z.object({ type: z.enum(DISK_DEADLINES.map((name) => `deadline.${name}` as const)) }),
 ]);
 export type DiskMessage = z.infer<typeof DiskEvent>;
-type Distribute<E> = E extends { type: infer T } ? (T extends string ? Omit<E, 'type'> & { type: T } : never) : never;
-export type DiskEvent = Distribute<DiskMessage> & Stamp;
+export type DiskEvent = Stamped<DiskMessage>;
 
 /** The closed union of effects of a disk. Nothing that holds data is deleted without `afterSnapshot` or a purge that its owner asked for. */
 export const DiskEffect = z.discriminatedUnion('type', [

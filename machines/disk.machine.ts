@@ -4,8 +4,9 @@
  * Teardown order: no writer is left → detached → final snapshot complete → volume deleted (or kept by the provider) → free for the next.
  * A snapshot that fails leaves the volume alone: nothing that holds data is deleted without a newer complete copy.
  */
-import { assign, setup } from 'xstate';
+import { setup } from 'xstate';
 import type { DiskEvent } from './disk.events.ts';
+import { assignsOf, guardsOf } from './tables.ts';
 import { diskAssigns, diskGuards } from './disk.assigns.ts';
 
 export interface DiskContext {
@@ -105,9 +106,9 @@ export const diskMachine = setup({
     input: {} as DiskInput,
     tags: {} as 'resting',
   },
-  guards: guardTable(),
+  guards: guardsOf<DiskContext, DiskEvent, keyof typeof diskGuards>(diskGuards),
   actions: {
-    ...assignTable(),
+    ...assignsOf<DiskContext, DiskEvent, keyof typeof diskAssigns>(diskAssigns),
     ...(Object.fromEntries(actionNames.map((name) => [name, () => {}])) as Record<DiskActionName, () => void>),
   },
 }).createMachine({
@@ -295,27 +296,3 @@ export const diskMachine = setup({
     purged: { type: 'final', description: 'Nothing of it is left.' },
   },
 });
-
-function assignTable() {
-  type Change = (context: DiskContext, event: DiskEvent) => Partial<DiskContext>;
-  const entries = Object.entries(diskAssigns as Record<string, Change>).map(([name, change]) => [
-    name,
-    assign<DiskContext, DiskEvent, undefined, DiskEvent, never>(({ context, event }) => change(context, event)),
-  ]);
-  return Object.fromEntries(entries) as Record<
-    keyof typeof diskAssigns,
-    ReturnType<typeof assign<DiskContext, DiskEvent, undefined, DiskEvent, never>>
-  >;
-}
-
-function guardTable() {
-  type Check = (context: DiskContext, event: DiskEvent) => boolean;
-  const entries = Object.entries(diskGuards as Record<string, Check>).map(([name, check]) => [
-    name,
-    ({ context, event }: { context: DiskContext; event: DiskEvent }) => check(context, event),
-  ]);
-  return Object.fromEntries(entries) as Record<
-    keyof typeof diskGuards,
-    (args: { context: DiskContext; event: DiskEvent }) => boolean
-  >;
-}

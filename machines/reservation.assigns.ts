@@ -248,7 +248,6 @@ export const reservationGuards = {
   diskInUse: (context) => ['attaching', 'attached'].includes(context.disk.state),
   goneWithDisk: (context, event) =>
     'generation' in event && event.generation === context.generation && ['attaching', 'attached'].includes(context.disk.state),
-  holdsDisk: (context) => context.disk.state !== 'none',
   jupyterIsOff: (context) => ['off', 'failed', 'stopping'].includes(context.jupyter.state),
   jupyterIsOn: (context) => ['on', 'starting', 'failed'].includes(context.jupyter.state),
   accessRemovalFailed: (context, event) =>

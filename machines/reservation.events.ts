@@ -1,6 +1,6 @@
 /** Every event that a reservation understands: a closed union. Users may send only those of {@link UserEvent}. */
 import { z } from 'zod';
-import { type Stamp, shape } from './authoring.ts';
+import { type Stamped, shape } from './authoring.ts';
 import { Connection, Grant, ReservationRequest, StayPolicy } from './reservation.context.ts';
 
 /** Who sent it: a user name, or null for a trusted queue message without one (it acts as the owner). */
@@ -113,8 +113,7 @@ const DeadlineEvent = z.object({ type: z.enum(RESERVATION_DEADLINES.map((name) =
 
 export const ReservationEvent = z.union([ReservationSubmitted, UserEvent, ActorEvent, PodEvent, ResultEvent, DeadlineEvent]);
 
-type Distribute<E> = E extends { type: infer T } ? (T extends string ? Omit<E, 'type'> & { type: T } : never) : never;
 /** An event as machines see it: stamped by the kernel. */
-export type ReservationEvent = Distribute<z.infer<typeof ReservationEvent>> & Stamp;
+export type ReservationEvent = Stamped<z.infer<typeof ReservationEvent>>;
 /** An event as senders write it. */
 export type ReservationMessage = z.infer<typeof ReservationEvent>;

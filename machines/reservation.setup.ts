@@ -1,12 +1,12 @@
 /** The names of the reservation's chart: its guards, its assignments and its intents, bound from their tables. */
-import { assign, setup } from 'xstate';
+import { setup } from 'xstate';
 import { reservationAssigns, reservationGuards } from './reservation.assigns.ts';
 import type { ReservationContext, ReservationInput } from './reservation.context.ts';
 import type { Limit, reservationIntents } from './reservation.effects.ts';
 import type { ReservationEvent } from './reservation.events.ts';
+import { assignsOf, guardsOf } from './tables.ts';
 
 export type AssignName = keyof typeof reservationAssigns;
-type GuardName = keyof typeof reservationGuards;
 type IntentName = Exclude<keyof typeof reservationIntents, 'startLimit' | 'clearLimit'>;
 
 /** Everything that the chart may name: contexts change by assigns, the world by intents, and both are pure tables. */
@@ -17,40 +17,14 @@ export const machineSetup = setup({
     input: {} as ReservationInput,
     tags: {} as 'live' | 'resting' | 'holds-slots',
   },
-  guards: guardTable(),
+  guards: guardsOf<ReservationContext, ReservationEvent, keyof typeof reservationGuards>(reservationGuards),
   actions: {
-    ...assignTable(),
+    ...assignsOf<ReservationContext, ReservationEvent, AssignName>(reservationAssigns),
     ...intentTable(),
     startLimit: (_, _params: { limit: Limit }) => {},
     clearLimit: (_, _params: { limit: Limit }) => {},
   },
 });
-
-function assignTable() {
-  type Change = (context: ReservationContext, event: ReservationEvent) => Partial<ReservationContext>;
-  const entries = Object.entries(reservationAssigns as Record<string, Change>).map(([name, change]) => [
-    name,
-    assign<ReservationContext, ReservationEvent, undefined, ReservationEvent, never>(({ context, event }) =>
-      change(context, event),
-    ),
-  ]);
-  return Object.fromEntries(entries) as Record<
-    AssignName,
-    ReturnType<typeof assign<ReservationContext, ReservationEvent, undefined, ReservationEvent, never>>
-  >;
-}
-
-function guardTable() {
-  type Check = (context: ReservationContext, event: ReservationEvent) => boolean;
-  const entries = Object.entries(reservationGuards as Record<string, Check>).map(([name, check]) => [
-    name,
-    ({ context, event }: { context: ReservationContext; event: ReservationEvent }) => check(context, event),
-  ]);
-  return Object.fromEntries(entries) as Record<
-    GuardName,
-    (args: { context: ReservationContext; event: ReservationEvent }) => boolean
-  >;
-}
 
 function intentTable() {
   const names: Record<IntentName, true> = {

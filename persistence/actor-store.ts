@@ -192,8 +192,3 @@ export async function quarantineActor(db: Queryable, actor: string, reason: stri
     [actor, reason],
   );
 }
-
-/** Take an actor out of quarantine. The next sweep sets its mail free. */
-export async function releaseActor(db: Queryable, actor: string): Promise<void> {
-  await db.query('update actors set quarantined_at = null, quarantine_reason = null where actor = $1', [actor]);
-}

@@ -66,9 +66,3 @@ export async function removeNodes(tx: Transaction, nodes: readonly string[]): Pr
   await tx.query('delete from nodes where node = any($1::text[])', [nodes]);
   await tx.query('delete from gpu_slots where node = any($1::text[]) and reservation_id is null', [nodes]);
 }
-
-/** Names and types of all nodes on record. */
-export async function knownNodes(tx: Transaction): Promise<{ node: string; gpuType: string }[]> {
-  const { rows } = await tx.query<{ node: string; gpuType: string }>('select node, gpu_type as "gpuType" from nodes');
-  return rows;
-}

@@ -3,7 +3,7 @@ import type { AnyStateMachine } from 'xstate';
 import type { z } from 'zod';
 import type { Intent, Stamp } from '../../machines/authoring.ts';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
-import type { Queryable, Transaction } from '../../persistence/database.ts';
+import type { Transaction } from '../../persistence/database.ts';
 
 /** An event with the kernel's stamp. */
 export type StampedEvent = { type: string } & Stamp;
@@ -95,9 +95,6 @@ export interface Clock {
 }
 
 export const databaseClock: Clock = { now: () => null };
-
-/** Reads that a door needs of the kernel's world. */
-export type Reader = Queryable;
 
 /** Split `kind/id`. */
 export function parseAddress(actor: string): { kind: string; id: string } {
