@@ -1,5 +1,5 @@
 /** All kinds of actors of this service. */
-import type { Database } from '../persistence/database.ts';
+import type { Store } from '../persistence/database.ts';
 import { diskKind } from './disk/kind.ts';
 import type { Volumes } from './disk/ports.ts';
 import { poolKind } from './gpu-pool/kind.ts';
@@ -11,7 +11,7 @@ import type { DevServers, KeySource } from './reservation/ports.ts';
 
 /** What the actors need of the outside world. */
 export interface Ports {
-  db: Database;
+  db: Store;
   servers: DevServers;
   keys: KeySource;
   volumes: Volumes;

@@ -6,6 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import pg from 'pg';
+import { PostgresListener } from './listener.ts';
 
 /** Anything that runs a statement: the pool's database, or an open transaction. */
 export interface Queryable {
@@ -18,6 +19,38 @@ export interface Queryable {
 /** An open transaction. It must not be used after the work that got it has ended. */
 export interface Transaction extends Queryable {
   readonly inTransaction: true;
+  /**
+   * Send a statement whose result nobody needs, without waiting for it: those that follow go out in the same breath. Should it fail, the
+   * transaction fails with its error.
+   */
+  send(text: string, values: readonly unknown[]): void;
+  /** Wait for all that was sent. @throws the first error among it. */
+  flush(): Promise<void>;
+  /** Run `work` so that, if it fails, what it wrote is undone and the transaction may go on. @throws what `work` throws. */
+  attempt<T>(work: () => Promise<T>): Promise<T>;
+}
+
+/** What the kernel and the handlers need of a database. {@link Database} is one; a simulation may bring its own. */
+export interface Store extends Queryable {
+  /** See {@link Database.withTransaction}. */
+  withTransaction<T>(work: (transaction: Transaction) => Promise<T>, options?: TransactionOptions): Promise<T>;
+  /** Notifications on these channels from {@link Listener.start} on; null means that some may have been missed. */
+  listen(channels: readonly string[], onWake: (channel: string | null) => void): Listener;
+}
+
+export interface TransactionOptions {
+  /** One unchanging view of the database, and no writes. */
+  readonly?: boolean;
+  /** Join this transaction, and neither commit nor roll back. */
+  within?: Transaction;
+}
+
+/** Hears notifications for good. */
+export interface Listener {
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /** True while notifications arrive. */
+  readonly connected: boolean;
 }
 
 export interface DatabaseSettings {
@@ -81,7 +114,7 @@ export interface DatabaseStats {
   max: number;
 }
 
-export class Database implements Queryable {
+export class Database implements Store {
   readonly settings: Readonly<DatabaseSettings>;
   readonly #pool: pg.Pool;
   readonly #acquireTimeoutMs: number;
@@ -98,6 +131,8 @@ export class Database implements Queryable {
       password: settings.password,
       database: settings.database,
       max: this.#max,
+      // Statements go out as they are asked for, not one by one: a transaction of ten statements costs three round trips.
+      pipeline: true,
       connectionTimeoutMillis: this.#acquireTimeoutMs,
       idleTimeoutMillis: 60_000,
       application_name: settings.applicationName ?? 'gpu-dev',
@@ -155,37 +190,34 @@ export class Database implements Queryable {
   }
 
   /**
-   * Run `work` in a transaction: committed if it resolves, rolled back if it throws.
+   * Run `work` in a transaction: committed if it resolves and all that it sent succeeded, rolled back otherwise.
    * Given `within`, it joins that transaction instead and neither commits nor rolls back.
    */
-  async withTransaction<T>(
-    work: (transaction: Transaction) => Promise<T>,
-    options: { readonly?: boolean; within?: Transaction } = {},
-  ): Promise<T> {
+  async withTransaction<T>(work: (transaction: Transaction) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
     if (options.within) return work(options.within);
     return this.#lend(async (client, spoil) => {
-      await client.query(
+      const transaction = new OpenTransaction(client);
+      transaction.command(
         options.readonly ? 'begin isolation level repeatable read read only' : 'begin isolation level read committed',
       );
-      let open = true;
-      const transaction: Transaction = {
-        inTransaction: true,
-        query: (text: string, values?: readonly unknown[]) => {
-          if (!open) return Promise.reject(new Error('This transaction has ended'));
-          return client.query(prepared(text, values));
-        },
-      } as Transaction;
       try {
         const result = await work(transaction);
-        open = false;
-        await client.query('commit');
+        // After a failed statement the server turns a commit into a rollback, so it may go out before the answers are in.
+        transaction.command('commit');
+        await transaction.flush();
         return result;
       } catch (error) {
-        open = false;
+        transaction.end();
         await client.query('rollback').catch(spoil);
-        throw error;
+        throw transaction.firstError ?? error;
+      } finally {
+        transaction.end();
       }
     });
+  }
+
+  listen(channels: readonly string[], onWake: (channel: string | null) => void): Listener {
+    return new PostgresListener(this.settings, channels, onWake);
   }
 
   stats(): DatabaseStats {
@@ -204,6 +236,77 @@ export class Database implements Queryable {
       if (error instanceof Error && /timeout exceeded when trying to connect/.test(error.message)) {
         throw new PoolExhaustedError(this.#acquireTimeoutMs, error);
       }
+      throw error;
+    }
+  }
+}
+
+/** A transaction on a lent connection. What is sent goes out at once; its answers are gathered by the next flush. */
+class OpenTransaction implements Transaction {
+  readonly inTransaction = true;
+  /** Why the transaction failed. Statements behind it fail too, and say only that. */
+  firstError: unknown = null;
+  readonly #client: pg.PoolClient;
+  #sent: Promise<unknown>[] = [];
+  #open = true;
+
+  constructor(client: pg.PoolClient) {
+    this.#client = client;
+  }
+
+  query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<pg.QueryResult<Row>> {
+    if (!this.#open) return Promise.reject(new Error('This transaction has ended'));
+    return this.#watched(this.#client.query<Row>(prepared(text, values)));
+  }
+
+  send(text: string, values: readonly unknown[]): void {
+    if (!this.#open) throw new Error('This transaction has ended');
+    this.#keep(this.#client.query(prepared(text, values)));
+  }
+
+  /** Send `begin` or `commit`. */
+  command(text: string): void {
+    this.#keep(this.#client.query(text));
+  }
+
+  async flush(): Promise<void> {
+    const sent = this.#sent;
+    this.#sent = [];
+    for (const { status } of await Promise.allSettled(sent)) if (status === 'rejected') throw this.firstError;
+  }
+
+  async attempt<T>(work: () => Promise<T>): Promise<T> {
+    this.command('savepoint attempt');
+    try {
+      const result = await work();
+      await this.flush();
+      this.command('release savepoint attempt');
+      return result;
+    } catch (error) {
+      const first = this.firstError ?? error;
+      await Promise.allSettled(this.#sent);
+      await this.#client.query('rollback to savepoint attempt');
+      this.#sent = [];
+      this.firstError = null;
+      throw first;
+    }
+  }
+
+  end(): void {
+    this.#open = false;
+  }
+
+  #keep(answer: Promise<unknown>): void {
+    const watched = this.#watched(answer);
+    watched.catch(() => {}); // told by the next flush
+    this.#sent.push(watched);
+  }
+
+  async #watched<T>(answer: Promise<T>): Promise<T> {
+    try {
+      return await answer;
+    } catch (error) {
+      this.firstError ??= error;
       throw error;
     }
   }

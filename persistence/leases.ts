@@ -1,11 +1,11 @@
 /** Leases: roles that one process at a time plays. The token rises with every change of holder and fences the writes of a former one. */
-import type { Database, Transaction } from './database.ts';
+import type { Store, Transaction } from './database.ts';
 
 /**
  * Take the lease, or keep it.
  * @returns the fencing token, or null while another process holds it. The database's clock decides.
  */
-export async function holdLease(db: Database, name: string, holder: string, seconds: number): Promise<number | null> {
+export async function holdLease(db: Store, name: string, holder: string, seconds: number): Promise<number | null> {
   const { rows } = await db.query<{ token: number }>(
     `insert into leases as l (name, holder, token, until) values ($1, $2, 1, now() + make_interval(secs => $3))
      on conflict (name) do update
@@ -18,7 +18,7 @@ export async function holdLease(db: Database, name: string, holder: string, seco
 }
 
 /** Give the lease up, so that another may take it at once. */
-export async function dropLease(db: Database, name: string, holder: string): Promise<void> {
+export async function dropLease(db: Store, name: string, holder: string): Promise<void> {
   await db.query('update leases set until = now() where name = $1 and holder = $2', [name, holder]);
 }
 

@@ -1,5 +1,5 @@
 /** The queues of intent from outside. */
-import type { Database, Queryable, Transaction } from './database.ts';
+import type { Store, Queryable, Transaction } from './database.ts';
 
 export interface QueueMessage {
   msgId: number;
@@ -68,7 +68,7 @@ export function insertChannel(queue: string): string {
  * Make every insert notify at once. The throttle table of PGMQ is unlogged and empty after a crash of the server, which would silence the
  * notifications: so this is called at start and after every reconnect.
  */
-export async function enableNotifications(db: Database, queue: string): Promise<void> {
+export async function enableNotifications(db: Store, queue: string): Promise<void> {
   await db.withTransaction(async (tx) => {
     await tx.query('select pg_advisory_xact_lock(hashtext($1))', [`notify ${queue}`]);
     const { rows } = await tx.query<{ ok: boolean }>(

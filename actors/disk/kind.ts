@@ -2,14 +2,14 @@
 import { type DiskEffect, DiskEffect as DiskEffects, DiskEvent, type DiskRecord } from '../../machines/disk.events.ts';
 import { intentsOfDisk } from '../../machines/disk.effects.ts';
 import { type DiskContext, diskMachine } from '../../machines/disk.machine.ts';
-import type { Database, Transaction } from '../../persistence/database.ts';
+import type { Store, Transaction } from '../../persistence/database.ts';
 import { NotYet } from '../errors.ts';
 import type { ActorKind, Change, EffectHandler, RetryPolicy } from '../kernel/kind.ts';
 import { topState } from '../kernel/revive.ts';
 import type { Volumes } from './ports.ts';
 
 export interface DiskPorts {
-  db: Database;
+  db: Store;
   volumes: Volumes;
 }
 
@@ -85,7 +85,7 @@ export function diskKind(ports: DiskPorts): ActorKind {
  * Recorded snapshots of a disk that nobody needs any more. One that a clone would start from outlives the disk it was taken of.
  * @throws NotYet while a clone of this disk has not said which snapshot it starts from
  */
-async function snapshotsToPurge(db: Database, diskId: string): Promise<string[]> {
+async function snapshotsToPurge(db: Store, diskId: string): Promise<string[]> {
   const { rowCount: undecided } = await db.query(
     `select 1 from disks d join actors a on a.actor = 'disk/' || d.disk_id
       where d.state = 'cloning' and a.snapshot #>> '{context,cloneOf}' = $1 limit 1`,

@@ -3,7 +3,7 @@
  * being torn down never comes back. They come from a process that slept longer than its lease and then created a pod. A pod of a
  * reservation we do not know is left alone.
  */
-import type { Database } from '../../persistence/database.ts';
+import type { Store } from '../../persistence/database.ts';
 import type { DevServers } from '../reservation/ports.ts';
 import { eachOf } from './parallel.ts';
 import type { PodView } from './ports.ts';
@@ -18,7 +18,7 @@ const WITH_POD = ['provisioning', 'running', 'extending'];
  * @throws the database's error
  */
 export async function removeOrphans(
-  db: Database,
+  db: Store,
   servers: DevServers,
   pods: readonly PodView[],
   onError: (error: unknown) => void,

@@ -7,7 +7,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Database } from '../../persistence/database.ts';
+import type { Store } from '../../persistence/database.ts';
 import type { NodeRow } from '../../persistence/gpu-nodes.ts';
 import { dropLease, holdLease, LeaseLostError } from '../../persistence/leases.ts';
 import type { Message } from '../../persistence/mailbox.ts';
@@ -25,7 +25,7 @@ const LEASE = 'tracker';
 const ASK_AGAIN = 2_000;
 
 export interface TrackerSettings {
-  db: Database;
+  db: Store;
   kernel: Kernel;
   /** A fresh feed for each time this process becomes the tracker. */
   connect: () => ClusterEvents;

@@ -3,7 +3,7 @@
  * What cannot be understood is archived, with its reason in the dead letters. A failing database leaves it in the queue. Anything else that
  * fails is tried a few times and then counts as poison.
  */
-import { type Database, isRetryableDatabaseError, type Transaction } from '../../persistence/database.ts';
+import { type Store, isRetryableDatabaseError, type Transaction } from '../../persistence/database.ts';
 import { addDeadLetter } from '../../persistence/dead-letters.ts';
 import {
   archiveMessage,
@@ -22,7 +22,7 @@ import { accept } from './doors.ts';
 import { findReservation } from './lookup.ts';
 
 export interface QueueDoorSettings {
-  db: Database;
+  db: Store;
   kernel: Kernel;
   queue: string;
   visibilitySeconds: number;
@@ -105,16 +105,15 @@ export class QueueDoor {
   async #take(tx: Transaction, message: QueueMessage): Promise<boolean> {
     const { kernel, queue } = this.#settings;
     // Whatever one message wrote before it was refused must go, and the others of the batch must stay.
-    await tx.query('savepoint message');
     try {
-      await accept(kernel, tx, message.body, { door: `queue:${queue}`, key: `queue:${queue}:${message.msgId}` });
-      await tx.query('release savepoint message');
+      await tx.attempt(() =>
+        accept(kernel, tx, message.body, { door: `queue:${queue}`, key: `queue:${queue}:${message.msgId}` }),
+      );
       this.stats.accepted++;
       return true;
     } catch (error) {
       if (isRetryableDatabaseError(error)) throw error;
       if (!(error instanceof Problem)) throw new MessageFailure(message, error);
-      await tx.query('rollback to savepoint message');
       await archiveMessage(tx, queue, message.msgId);
       await addDeadLetter(tx, {
         source: 'queue',

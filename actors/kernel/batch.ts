@@ -13,7 +13,7 @@ import {
   readMail,
   updateActors,
 } from '../../persistence/actor-store.ts';
-import { type Database, isRetryableDatabaseError, type Transaction } from '../../persistence/database.ts';
+import { type Store, isRetryableDatabaseError, type Transaction } from '../../persistence/database.ts';
 import { addDeadLetter } from '../../persistence/dead-letters.ts';
 import {
   applyDeadlines,
@@ -33,7 +33,7 @@ import { migrateSnapshot, ReviveError, topState } from './revive.ts';
 import { type LiveActor, passOver, takeTurn, UnprocessableError } from './turn.ts';
 
 export interface BatchSettings {
-  db: Database;
+  db: Store;
   kinds: ReadonlyMap<string, ActorKind>;
   clock: Clock;
   /** Stamped on every event beside its time; kept in history, so that folds are exact. */
@@ -131,7 +131,7 @@ async function oneByOne(settings: BatchSettings, first: unknown, only?: string):
   return { turns, effects: 1, messages: 1 };
 }
 
-async function setActorAside(db: Database, failure: ActorFailure): Promise<void> {
+async function setActorAside(db: Store, failure: ActorFailure): Promise<void> {
   await quarantineActor(db, failure.actor, String(failure.cause));
 }
 

@@ -3,7 +3,7 @@
  * handlers are idempotent. A handler whose lease was lost is told to stop, and its result is not taken.
  */
 import { randomUUID } from 'node:crypto';
-import { type Database, isRetryableDatabaseError } from '../../persistence/database.ts';
+import { type Store, isRetryableDatabaseError } from '../../persistence/database.ts';
 import { addDeadLetter } from '../../persistence/dead-letters.ts';
 import { enqueue } from '../../persistence/mailbox.ts';
 import { endEffect, type LeasedEffect, leaseEffects, renewLeases, retryEffect } from '../../persistence/outbox.ts';
@@ -15,7 +15,7 @@ import { type ActorKind, type Clock, parseAddress, type RetryPolicy } from './ki
 const DEFAULT_RETRY: RetryPolicy = { attempts: 8, firstMs: 200, longestMs: 30_000 };
 
 export interface DispatcherSettings {
-  db: Database;
+  db: Store;
   kinds: ReadonlyMap<string, ActorKind>;
   clock: Clock;
   /** 0 ≤ random() < 1: jitter of the pauses. */

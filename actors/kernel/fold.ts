@@ -1,7 +1,7 @@
 /** Folds an actor's history and compares the result with what is stored: a free alarm for anything that was not a pure step. */
 import { isDeepStrictEqual } from 'node:util';
 import { type ActorRow, findActor, type StoredSnapshot } from '../../persistence/actor-store.ts';
-import { Database, type Queryable } from '../../persistence/database.ts';
+import type { Queryable, Store } from '../../persistence/database.ts';
 import { type HistoryEntry, latestCheckpoint, readHistory } from '../../persistence/history.ts';
 import { type ActorKind, parseAddress, type StampedEvent } from './kind.ts';
 import { migrateSnapshot } from './revive.ts';
@@ -43,8 +43,12 @@ export function foldHistory(
 }
 
 /** Fold one actor's whole history and compare. Given the database itself, it looks at one moment of it, so turns may go on meanwhile. */
-export async function verifyActor(db: Queryable, kinds: ReadonlyMap<string, ActorKind>, actor: string): Promise<FoldResult> {
-  if (db instanceof Database) return db.withTransaction((tx) => verifyActor(tx, kinds, actor), { readonly: true });
+export async function verifyActor(
+  db: Queryable | Store,
+  kinds: ReadonlyMap<string, ActorKind>,
+  actor: string,
+): Promise<FoldResult> {
+  if ('withTransaction' in db) return db.withTransaction((tx) => verifyActor(tx, kinds, actor), { readonly: true });
   const fail = (problem: string, events = 0): FoldResult => ({ actor, ok: false, problem, events });
   const row = await findActor(db, actor);
   if (row === null) return fail('There is no such actor');

@@ -2,22 +2,21 @@
  * The kernel: runs actors of any kinds durably. Any number of kernels may run over one database at once; SKIP LOCKED, leases and fencing
  * tokens keep them apart, never a map in memory.
  */
-import type { Database } from '../../persistence/database.ts';
+import type { Listener, Queryable, Store } from '../../persistence/database.ts';
 import { openActors } from '../../persistence/actor-store.ts';
 import { untilNextDeadline } from '../../persistence/deadlines.ts';
 import { findByKey, type HistoryEntry } from '../../persistence/history.ts';
 import { enqueue, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
 import { untilNextEffect } from '../../persistence/outbox.ts';
-import type { Queryable } from '../../persistence/database.ts';
 import { type BatchSettings, drainMail, runBatch } from './batch.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { type ActorKind, type Clock, databaseClock, parseAddress } from './kind.ts';
 import { Loop } from './loop.ts';
 import { sweepDeadlines, sweepHeldMail } from './sweeper.ts';
-import { MAIL_CHANNEL, WakeUpListener, WakeUpSender } from './wakeup.ts';
+import { MAIL_CHANNEL, WakeUpSender } from './wakeup.ts';
 
 export interface KernelSettings {
-  db: Database;
+  db: Store;
   kinds: readonly ActorKind[];
   clock?: Clock;
   random?: () => number;
@@ -66,7 +65,7 @@ export class Kernel {
   readonly #turns: Loop;
   readonly #effects: Loop;
   readonly #sweeps: Loop;
-  readonly #listener: WakeUpListener;
+  readonly #listener: Listener;
   readonly #sender: WakeUpSender;
   readonly #counts = { turns: 0, batches: 0, effectsStarted: 0, effectFailures: 0, deadlinesFired: 0, errors: 0 };
 
@@ -110,7 +109,7 @@ export class Kernel {
     this.#effects = loop('effects', () => this.#startEffects(pollMs));
     this.#sweeps = loop('sweeps', () => this.#sweep());
     this.#sender = new WakeUpSender(settings.db);
-    this.#listener = new WakeUpListener(settings.db, [MAIL_CHANNEL, ...Object.keys(settings.listen ?? {})], (channel) => {
+    this.#listener = settings.db.listen([MAIL_CHANNEL, ...Object.keys(settings.listen ?? {})], (channel) => {
       if (channel === null) settings.onReconnect?.();
       else settings.listen?.[channel]?.();
       if (channel === null || channel === MAIL_CHANNEL) this.wake();

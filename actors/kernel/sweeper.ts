@@ -1,5 +1,5 @@
 /** Periodic work that any number of processes may do at once: fire deadlines, free or bury mail that waits for nobody. */
-import type { Database } from '../../persistence/database.ts';
+import type { Store } from '../../persistence/database.ts';
 import { addDeadLetter } from '../../persistence/dead-letters.ts';
 import { fireDueDeadlines } from '../../persistence/deadlines.ts';
 import { releaseHeldMail, takeOrphanedMail } from '../../persistence/mailbox.ts';
@@ -11,7 +11,7 @@ import type { Clock } from './kind.ts';
 export const ORPHAN_SECONDS = 60;
 
 /** Fire due deadlines, in portions, until none is left. @returns how many fired. */
-export async function sweepDeadlines(db: Database, clock: Clock): Promise<number> {
+export async function sweepDeadlines(db: Store, clock: Clock): Promise<number> {
   let fired = 0;
   for (;;) {
     const count = await fireDueDeadlines(db, 500, clock.now());
@@ -22,7 +22,7 @@ export async function sweepDeadlines(db: Database, clock: Clock): Promise<number
 }
 
 /** Dead-letter mail whose actor was not born within a minute, and free mail whose actor was. @returns how many messages were freed. */
-export async function sweepHeldMail(db: Database, clock: Clock): Promise<number> {
+export async function sweepHeldMail(db: Store, clock: Clock): Promise<number> {
   await db.withTransaction(async (tx) => {
     for (const mail of await takeOrphanedMail(tx, ORPHAN_SECONDS, clock.now())) {
       await addDeadLetter(tx, {

@@ -3,7 +3,7 @@ import type { ReservationContext } from '../../machines/reservation.context.ts';
 import type { ReservationEffect } from '../../machines/reservation.effects.ts';
 import type { ReservationMessage } from '../../machines/reservation.events.ts';
 import { findActor } from '../../persistence/actor-store.ts';
-import type { Database } from '../../persistence/database.ts';
+import type { Store } from '../../persistence/database.ts';
 import { TerminalError } from '../errors.ts';
 import { readCatalogue, slotsOf } from '../intake/catalogue.ts';
 import type { EffectContext } from '../kernel/kind.ts';
@@ -12,7 +12,7 @@ import { Secret } from '../secret.ts';
 import type { DevServers, KeySource, ServerSpec } from './ports.ts';
 
 export interface ReservationPorts {
-  db: Database;
+  db: Store;
   servers: DevServers;
   keys: KeySource;
 }
@@ -22,7 +22,7 @@ type Create = Extract<ReservationEffect, { type: 'pod.create' }>;
 const SHARED_MEMORY_LIMIT = 64 * 1024 ** 3;
 
 /** The reservation as stored now. */
-export async function readReservation(db: Database, actor: string): Promise<{ state: string; context: ReservationContext }> {
+export async function readReservation(db: Store, actor: string): Promise<{ state: string; context: ReservationContext }> {
   const row = await findActor(db, actor);
   if (row?.snapshot == null) throw new TerminalError(`There is no ${actor}`);
   return { state: topState(row.snapshot.value), context: row.snapshot.context as ReservationContext };
@@ -30,7 +30,7 @@ export async function readReservation(db: Database, actor: string): Promise<{ st
 
 /** Values that stand apart from the request because nobody may see them. */
 export async function readSecrets(
-  db: Database,
+  db: Store,
   ref: string | null,
 ): Promise<{ environment: Secret<Record<string, string>>; jupyterToken: Secret<string> }> {
   const { rows } = await db.query<{ value: { environment?: Record<string, string>; jupyterToken?: string } }>(

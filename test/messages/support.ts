@@ -65,7 +65,7 @@ export async function startDoor(
 ): Promise<Door> {
   const database = options.database ?? (await createTestDatabase());
   const db = new Database({ ...database.config, maxConnections: 6 });
-  const kernel = new Kernel({ db, kinds: gpuDevKinds({ db } as Ports), ...options.kernel });
+  const kernel = new Kernel({ db, kinds: gpuDevKinds({ db } as unknown as Ports), ...options.kernel });
   const errors: unknown[] = [];
   const queue = options.door?.queue ?? 'gpu_reservations';
   const settings = {

@@ -108,7 +108,7 @@ describe('placement', () => {
     await addNodes(door.db, 'h100', ['n1', 'n2']);
     const replicas = Array.from({ length: 3 }, () => {
       const db = new Database({ ...database.config, maxConnections: 4 });
-      return { db, kernel: new Kernel({ db, kinds: gpuDevKinds({ db } as Ports), pollMs: 20, actorsPerBatch: 3 }) };
+      return { db, kernel: new Kernel({ db, kinds: gpuDevKinds({ db } as unknown as Ports), pollMs: 20, actorsPerBatch: 3 }) };
     });
     for (const { kernel } of replicas) await kernel.start();
     const wanted = Array.from({ length: 50 }, (_, index) => ({ reservationId: `r${index}`, slots: [1, 2, 4][index % 3]! }));

@@ -259,7 +259,7 @@ describe('many at once', () => {
     door = await startDoor({ database });
     const replicas = Array.from({ length: 3 }, () => {
       const db = new Database({ ...database.config, maxConnections: 4 });
-      const kernel = new Kernel({ db, kinds: gpuDevKinds({ db } as Ports), pollMs: 50 });
+      const kernel = new Kernel({ db, kinds: gpuDevKinds({ db } as unknown as Ports), pollMs: 50 });
       const settings = {
         db,
         kernel,
