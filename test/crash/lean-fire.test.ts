@@ -1,0 +1,106 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Message } from '../../persistence/mailbox.ts';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { makeScratch, removeScratch } from '../support/scratch.ts';
+import { LeanScene } from './lean/scene.ts';
+import { fireMs, Killer } from './support/killer.ts';
+
+const BURN_MS = fireMs(8_000);
+/** Couriers at work at once. */
+const AT_WORK = 60;
+
+let folder: string;
+let test: TestDatabase;
+let scene: LeanScene;
+beforeAll(async () => {
+  folder = makeScratch('lean');
+  test = await createTestDatabase();
+  scene = new LeanScene(test.config, folder);
+  await scene.open();
+});
+afterAll(async () => {
+  await scene?.stop();
+  await test?.drop();
+  await removeScratch(folder);
+});
+
+/** What becomes of a new courier: hired, nudged up to three times, perhaps recalled; a tenth of it sent twice, a tenth out of order. */
+function planOf(name: string): Message[] {
+  const actor = `courier/${name}`;
+  const message = (key: string, event: { type: string; [key: string]: unknown }): Message => ({
+    actor,
+    key,
+    event,
+    sender: 'test',
+  });
+  const parcels = 1 + Math.floor(Math.random() * 5);
+  const plan = [message('hired', { type: 'courier.hired', parcels, restMs: Math.floor(Math.random() * 400) })];
+  for (let nudge = Math.floor(Math.random() * 4); nudge > 0; nudge--) plan.push(message(`nudge-${nudge}`, { type: 'nudge' }));
+  if (Math.random() < 0.2) plan.push(message('recall', { type: 'recall' }));
+  for (const sent of [...plan]) if (Math.random() < 0.1) plan.splice(1 + Math.floor(Math.random() * plan.length), 0, sent);
+  if (Math.random() < 0.1) plan.reverse();
+  return plan;
+}
+
+it(
+  'a lean kernel killed several times a second and frozen beyond its leases loses nothing and does nothing twice',
+  async () => {
+    const killer = new Killer({
+      start: () => scene.worker({ LEASE_SECONDS: '0.5' }),
+      programs: 2,
+      everyMs: [50, 300],
+      freeze: { part: 0.1, ms: [600, 1_500] },
+      spareLast: false,
+    });
+    await killer.start();
+    const end = Date.now() + BURN_MS;
+    const late: Promise<void>[] = [];
+    let hired = 0;
+    while (Date.now() < end) {
+      const room = AT_WORK - (await scene.count('couriers at work'));
+      for (let n = 0; n < Math.min(room, 20); n++) {
+        const [first, ...rest] = planOf(String(hired++));
+        await scene.post([first!]);
+        // What follows comes one by one, while the first is being worked at.
+        late.push(
+          (async () => {
+            for (const message of rest) {
+              await pause(Math.random() * 150);
+              await scene.post([message]);
+            }
+          })(),
+        );
+      }
+      await pause(100);
+    }
+    await Promise.all(late);
+    await scene.until('all are home', async () => (await scene.count('couriers at work')) === 0, 30_000);
+    await killer.stop();
+    await scene.until('the tally is complete', async () => (await scene.count('mail')) + (await scene.count('effects')) === 0);
+    await scene.expectClean();
+    expect(killer.unexpected).toEqual([]);
+
+    const { rows } = await scene.db.query<{ events: number; deliveries: number; effects: number }>(
+      `select (select count(*) from history)::int as events, (select count(*) from deliveries)::int as deliveries,
+            (select count(*) from effects)::int as effects`,
+    );
+    const { rows: fenced } = await scene.db.query<{ fenced: number }>(
+      `select count(*)::int as fenced from deliveries d join history h on h.key = 'effect:' || d.effect_id
+      where d.ended_at is not null and d.run = any($1::text[]) and h.event ->> 'by' <> d.run`,
+      [killer.awakened],
+    );
+    const sent = [...scene.sent.values()].reduce((sum, times) => sum + times, 0);
+    const { kills, awakened } = killer;
+    const { events, deliveries, effects } = rows[0]!;
+    console.log(
+      `lean fire: ${kills} kills, ${awakened.length} freezes, ${hired} couriers, ${events} events, ${sent - scene.sent.size} duplicates dropped, ` +
+        `${deliveries} deliveries of ${effects} effects, ${fenced[0]!.fenced} late results fenced off`,
+    );
+    expect(kills).toBeGreaterThan(BURN_MS / 600);
+    expect(hired).toBeGreaterThan(BURN_MS / 400);
+    expect(sent).toBeGreaterThan(scene.sent.size);
+    expect(deliveries).toBeGreaterThan(effects);
+  },
+  BURN_MS + 60_000,
+);
