@@ -17,24 +17,23 @@ export interface DeadLetter {
   reason: string;
 }
 
+export const ADD_LETTER = `insert into dead_letters (source, queue, msg_id, actor, key, body, code, field, reason)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+     on conflict (queue, msg_id) do nothing`;
+
 /** Keep a dead letter. The same queue message twice is kept once. */
 export async function addDeadLetter(db: Queryable, letter: DeadLetter): Promise<void> {
-  await db.query(
-    `insert into dead_letters (source, queue, msg_id, actor, key, body, code, field, reason)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-     on conflict (queue, msg_id) do nothing`,
-    [
-      letter.source,
-      letter.queue ?? null,
-      letter.msgId ?? null,
-      letter.actor ?? null,
-      letter.key ?? null,
-      letter.body === undefined ? null : storableJson(letter.body),
-      letter.code,
-      storableText(letter.field ?? null),
-      storableText(letter.reason),
-    ],
-  );
+  await db.query(ADD_LETTER, [
+    letter.source,
+    letter.queue ?? null,
+    letter.msgId ?? null,
+    letter.actor ?? null,
+    letter.key ?? null,
+    letter.body === undefined ? null : storableJson(letter.body),
+    letter.code,
+    storableText(letter.field ?? null),
+    storableText(letter.reason),
+  ]);
 }
 
 export interface DeadLetterRow extends Omit<DeadLetter, 'msgId'> {

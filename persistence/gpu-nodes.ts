@@ -19,7 +19,7 @@ export interface NodeRow {
   labels: Record<string, string>;
 }
 
-const UPSERT = `
+export const UPSERT = `
   insert into nodes (node, uid, gpu_type, ready, schedulable, reason, slots, foreign_slots, cpu_millis, memory_bytes, foreign_cpu, foreign_memory,
                      address, zone, labels, updated_at)
   select n.node, n.uid, n."gpuType", n.ready, n.schedulable, n.reason, n.slots, n."foreignSlots", n."cpuMillis", n."memoryBytes", n."foreignCpu",
@@ -32,14 +32,14 @@ const UPSERT = `
      foreign_cpu = excluded.foreign_cpu, foreign_memory = excluded.foreign_memory, address = excluded.address, zone = excluded.zone,
      labels = excluded.labels, updated_at = excluded.updated_at`;
 
-const ADD_SLOTS = `
+export const ADD_SLOTS = `
   insert into gpu_slots (gpu_type, node, slot)
   select n."gpuType", n.node, s.slot
     from jsonb_to_recordset($1::jsonb) as n(node text, "gpuType" text, slots int)
     cross join lateral generate_series(0, n.slots - 1) as s(slot)
   on conflict (node, slot) do nothing`;
 
-const DROP_SLOTS = `
+export const DROP_SLOTS = `
   delete from gpu_slots s using jsonb_to_recordset($1::jsonb) as n(node text, slots int)
    where s.node = n.node and s.slot >= n.slots and s.reservation_id is null`;
 
@@ -52,17 +52,20 @@ export async function writeNodes(tx: Transaction, rows: readonly NodeRow[]): Pro
   await tx.query(DROP_SLOTS, [json]);
 }
 
+export const HOLDERS_ON = `select distinct reservation_id as "reservationId", generation from gpu_slots where node = $1 and reservation_id is not null`;
+
 /** Who holds slots on a node: they are told when it is lost. */
 export async function holdersOn(tx: Transaction, node: string): Promise<{ reservationId: string; generation: number }[]> {
-  const { rows } = await tx.query<{ reservationId: string; generation: number }>(
-    `select distinct reservation_id as "reservationId", generation from gpu_slots where node = $1 and reservation_id is not null`,
-    [node],
-  );
+  const { rows } = await tx.query<{ reservationId: string; generation: number }>(HOLDERS_ON, [node]);
   return rows;
 }
 
+export const REMOVE_NODES = 'delete from nodes where node = any($1::text[])';
+
+export const REMOVE_FREE_SLOTS = 'delete from gpu_slots where node = any($1::text[]) and reservation_id is null';
+
 /** Remove nodes whose objects are deleted, and their free slots. */
 export async function removeNodes(tx: Transaction, nodes: readonly string[]): Promise<void> {
-  await tx.query('delete from nodes where node = any($1::text[])', [nodes]);
-  await tx.query('delete from gpu_slots where node = any($1::text[]) and reservation_id is null', [nodes]);
+  await tx.query(REMOVE_NODES, [nodes]);
+  await tx.query(REMOVE_FREE_SLOTS, [nodes]);
 }

@@ -15,28 +15,36 @@ interface Row {
   message: unknown;
 }
 
+export const READ_QUEUE = 'select msg_id, read_ct, enqueued_at, message from pgmq.read($1, $2::int, $3::int)';
+
 /**
  * Read up to `limit` messages. Inside a transaction that also deletes them, a crash gives them back at once; committed alone, they stay
  * hidden for `visibilitySeconds`.
  */
 export async function readQueue(db: Queryable, queue: string, visibilitySeconds: number, limit: number): Promise<QueueMessage[]> {
-  const { rows } = await db.query<Row>('select msg_id, read_ct, enqueued_at, message from pgmq.read($1, $2::int, $3::int)', [
-    queue,
-    visibilitySeconds,
-    limit,
-  ]);
+  const { rows } = await db.query<Row>(READ_QUEUE, [queue, visibilitySeconds, limit]);
   return rows.map((row) => ({ msgId: row.msg_id, readCount: row.read_ct, enqueuedAt: row.enqueued_at, body: row.message }));
 }
 
+export const DELETE_FROM_QUEUE = 'select pgmq.delete($1, $2::bigint[])';
+
 /** Remove consumed messages. */
 export async function deleteFromQueue(tx: Transaction, queue: string, msgIds: readonly number[]): Promise<void> {
-  if (msgIds.length > 0) await tx.query('select pgmq.delete($1, $2::bigint[])', [queue, msgIds]);
+  if (msgIds.length > 0) await tx.query(DELETE_FROM_QUEUE, [queue, msgIds]);
 }
+
+export const ARCHIVE_MESSAGE = 'select pgmq.archive($1, $2::bigint)';
 
 /** Move a message to the queue's archive. */
 export async function archiveMessage(tx: Transaction, queue: string, msgId: number): Promise<void> {
-  await tx.query('select pgmq.archive($1, $2::bigint)', [queue, msgId]);
+  await tx.query(ARCHIVE_MESSAGE, [queue, msgId]);
 }
+
+export const HIDE_MESSAGE = 'select pgmq.set_vt($1, $2::bigint, $3::int)';
+
+export const COUNT_FAILURE = `insert into queue_failures as f (queue, msg_id, tries, reason) values ($1, $2, 1, $3)
+     on conflict (queue, msg_id) do update set tries = f.tries + 1, reason = excluded.reason, last_at = now()
+     returning tries`;
 
 /**
  * Count a failed try of a message, and hide it for some seconds. (PGMQ's own count of reads is taken back with the failed transaction.)
@@ -49,13 +57,8 @@ export async function countFailure(
   reason: string,
   hideSeconds: number,
 ): Promise<number> {
-  await tx.query('select pgmq.set_vt($1, $2::bigint, $3::int)', [queue, msgId, hideSeconds]);
-  const { rows } = await tx.query<{ tries: number }>(
-    `insert into queue_failures as f (queue, msg_id, tries, reason) values ($1, $2, 1, $3)
-     on conflict (queue, msg_id) do update set tries = f.tries + 1, reason = excluded.reason, last_at = now()
-     returning tries`,
-    [queue, msgId, reason],
-  );
+  await tx.query(HIDE_MESSAGE, [queue, msgId, hideSeconds]);
+  const { rows } = await tx.query<{ tries: number }>(COUNT_FAILURE, [queue, msgId, reason]);
   return rows[0]!.tries;
 }
 

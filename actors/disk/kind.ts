@@ -81,28 +81,26 @@ export function diskKind(ports: DiskPorts): ActorKind {
   };
 }
 
+export const UNDECIDED_CLONES = `select 1 from disks d join actors a on a.actor = 'disk/' || d.disk_id
+      where d.state = 'cloning' and a.snapshot #>> '{context,cloneOf}' = $1 limit 1`;
+
+export const SNAPSHOTS_TO_PURGE = `select s.snapshot_id from disk_snapshots s
+      where s.disk_id = $1
+        and not exists (select 1 from disks d
+                         where d.latest_snapshot_id = s.snapshot_id and d.disk_id <> s.disk_id and d.purged_at is null)`;
+
 /**
  * Recorded snapshots of a disk that nobody needs any more. One that a clone would start from outlives the disk it was taken of.
  * @throws NotYet while a clone of this disk has not said which snapshot it starts from
  */
 async function snapshotsToPurge(db: Store, diskId: string): Promise<string[]> {
-  const { rowCount: undecided } = await db.query(
-    `select 1 from disks d join actors a on a.actor = 'disk/' || d.disk_id
-      where d.state = 'cloning' and a.snapshot #>> '{context,cloneOf}' = $1 limit 1`,
-    [diskId],
-  );
+  const { rowCount: undecided } = await db.query(UNDECIDED_CLONES, [diskId]);
   if (undecided !== 0) throw new NotYet(LOOK_AGAIN.clones, 'A clone of this disk is being made');
-  const { rows } = await db.query<{ snapshot_id: string }>(
-    `select s.snapshot_id from disk_snapshots s
-      where s.disk_id = $1
-        and not exists (select 1 from disks d
-                         where d.latest_snapshot_id = s.snapshot_id and d.disk_id <> s.disk_id and d.purged_at is null)`,
-    [diskId],
-  );
+  const { rows } = await db.query<{ snapshot_id: string }>(SNAPSHOTS_TO_PURGE, [diskId]);
   return rows.map((row) => row.snapshot_id);
 }
 
-const UPSERT = `
+export const UPSERT = `
   insert into disks as d (disk_id, user_id, disk_name, size_gb, state, created_at, last_used, in_use, reservation_id, is_backing_up, is_deleted,
                           delete_date, marked_deleted_at, purged_at, latest_snapshot_id, volume_claim, problem, last_updated)
   select n.id, n.owner, n.name, n.size_gb, n.state, $2, case when n.holder is not null then $2::timestamptz end, n.holder is not null, n.holder,
@@ -137,41 +135,35 @@ async function projectDisks(tx: Transaction, changes: readonly Change[]): Promis
   await tx.query(UPSERT, [JSON.stringify(rows), changes[0]!.at]);
 }
 
-async function writeRecord(tx: Transaction, entry: DiskRecord, at: Date): Promise<void> {
-  switch (entry.type) {
-    case 'snapshot.started':
-      await tx.query(
-        `insert into disk_snapshots (snapshot_id, disk_id, reservation_id, status, created_at) values ($1, $2, $3, 'pending', $4)
-         on conflict (snapshot_id) do nothing`,
-        [entry.snapshotId, entry.diskId, entry.reservationId, at],
-      );
-      break;
-    case 'snapshot.completed':
-      await tx.query(`update disk_snapshots set status = 'complete', completed_at = $2, size_bytes = $3 where snapshot_id = $1`, [
-        entry.snapshotId,
-        at,
-        entry.sizeBytes,
-      ]);
-      break;
-    case 'snapshot.failed':
-      await tx.query(
-        `update disk_snapshots set status = 'failed', completed_at = $2, reason = $3 where snapshot_id = $1 and status = 'pending'`,
-        [entry.snapshotId, at, entry.reason],
-      );
-      break;
-    case 'operation.ended':
-      await tx.query(
-        `update operations set status = $2, error = $3, updated_at = $4 where operation_id = $1 and status = 'pending'`,
-        [entry.operationId, entry.status, entry.error, at],
-      );
-      return;
-  }
-  await tx.query(
-    `update disks d set
+export const SNAPSHOT_STARTED = `insert into disk_snapshots (snapshot_id, disk_id, reservation_id, status, created_at) values ($1, $2, $3, 'pending', $4)
+         on conflict (snapshot_id) do nothing`;
+
+export const SNAPSHOT_COMPLETED = `update disk_snapshots set status = 'complete', completed_at = $2, size_bytes = $3 where snapshot_id = $1`;
+
+export const SNAPSHOT_FAILED = `update disk_snapshots set status = 'failed', completed_at = $2, reason = $3 where snapshot_id = $1 and status = 'pending'`;
+
+export const OPERATION_ENDED = `update operations set status = $2, error = $3, updated_at = $4 where operation_id = $1 and status = 'pending'`;
+
+export const COUNT_SNAPSHOTS = `update disks d set
             snapshot_count = (select count(*) from disk_snapshots s where s.disk_id = d.disk_id and s.status = 'complete'),
             pending_snapshot_count = (select count(*) from disk_snapshots s where s.disk_id = d.disk_id and s.status = 'pending'),
             last_snapshot_at = (select max(completed_at) from disk_snapshots s where s.disk_id = d.disk_id and s.status = 'complete')
-      where d.disk_id = $1`,
-    [entry.diskId],
-  );
+      where d.disk_id = $1`;
+
+async function writeRecord(tx: Transaction, entry: DiskRecord, at: Date): Promise<void> {
+  switch (entry.type) {
+    case 'snapshot.started':
+      await tx.query(SNAPSHOT_STARTED, [entry.snapshotId, entry.diskId, entry.reservationId, at]);
+      break;
+    case 'snapshot.completed':
+      await tx.query(SNAPSHOT_COMPLETED, [entry.snapshotId, at, entry.sizeBytes]);
+      break;
+    case 'snapshot.failed':
+      await tx.query(SNAPSHOT_FAILED, [entry.snapshotId, at, entry.reason]);
+      break;
+    case 'operation.ended':
+      await tx.query(OPERATION_ENDED, [entry.operationId, entry.status, entry.error, at]);
+      return;
+  }
+  await tx.query(COUNT_SNAPSHOTS, [entry.diskId]);
 }

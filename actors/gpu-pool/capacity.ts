@@ -32,7 +32,7 @@ interface NodeRow {
 
 // A node counts when it is Ready, not cordoned and without foreign NoSchedule taints. What is free on it: allocatable, less what pods that
 // are not ours take, less what the ledger has promised. CPU and memory of a promise are its request, whether or not its pod exists yet.
-const NODES = `
+export const NODES = `
   select n.node, n.zone, n.labels, n.schedulable, n.ready, n.slots, n.foreign_slots,
          n.cpu_millis - n.foreign_cpu - coalesce(promised.cpu, 0) as cpu,
          n.memory_bytes - n.foreign_memory - coalesce(promised.memory, 0) as memory,
@@ -48,14 +48,14 @@ const NODES = `
    where n.gpu_type = $1
    order by n.node`;
 
-const WAITING = `
+export const WAITING = `
   select reservation_id as "reservationId", generation, slots, cpu_millis as "cpuMillis", memory_bytes as "memoryBytes",
          node_labels as "nodeLabels", gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours", waits_because as "waitsBecause"
     from capacity_requests where gpu_type = $1 and status = 'waiting'
    order by submitted_at, reservation_id
    limit $2`;
 
-const HOLDERS = `
+export const HOLDERS = `
   select r.reservation_id as "reservationId", r.node, r.cpu_millis as "cpuMillis", r.memory_bytes as "memoryBytes", r.gang_id as "gangId",
          array(select s.slot from gpu_slots s where s.reservation_id = r.reservation_id order by s.slot) as slots, v.expires_at as "expiresAt"
     from capacity_requests r left join reservations v on v.reservation_id = r.reservation_id
@@ -100,6 +100,12 @@ export async function readPool(db: Queryable, gpuType: string, limit: number | n
   };
 }
 
+export const WRITE_AVAILABILITY = `insert into gpu_availability (gpu_type, total, free, in_use, queued, whole_nodes_free, largest_fit, paused_because, updated_at)
+     values ($1, $2, $3, $4, (select count(*) from capacity_requests where gpu_type = $1 and status = 'waiting'), $5, $6, $7, $8)
+     on conflict (gpu_type) do update set total = excluded.total, free = excluded.free, in_use = excluded.in_use, queued = excluded.queued,
+       whole_nodes_free = excluded.whole_nodes_free, largest_fit = excluded.largest_fit, paused_because = excluded.paused_because,
+       updated_at = excluded.updated_at`;
+
 /** Write the availability of a type, from what is left after the decision. */
 export async function writeAvailability(
   tx: Transaction,
@@ -110,15 +116,12 @@ export async function writeAvailability(
 ): Promise<void> {
   const free = after.nodes.reduce((sum, node) => sum + node.free.length, 0);
   const largest = after.nodes.reduce((most, node) => Math.max(most, node.free.length), 0);
-  await tx.query(
-    `insert into gpu_availability (gpu_type, total, free, in_use, queued, whole_nodes_free, largest_fit, paused_because, updated_at)
-     values ($1, $2, $3, $4, (select count(*) from capacity_requests where gpu_type = $1 and status = 'waiting'), $5, $6, $7, $8)
-     on conflict (gpu_type) do update set total = excluded.total, free = excluded.free, in_use = excluded.in_use, queued = excluded.queued,
-       whole_nodes_free = excluded.whole_nodes_free, largest_fit = excluded.largest_fit, paused_because = excluded.paused_because,
-       updated_at = excluded.updated_at`,
-    [gpuType, after.total, free, after.held, after.wholeNodes, largest, pausedBecause, at],
-  );
+  await tx.query(WRITE_AVAILABILITY, [gpuType, after.total, free, after.held, after.wholeNodes, largest, pausedBecause, at]);
 }
+
+export const WRITE_REASONS = `update capacity_requests r set waits_because = w.because
+       from unnest($1::text[], $2::text[]) as w(reservation_id, because)
+      where r.reservation_id = w.reservation_id and r.status = 'waiting'`;
 
 /** Write why some wait, where that has changed. Nothing is written for those who wait behind others: their place says it. */
 export async function writeReasons(
@@ -129,12 +132,10 @@ export async function writeReasons(
   const because = new Map(waits.map((wait) => [wait.reservationId, wait.because]));
   const changed = waiting.filter((request) => request.waitsBecause !== (because.get(request.reservationId) ?? null));
   if (changed.length === 0) return;
-  await tx.query(
-    `update capacity_requests r set waits_because = w.because
-       from unnest($1::text[], $2::text[]) as w(reservation_id, because)
-      where r.reservation_id = w.reservation_id and r.status = 'waiting'`,
-    [changed.map((request) => request.reservationId), changed.map((request) => because.get(request.reservationId) ?? null)],
-  );
+  await tx.query(WRITE_REASONS, [
+    changed.map((request) => request.reservationId),
+    changed.map((request) => because.get(request.reservationId) ?? null),
+  ]);
 }
 
 /** Place in the line of a type, and when a start may be expected. */

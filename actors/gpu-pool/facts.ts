@@ -79,12 +79,12 @@ function lossOf(
   });
 }
 
+export const KNOWN_ACTORS = 'select actor from actors where actor = any($1::text[])';
+
 /** Facts of pods whose reservation this database does not know are nobody's news: the pod belongs to another installation, or is left over. */
 async function ofKnownActors(tx: Transaction, messages: readonly Message[]): Promise<Message[]> {
   if (messages.length === 0) return [];
-  const { rows } = await tx.query<{ actor: string }>('select actor from actors where actor = any($1::text[])', [
-    [...new Set(messages.map((message) => message.actor))],
-  ]);
+  const { rows } = await tx.query<{ actor: string }>(KNOWN_ACTORS, [[...new Set(messages.map((message) => message.actor))]]);
   const known = new Set(rows.map((row) => row.actor));
   return messages.filter((message) => known.has(message.actor));
 }

@@ -125,6 +125,9 @@ async function planOnce(tx: Transaction, gpuType: string, paused: boolean): Prom
   }
 }
 
+export const GRANTED_NODE = `select r.node, n.schedulable, n.reason from capacity_requests r left join nodes n on n.node = r.node
+      where r.reservation_id = $1 and r.status = 'granted'`;
+
 /** An extension is refused where the pool is paused or the node is to be emptied. In strict order nobody has been promised these slots later. */
 async function decideExtension(
   tx: Transaction,
@@ -133,11 +136,9 @@ async function decideExtension(
 ): Promise<PoolDecision['extension']> {
   if (snapshot?.value === 'paused')
     return { reservationId, allowed: false, reason: `This GPU type is under maintenance: ${reasonOf(snapshot)}` };
-  const { rows } = await tx.query<{ node: string; schedulable: boolean | null; reason: string | null }>(
-    `select r.node, n.schedulable, n.reason from capacity_requests r left join nodes n on n.node = r.node
-      where r.reservation_id = $1 and r.status = 'granted'`,
-    [reservationId],
-  );
+  const { rows } = await tx.query<{ node: string; schedulable: boolean | null; reason: string | null }>(GRANTED_NODE, [
+    reservationId,
+  ]);
   const held = rows[0];
   if (held === undefined) return { reservationId, allowed: false, reason: 'The ledger holds no slots for this reservation' };
   if (held.schedulable === false)

@@ -7,15 +7,23 @@ import type { PlannedGrant } from './planner.ts';
 // One lock and not the rows': a batch takes pools in the order of their mail and the tracker nodes in the order of their names, so row locks
 // would wait for each other in a circle. Taken before the first slot is touched; what is read after it stays true.
 
+export const SHARE_SLOTS = `select pg_advisory_xact_lock_shared(hashtext('gpu-dev slots')::bigint)`;
+
 /** For a pool: no node and no slot comes or goes until the transaction ends. */
 export async function shareSlots(tx: Transaction): Promise<void> {
-  await tx.query(`select pg_advisory_xact_lock_shared(hashtext('gpu-dev slots')::bigint)`, []);
+  await tx.query(SHARE_SLOTS, []);
 }
+
+export const LOCK_SLOTS = `select pg_advisory_xact_lock(hashtext('gpu-dev slots')::bigint)`;
 
 /** For the tracker: no pool plans, grants or takes back until the transaction ends. */
 export async function lockSlots(tx: Transaction): Promise<void> {
-  await tx.query(`select pg_advisory_xact_lock(hashtext('gpu-dev slots')::bigint)`, []);
+  await tx.query(LOCK_SLOTS, []);
 }
+
+export const HOLD_PLANNED = `select 1 from gpu_slots s join unnest($1::text[], $2::int[]) as w(node, slot) on s.node = w.node and s.slot = w.slot
+      where s.reservation_id is null
+      order by s.node, s.slot for update of s`;
 
 /**
  * Hold the slots of a plan until the transaction ends.
@@ -24,56 +32,48 @@ export async function lockSlots(tx: Transaction): Promise<void> {
 export async function holdPlanned(tx: Transaction, grants: readonly PlannedGrant[]): Promise<boolean> {
   const wanted = grants.flatMap(({ node, slots }) => slots.map((slot) => ({ node, slot })));
   if (wanted.length === 0) return true;
-  const { rowCount } = await tx.query(
-    `select 1 from gpu_slots s join unnest($1::text[], $2::int[]) as w(node, slot) on s.node = w.node and s.slot = w.slot
-      where s.reservation_id is null
-      order by s.node, s.slot for update of s`,
-    [wanted.map(({ node }) => node), wanted.map(({ slot }) => slot)],
-  );
+  const { rowCount } = await tx.query(HOLD_PLANNED, [wanted.map(({ node }) => node), wanted.map(({ slot }) => slot)]);
   return rowCount === wanted.length;
 }
 
 type Requested = Extract<PoolMessage, { type: 'capacity.requested' }>;
 
-/** Put a request into the queue, at the place of its submission. A repeated request of the same life changes nothing. */
-export async function addRequest(tx: Transaction, gpuType: string, event: Requested): Promise<void> {
-  await tx.query(
-    `insert into capacity_requests (reservation_id, gpu_type, owner, generation, slots, cpu_millis, memory_bytes, duration_hours, node_labels,
+export const ADD_REQUEST = `insert into capacity_requests (reservation_id, gpu_type, owner, generation, slots, cpu_millis, memory_bytes, duration_hours, node_labels,
                                     gang_id, gang_size, submitted_at, status)
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'waiting')
-     on conflict (reservation_id) do nothing`,
-    [
-      event.reservationId,
-      gpuType,
-      event.owner,
-      event.generation,
-      event.slots,
-      event.cpuMillis,
-      event.memoryBytes,
-      event.durationHours,
-      JSON.stringify(event.nodeLabels),
-      event.gang?.id ?? null,
-      event.gang?.size ?? null,
-      event.submittedAt,
-    ],
-  );
+     on conflict (reservation_id) do nothing`;
+
+/** Put a request into the queue, at the place of its submission. A repeated request of the same life changes nothing. */
+export async function addRequest(tx: Transaction, gpuType: string, event: Requested): Promise<void> {
+  await tx.query(ADD_REQUEST, [
+    event.reservationId,
+    gpuType,
+    event.owner,
+    event.generation,
+    event.slots,
+    event.cpuMillis,
+    event.memoryBytes,
+    event.durationHours,
+    JSON.stringify(event.nodeLabels),
+    event.gang?.id ?? null,
+    event.gang?.size ?? null,
+    event.submittedAt,
+  ]);
 }
+
+export const GRANT_SLOTS = `update gpu_slots set reservation_id = $1, generation = $2, held_since = $5
+      where node = $3 and slot = any($4::int[]) and reservation_id is null`;
+
+export const GRANT_REQUEST = `update capacity_requests set status = 'granted', node = $2, granted_at = $4, waits_because = null
+      where reservation_id = $1 and generation = $3 and status = 'waiting'`;
 
 /**
  * Give slots to a waiting request.
  * @throws if a slot is not free or the request does not wait: the whole turn is rolled back, and nothing was promised.
  */
 export async function grantSlots(tx: Transaction, grant: PlannedGrant, at: string): Promise<void> {
-  const slots = await tx.query(
-    `update gpu_slots set reservation_id = $1, generation = $2, held_since = $5
-      where node = $3 and slot = any($4::int[]) and reservation_id is null`,
-    [grant.reservationId, grant.generation, grant.node, grant.slots, at],
-  );
-  const request = await tx.query(
-    `update capacity_requests set status = 'granted', node = $2, granted_at = $4, waits_because = null
-      where reservation_id = $1 and generation = $3 and status = 'waiting'`,
-    [grant.reservationId, grant.node, grant.generation, at],
-  );
+  const slots = await tx.query(GRANT_SLOTS, [grant.reservationId, grant.generation, grant.node, grant.slots, at]);
+  const request = await tx.query(GRANT_REQUEST, [grant.reservationId, grant.node, grant.generation, at]);
   if (slots.rowCount !== grant.slots.length || request.rowCount !== 1) {
     throw new Error(
       `The ledger refuses ${grant.slots.length} slots of ${grant.node} to ${grant.reservationId}: ${slots.rowCount} are free`,
@@ -81,36 +81,41 @@ export async function grantSlots(tx: Transaction, grant: PlannedGrant, at: strin
   }
 }
 
+export const DROP_REQUEST = 'delete from capacity_requests where reservation_id = $1 and ($2::int is null or generation <= $2)';
+
+export const FREE_SLOTS =
+  'update gpu_slots set reservation_id = null, generation = null, held_since = null where reservation_id = $1';
+
+export const DROP_NODELESS_SLOTS =
+  'delete from gpu_slots s where s.reservation_id is null and not exists (select 1 from nodes n where n.node = s.node)';
+
 /**
  * Take back what a reservation holds or waits for. A return of an earlier life leaves a later one alone.
  * @param generation null takes back whatever life it is.
  */
 export async function releaseSlots(tx: Transaction, reservationId: string, generation: number | null): Promise<void> {
-  const { rowCount } = await tx.query(
-    'delete from capacity_requests where reservation_id = $1 and ($2::int is null or generation <= $2)',
-    [reservationId, generation],
-  );
+  const { rowCount } = await tx.query(DROP_REQUEST, [reservationId, generation]);
   if (rowCount === 0) return;
   await shareSlots(tx);
-  await tx.query('update gpu_slots set reservation_id = null, generation = null, held_since = null where reservation_id = $1', [
-    reservationId,
-  ]);
-  await tx.query(
-    'delete from gpu_slots s where s.reservation_id is null and not exists (select 1 from nodes n where n.node = s.node)',
-  );
+  await tx.query(FREE_SLOTS, [reservationId]);
+  await tx.query(DROP_NODELESS_SLOTS);
 }
+
+export const ENDED_REQUESTS = `select r.reservation_id from capacity_requests r join actors a on a.actor = 'reservation/' || r.reservation_id
+      where r.gpu_type = $1 and a.status = 'done'
+        and not exists (select 1 from mailbox m where m.actor = 'gpu-pool/' || $1 and m.event->>'reservationId' = r.reservation_id)`;
 
 /** Take back slots and places of reservations whose actors have ended: proof is our own database. @returns their ids. */
 export async function releaseEnded(tx: Transaction, gpuType: string): Promise<string[]> {
-  const { rows } = await tx.query<{ reservation_id: string }>(
-    `select r.reservation_id from capacity_requests r join actors a on a.actor = 'reservation/' || r.reservation_id
-      where r.gpu_type = $1 and a.status = 'done'
-        and not exists (select 1 from mailbox m where m.actor = 'gpu-pool/' || $1 and m.event->>'reservationId' = r.reservation_id)`,
-    [gpuType],
-  );
+  const { rows } = await tx.query<{ reservation_id: string }>(ENDED_REQUESTS, [gpuType]);
   for (const row of rows) await releaseSlots(tx, row.reservation_id, null);
   return rows.map((row) => row.reservation_id);
 }
+
+export const JOIN_GANG = `insert into gang_members (gang_id, reservation_id, gpu_type, size) values ($1, $2, $3, $4) on conflict (reservation_id) do nothing`;
+
+export const GANG_MEMBERS =
+  'select reservation_id from gang_members where gang_id = $1 and gpu_type = $2 order by reservation_id';
 
 /** A member of a gang has been submitted. @returns all members if the gang is complete now. */
 export async function joinGang(
@@ -118,26 +123,19 @@ export async function joinGang(
   gpuType: string,
   event: Extract<PoolMessage, { type: 'gang.joined' }>,
 ): Promise<string[]> {
-  await tx.query(
-    `insert into gang_members (gang_id, reservation_id, gpu_type, size) values ($1, $2, $3, $4) on conflict (reservation_id) do nothing`,
-    [event.gangId, event.reservationId, gpuType, event.size],
-  );
-  const { rows } = await tx.query<{ reservation_id: string }>(
-    'select reservation_id from gang_members where gang_id = $1 and gpu_type = $2 order by reservation_id',
-    [event.gangId, gpuType],
-  );
+  await tx.query(JOIN_GANG, [event.gangId, event.reservationId, gpuType, event.size]);
+  const { rows } = await tx.query<{ reservation_id: string }>(GANG_MEMBERS, [event.gangId, gpuType]);
   return rows.length >= event.size ? rows.map((row) => row.reservation_id) : [];
 }
+
+export const LEAVE_GANG = `with left_gang as (delete from gang_members where reservation_id = $1 returning gang_id)
+     select m.reservation_id from gang_members m join left_gang using (gang_id) where m.reservation_id <> $1 order by m.reservation_id`;
 
 /** A member has ended: the others are told. */
 export async function leaveGang(
   tx: Transaction,
   event: Extract<PoolMessage, { type: 'gang.left' }>,
 ): Promise<PoolDecision['gangBroken']> {
-  const { rows } = await tx.query<{ reservation_id: string }>(
-    `with left_gang as (delete from gang_members where reservation_id = $1 returning gang_id)
-     select m.reservation_id from gang_members m join left_gang using (gang_id) where m.reservation_id <> $1 order by m.reservation_id`,
-    [event.reservationId],
-  );
+  const { rows } = await tx.query<{ reservation_id: string }>(LEAVE_GANG, [event.reservationId]);
   return rows.map((row) => ({ reservationId: row.reservation_id, reason: event.reason, outcome: event.outcome }));
 }

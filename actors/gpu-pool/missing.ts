@@ -14,13 +14,12 @@ export interface MissingPod {
   uid: string;
 }
 
+export const BELIEVED_PODS = `select substr(actor, 13) as id, (snapshot #>> '{context,generation}')::int as generation, snapshot #>> '{context,pod,uid}' as uid
+       from actors where kind = 'reservation' and state in ('provisioning', 'running', 'extending') and snapshot #>> '{context,pod,uid}' is not null`;
+
 /** Pods in which a reservation believes. */
 export async function missingPods(db: Queryable, state: ClusterState): Promise<MissingPod[]> {
-  const { rows } = await db.query<MissingPod>(
-    `select substr(actor, 13) as id, (snapshot #>> '{context,generation}')::int as generation, snapshot #>> '{context,pod,uid}' as uid
-       from actors where kind = 'reservation' and state in ('provisioning', 'running', 'extending') and snapshot #>> '{context,pod,uid}' is not null`,
-    [],
-  );
+  const { rows } = await db.query<MissingPod>(BELIEVED_PODS, []);
   return rows.filter(({ uid }) => !state.pods.has(uid));
 }
 

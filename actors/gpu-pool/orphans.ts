@@ -11,6 +11,9 @@ import type { PodView } from './ports.ts';
 /** States in which a reservation may have a pod that is wanted. It is committed before its pod is created. */
 const WITH_POD = ['provisioning', 'running', 'extending'];
 
+export const OWNERS = `select substr(actor, 13) as id, state, (snapshot #>> '{context,generation}')::int as generation
+       from actors where actor = any($1::text[]) and snapshot is not null`;
+
 /**
  * Remove those of these pods that are orphans, a few at a time.
  * @param onError told of each pod that could not be removed; the others are
@@ -25,11 +28,9 @@ export async function removeOrphans(
 ): Promise<string[]> {
   const ours = pods.filter((pod) => pod.server !== null && !pod.terminating);
   if (ours.length === 0) return [];
-  const { rows } = await db.query<{ id: string; state: string; generation: number }>(
-    `select substr(actor, 13) as id, state, (snapshot #>> '{context,generation}')::int as generation
-       from actors where actor = any($1::text[]) and snapshot is not null`,
-    [ours.map((pod) => `reservation/${pod.server!.reservationId}`)],
-  );
+  const { rows } = await db.query<{ id: string; state: string; generation: number }>(OWNERS, [
+    ours.map((pod) => `reservation/${pod.server!.reservationId}`),
+  ]);
   const known = new Map(rows.map((row) => [row.id, row]));
   const orphans = ours.filter(({ server }) => {
     const owner = known.get(server!.reservationId);

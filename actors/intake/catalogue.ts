@@ -17,14 +17,14 @@ export interface GpuType {
   maxTotalHours: number;
 }
 
-/** All active types. A handful of rows, read for each request: the catalogue may change at any time. */
-export async function readCatalogue(db: Queryable): Promise<Map<string, GpuType>> {
-  const { rows } = await db.query<GpuType>(
-    `select gpu_type as "gpuType", instance_type as "instanceType", resource_name as "resourceName", max_gpus as "maxGpus",
+export const READ_CATALOGUE = `select gpu_type as "gpuType", instance_type as "instanceType", resource_name as "resourceName", max_gpus as "maxGpus",
             max_per_node as "maxPerNode", max_gang_nodes as "maxGangNodes", cpus, memory_gb as "memoryGb", cpu_share as "cpuShare",
             memory_share as "memoryShare", efa_count as "efaCount", max_hours as "maxHours", max_total_hours as "maxTotalHours"
-       from gpu_types where is_active order by gpu_type`,
-  );
+       from gpu_types where is_active order by gpu_type`;
+
+/** All active types. A handful of rows, read for each request: the catalogue may change at any time. */
+export async function readCatalogue(db: Queryable): Promise<Map<string, GpuType>> {
+  const { rows } = await db.query<GpuType>(READ_CATALOGUE);
   return new Map(rows.map((row) => [row.gpuType, row]));
 }
 

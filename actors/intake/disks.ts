@@ -20,21 +20,20 @@ interface DiskRow {
   is_deleted: boolean;
 }
 
+export const FIND_DISK =
+  'select disk_id, is_deleted from disks where user_id = $1 and disk_name = $2 and purged_at is null for share';
+
 async function findDisk(tx: Transaction, owner: string, name: string): Promise<DiskRow | null> {
-  const { rows } = await tx.query<DiskRow>(
-    'select disk_id, is_deleted from disks where user_id = $1 and disk_name = $2 and purged_at is null for share',
-    [owner, name],
-  );
+  const { rows } = await tx.query<DiskRow>(FIND_DISK, [owner, name]);
   return rows[0] ?? null;
 }
 
+export const INSERT_DISK = `insert into disks (disk_id, user_id, disk_name, size_gb, created_at) values ($1, $2, $3, $4, now())
+     on conflict (user_id, disk_name) where purged_at is null do nothing`;
+
 /** Make the row of a new disk. @returns false if the owner has a disk of that name, deleted or not. */
 async function insertDisk(tx: Transaction, disk: { id: string; owner: string; name: string; sizeGb: number }): Promise<boolean> {
-  const { rowCount } = await tx.query(
-    `insert into disks (disk_id, user_id, disk_name, size_gb, created_at) values ($1, $2, $3, $4, now())
-     on conflict (user_id, disk_name) where purged_at is null do nothing`,
-    [disk.id, disk.owner, disk.name, disk.sizeGb],
-  );
+  const { rowCount } = await tx.query(INSERT_DISK, [disk.id, disk.owner, disk.name, disk.sizeGb]);
   return rowCount === 1;
 }
 
@@ -79,19 +78,32 @@ function birthOf(disk: {
   };
 }
 
+export const READ_NOW = 'select now()';
+
 /**
  * When a disk that is deleted now is purged: at the date asked for, else when it can no longer be brought back. By the database's clock.
  * A date without a time is that day in UTC; today means now. A date that is past (a message that lay in the queue, a typing error) must not
  * destroy data at once: the owner gets the whole time to bring the disk back, as if none had been named.
  */
 async function deletionTime(tx: Transaction, date: string | null): Promise<string> {
-  const { rows } = await tx.query<{ now: Date }>('select now()');
+  const { rows } = await tx.query<{ now: Date }>(READ_NOW);
   const now = rows[0]!.now.getTime();
   const wished = date === null ? Number.NaN : Date.parse(date);
   const past = DATE_ONLY.test(date ?? '') ? wished + DAY <= now : wished < now - CLOCKS_DIFFER;
   if (Number.isNaN(wished) || past) return new Date(now + UNDELETE_DAYS * DAY).toISOString();
   return new Date(Math.max(wished, now)).toISOString();
 }
+
+export const OPEN_OPERATION =
+  'insert into operations (operation_id, user_id, action) values ($1, $2, $3) on conflict (operation_id) do nothing';
+
+export const OPERATION_OWNER = 'select user_id from operations where operation_id = $1';
+
+export const FAIL_OPERATION = `update operations set status = 'failed', error = $2, updated_at = now() where operation_id = $1`;
+
+export const OPERATION_DISK = 'update operations set disk_id = $2 where operation_id = $1';
+
+export const DISK_SIZE = 'select size_gb from disks where disk_id = $1';
 
 /** Accept create, delete or clone of a disk. What cannot be done is a failed operation that its sender can read (S5, S14). */
 export async function acceptDiskOperation(
@@ -107,25 +119,19 @@ export async function acceptDiskOperation(
   const operationId = message.operation_id ?? message.idempotency_key ?? newId();
   const none: Accepted = { actor: '', key: '', reservationId: null, operationId, duplicate: false };
 
-  const { rowCount } = await tx.query(
-    'insert into operations (operation_id, user_id, action) values ($1, $2, $3) on conflict (operation_id) do nothing',
-    [operationId, owner, action],
-  );
+  const { rowCount } = await tx.query(OPEN_OPERATION, [operationId, owner, action]);
   if (rowCount === 0) {
-    const { rows } = await tx.query<{ user_id: string }>('select user_id from operations where operation_id = $1', [operationId]);
+    const { rows } = await tx.query<{ user_id: string }>(OPERATION_OWNER, [operationId]);
     if (rows[0]?.user_id === owner) return { ...none, duplicate: true };
     throw new Problem('GPU_ID_TAKEN', 'This operation_id belongs to an operation of another user', { field: 'operation_id' });
   }
 
   const fail = async (error: string): Promise<Accepted> => {
-    await tx.query(`update operations set status = 'failed', error = $2, updated_at = now() where operation_id = $1`, [
-      operationId,
-      error,
-    ]);
+    await tx.query(FAIL_OPERATION, [operationId, error]);
     return none;
   };
   const post = async (diskId: string, message: Message): Promise<Accepted> => {
-    await tx.query('update operations set disk_id = $2 where operation_id = $1', [operationId, diskId]);
+    await tx.query(OPERATION_DISK, [operationId, diskId]);
     await kernel.post([message], tx);
     return { ...none, actor: message.actor, key: message.key };
   };
@@ -155,7 +161,7 @@ export async function acceptDiskOperation(
   const from = await findDisk(tx, owner, source);
   if (from === null) return fail(`There is no disk called ${source}`);
   if (from.is_deleted) return fail(`The disk ${source} is deleted`);
-  const size = await tx.query<{ size_gb: number }>('select size_gb from disks where disk_id = $1', [from.disk_id]);
+  const size = await tx.query<{ size_gb: number }>(DISK_SIZE, [from.disk_id]);
   const disk = { id: newId(), owner, name: target, sizeGb: size.rows[0]!.size_gb };
   if (!(await insertDisk(tx, disk))) return fail(`A disk called ${target} exists already`);
   return post(disk.id, birthOf({ ...disk, cloneOf: from.disk_id, operationId }));

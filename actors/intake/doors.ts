@@ -79,6 +79,10 @@ function refuseReserved(body: unknown): void {
   }
 }
 
+export const CLAIM_ID = 'insert into secrets (secret_ref, owner, value) values ($1, $2, $3) on conflict (secret_ref) do nothing';
+
+export const KEEP_CONTEXT = 'insert into build_contexts (hash, owner, archive) values ($1, $2, $3) on conflict (hash) do nothing';
+
 async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, sender: Sender): Promise<Accepted> {
   const parsed = parseCreate(body, await readCatalogue(tx));
   const { owner } = parsed;
@@ -91,10 +95,11 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
   if (await isTakenBy(tx, id, owner)) return duplicate;
   // This row claims the id: of two who send one id at the same time, the second waits here for the first.
   const token = (sender.newToken ?? (() => randomBytes(32).toString('hex')))();
-  const { rowCount: claimed } = await tx.query(
-    'insert into secrets (secret_ref, owner, value) values ($1, $2, $3) on conflict (secret_ref) do nothing',
-    [id, owner, JSON.stringify({ environment: parsed.environment, jupyterToken: token })],
-  );
+  const { rowCount: claimed } = await tx.query(CLAIM_ID, [
+    id,
+    owner,
+    JSON.stringify({ environment: parsed.environment, jupyterToken: token }),
+  ]);
   if (claimed === 0 && (await isTakenBy(tx, id, owner))) return duplicate;
   if (parsed.request.gang !== null) await checkGang(tx, parsed.request.gang.id, owner);
 
@@ -106,11 +111,7 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
     disk = { id: resolved.id, name: parsed.disk.name, onBusy: parsed.disk.onBusy };
   }
   if (parsed.build !== null) {
-    await tx.query('insert into build_contexts (hash, owner, archive) values ($1, $2, $3) on conflict (hash) do nothing', [
-      parsed.build.hash,
-      owner,
-      parsed.build.archive,
-    ]);
+    await tx.query(KEEP_CONTEXT, [parsed.build.hash, owner, parsed.build.archive]);
     if ((await findActor(tx, `image/${parsed.build.hash}`)) === null) {
       const opened = { type: 'image.opened', hash: parsed.build.hash } as { type: string };
       messages.push({ actor: `image/${parsed.build.hash}`, key: 'opened', event: opened, sender: sender.door });
@@ -128,18 +129,17 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
   return { actor, key, reservationId: id, operationId: null, duplicate: false };
 }
 
+export const OWNER_OF_ID = `select user_id as owner from reservations where reservation_id = $1
+     union all select event->>'owner' from mailbox where actor = $2 and event->>'type' = 'reservation.submitted'
+     union all select owner from secrets where secret_ref = $1
+     limit 1`;
+
 /**
  * Whether this id is a reservation of this owner, in the mailbox or born already.
  * @throws Problem if it is somebody else's.
  */
 async function isTakenBy(tx: Transaction, id: string, owner: string): Promise<boolean> {
-  const { rows } = await tx.query<{ owner: string }>(
-    `select user_id as owner from reservations where reservation_id = $1
-     union all select event->>'owner' from mailbox where actor = $2 and event->>'type' = 'reservation.submitted'
-     union all select owner from secrets where secret_ref = $1
-     limit 1`,
-    [id, `reservation/${id}`],
-  );
+  const { rows } = await tx.query<{ owner: string }>(OWNER_OF_ID, [id, `reservation/${id}`]);
   const taken = rows[0]?.owner ?? null;
   if (taken !== null && taken !== owner) {
     throw new Problem('GPU_ID_TAKEN', `The id ${id} belongs to a reservation of another user`, { field: 'reservation_id' });
@@ -147,18 +147,17 @@ async function isTakenBy(tx: Transaction, id: string, owner: string): Promise<bo
   return taken !== null;
 }
 
+export const STRANGERS_IN_GANG = `select 1 from reservations where master_reservation_id = $1 and user_id <> $2
+     union all select 1 from mailbox where event->>'type' = 'reservation.submitted' and event->>'owner' <> $2
+                                       and event #>> '{request,gang,id}' = $1
+     limit 1`;
+
 /**
  * A gang belongs to whoever sent its first member: a stranger in it would be granted in the place of a sibling.
  * @throws Problem if it is somebody else's.
  */
 async function checkGang(tx: Transaction, gangId: string, owner: string): Promise<void> {
-  const { rowCount } = await tx.query(
-    `select 1 from reservations where master_reservation_id = $1 and user_id <> $2
-     union all select 1 from mailbox where event->>'type' = 'reservation.submitted' and event->>'owner' <> $2
-                                       and event #>> '{request,gang,id}' = $1
-     limit 1`,
-    [gangId, owner],
-  );
+  const { rowCount } = await tx.query(STRANGERS_IN_GANG, [gangId, owner]);
   if (rowCount === 0) return;
   throw new Problem('GPU_ID_TAKEN', `The gang ${gangId} belongs to another user`, { field: 'master_reservation_id' });
 }

@@ -33,6 +33,12 @@ export function randomName(random: () => number): string {
   return `${pick(ADJECTIVES)}-${pick(ANIMALS)}`;
 }
 
+export const CLAIM_NAME = `with claimed as (
+         insert into domain_mappings (domain_name, reservation_id) values ($1, $2) on conflict do nothing returning domain_name)
+       select domain_name as name from claimed
+       union all select domain_name from domain_mappings where reservation_id = $2
+       limit 1`;
+
 /**
  * Give a reservation its name: the wish, or the wish with a number, or a random one. The row of a live name is never overwritten (R15).
  * Idempotent: a reservation that has a name keeps it.
@@ -50,20 +56,15 @@ export async function claimName(tx: Transaction, reservationId: string, wish: st
           : attempt < 20
             ? base
             : `${base}-${Math.floor(random() * 1_000_000)}`;
-    const { rows } = await tx.query<{ name: string }>(
-      `with claimed as (
-         insert into domain_mappings (domain_name, reservation_id) values ($1, $2) on conflict do nothing returning domain_name)
-       select domain_name as name from claimed
-       union all select domain_name from domain_mappings where reservation_id = $2
-       limit 1`,
-      [name, reservationId],
-    );
+    const { rows } = await tx.query<{ name: string }>(CLAIM_NAME, [name, reservationId]);
     if (rows[0] !== undefined) return rows[0].name;
   }
   throw new Error('No free name was found in 200 tries');
 }
 
+export const FREE_NAMES = 'delete from domain_mappings where reservation_id = any($1::text[])';
+
 /** Free the names of reservations that have ended. */
 export async function freeNames(tx: Transaction, reservationIds: readonly string[]): Promise<void> {
-  await tx.query('delete from domain_mappings where reservation_id = any($1::text[])', [reservationIds]);
+  await tx.query(FREE_NAMES, [reservationIds]);
 }

@@ -58,7 +58,7 @@ function rowOf(id: string, snapshot: StoredSnapshot) {
   };
 }
 
-const UPSERT = `
+export const UPSERT = `
   insert into reservations as r
   select n.reservation_id, n.user_id, n.status::reservation_status, n.substate, n.gpu_type, n.gpu_count,
          (select t.instance_type from gpu_types t where t.gpu_type = n.gpu_type), n.duration_hours, n.total_hours, n.created_at, $2, $2,
@@ -86,7 +86,7 @@ const UPSERT = `
          warnings_sent = excluded.warnings_sent, last_extension = excluded.last_extension, oom_count = excluded.oom_count,
          last_oom_at = excluded.last_oom_at, oom_container = excluded.oom_container`;
 
-const ROUTES = `
+export const ROUTES = `
   update domain_mappings m
      set node_ip = n.node_ip, node_port = n.node_port, expires_at = n.expires_at, updated_at = now()
     from jsonb_to_recordset($1::jsonb) as n(reservation_id text, node_ip text, node_port int, expires_at timestamptz)

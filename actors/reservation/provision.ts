@@ -28,15 +28,16 @@ export async function readReservation(db: Store, actor: string): Promise<{ state
   return { state: topState(row.snapshot.value), context: row.snapshot.context as ReservationContext };
 }
 
+export const READ_SECRETS = 'select value from secrets where secret_ref = $1';
+
 /** Values that stand apart from the request because nobody may see them. */
 export async function readSecrets(
   db: Store,
   ref: string | null,
 ): Promise<{ environment: Secret<Record<string, string>>; jupyterToken: Secret<string> }> {
-  const { rows } = await db.query<{ value: { environment?: Record<string, string>; jupyterToken?: string } }>(
-    'select value from secrets where secret_ref = $1',
-    [ref],
-  );
+  const { rows } = await db.query<{ value: { environment?: Record<string, string>; jupyterToken?: string } }>(READ_SECRETS, [
+    ref,
+  ]);
   const value = rows[0]?.value;
   if (value?.jupyterToken === undefined) throw new TerminalError('The secret values of this reservation are missing');
   return { environment: new Secret(value.environment ?? {}), jupyterToken: new Secret(value.jupyterToken) };
@@ -61,6 +62,8 @@ export async function gatherKeys(
   return { lines: [...lines], problem };
 }
 
+export const READ_NODE = 'select address, cpu_millis as cpu, memory_bytes as memory from nodes where node = $1';
+
 /** The specification of one life of a reservation. */
 async function specOf(ports: ReservationPorts, effect: Create, context: ReservationContext): Promise<ServerSpec> {
   const { db, keys } = ports;
@@ -69,10 +72,7 @@ async function specOf(ports: ReservationPorts, effect: Create, context: Reservat
     readCatalogue(db),
     readSecrets(db, request.secretsRef),
     gatherKeys(keys, context),
-    db.query<{ address: string | null; cpu: number; memory: number }>(
-      'select address, cpu_millis as cpu, memory_bytes as memory from nodes where node = $1',
-      [effect.grant.node],
-    ),
+    db.query<{ address: string | null; cpu: number; memory: number }>(READ_NODE, [effect.grant.node]),
   ]);
   const type = catalogue.get(request.gpuType);
   if (type === undefined) throw new TerminalError(`The GPU type ${request.gpuType} is no longer offered`);

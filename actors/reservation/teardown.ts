@@ -10,12 +10,14 @@ type Effect<T extends ReservationEffect['type']> = Extract<ReservationEffect, { 
 /** How often a terminating pod is looked at, in milliseconds; the watch usually tells first. */
 const LOOK_AGAIN = 1_000;
 
+export const NODE_READY = 'select ready from nodes where node = $1';
+
 /**
  * Whether this node, though it is on the cluster, does not answer. A forced deletion takes the pod's object away at once, and is proof of
  * nothing there: its containers may go on, on GPUs that the next one gets and on a disk that is being saved.
  */
 async function isSilent(ports: ReservationPorts, node: string): Promise<boolean> {
-  const { rows } = await ports.db.query<{ ready: boolean }>('select ready from nodes where node = $1', [node]);
+  const { rows } = await ports.db.query<{ ready: boolean }>(NODE_READY, [node]);
   return rows[0]?.ready === false;
 }
 
