@@ -1,7 +1,7 @@
 /**
  * The service without HTTP, as a process that tests may kill: database, providers, kernel, tracker and queue doors from the environment.
- * Beyond the service's own variables it knows TEST_CLOCK (a file with milliseconds to add to the clock) and TEST_LEASE_SECONDS. A line on
- * its standard input, `SIGKILL point#N` (or SIGSTOP), makes the process send itself that signal at the Nth passage of a crash point.
+ * Beyond the service's own variables it knows TEST_CLOCK (a file with milliseconds to add to the clock), TEST_LEASE_SECONDS, and
+ * TEST_DELIVERIES (each run of a handler to its end becomes a row of the table `deliveries`). A line on its standard input, `SIGKILL point#N` (or SIGSTOP), makes the process send itself that signal at the Nth passage of a crash point.
  */
 import { readFileSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
@@ -12,6 +12,7 @@ import { Tracker } from '../../actors/gpu-pool/tracker.ts';
 import { QueueDoor } from '../../actors/intake/queue-door.ts';
 import { armCrashPoints } from '../../actors/kernel/crash-points.ts';
 import { Kernel } from '../../actors/kernel/kernel.ts';
+import type { ActorKind, EffectHandler } from '../../actors/kernel/kind.ts';
 import { gpuDevKinds } from '../../actors/kinds.ts';
 import { Database } from '../../persistence/database.ts';
 import { enableNotifications, insertChannel } from '../../persistence/pgmq.ts';
@@ -31,9 +32,10 @@ const db = new Database({ ...config.database, applicationName: 'gpu-dev worker' 
 const providers = providersFrom(config, db, log);
 const queues = [config.queues.reservations, config.queues.disks];
 const doors = new Map<string, QueueDoor>();
+const recording = Boolean(process.env['TEST_DELIVERIES']);
 const kernel = new Kernel({
   db,
-  kinds: gpuDevKinds({ db, ...providers }),
+  kinds: gpuDevKinds({ db, ...providers }).map((kind) => (recording ? recorded(kind) : kind)),
   clock,
   timeScale: config.timeScale,
   leaseSeconds,
@@ -49,6 +51,19 @@ for (const queue of queues) {
   doors.set(queue, new QueueDoor({ db, kernel, queue, pollMs, visibilitySeconds, batchSize, onError: warn(queue) }));
   await enableNotifications(db, queue);
 }
+/** The kind, with each run of a handler that came to its end written down. */
+function recorded(kind: ActorKind): ActorKind {
+  const handlers = Object.entries(kind.handlers).map(([type, handler]): [string, EffectHandler] => [
+    type,
+    async (effect, context) => {
+      const result = await handler(effect, context);
+      await db.query('insert into deliveries (effect_id) values ($1)', [context.effectId]);
+      return result;
+    },
+  ]);
+  return { ...kind, handlers: Object.fromEntries(handlers) };
+}
+
 const tracker = new Tracker({
   db,
   kernel,
