@@ -4,7 +4,7 @@ import { intentsOfPool, poolMachine } from '../../machines/gpu-pool.machine.ts';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { ActorKind, StampedEvent } from '../kernel/kind.ts';
-import { type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
+import { type Left, type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
 import { addRequest, grantSlots, holdPlanned, joinGang, leaveGang, releaseEnded, releaseSlots, shareSlots } from './ledger.ts';
 import { type Plan, plan } from './planner.ts';
 
@@ -42,7 +42,7 @@ async function prepare(
   const decision = nothing();
   switch (event.type) {
     case 'capacity.requested':
-      await addRequest(tx, gpuType, event);
+      addRequest(tx, gpuType, event);
       break;
     case 'capacity.withdrawn':
       await releaseSlots(tx, event.reservationId, null);
@@ -70,17 +70,15 @@ async function prepare(
   // One plan a turn is enough: what earlier messages of this turn changed is in the rows.
   if (turn.last) {
     const paused = pausedBy(event, turn.snapshot);
-    const { rows, planned } = await planLine(tx, gpuType, paused !== null);
-    for (const grant of planned.grants) await grantSlots(tx, grant, event.at);
+    const { planned, left, waiting, all } = await planLine(tx, gpuType, paused !== null);
+    await grantSlots(tx, planned.grants, event.at);
     decision.grants = planned.grants.map(({ reservationId, generation, node, slots, zone }) => ({
       reservationId,
       generation,
       grant: { node, slots, zone },
     }));
-    await writeAvailability(tx, gpuType, planned.grants.length === 0 ? rows : await readPool(tx, gpuType, 0), paused, event.at);
-    const granted = new Set(planned.grants.map((grant) => grant.reservationId));
-    const left = rows.waiting.filter((request) => !granted.has(request.reservationId));
-    await writeReasons(tx, left, planned.waits);
+    writeAvailability(tx, gpuType, left, paused, event.at);
+    writeReasons(tx, gpuType, { waiting, all }, planned.waits);
   }
   return event.type === 'pool.paused' ? event : { ...event, decision };
 }
@@ -97,32 +95,55 @@ function reasonOf(snapshot: StoredSnapshot | null): string {
 }
 
 /** How much of the line is read at first: in strict order the plan seldom gets further. */
-const FIRST_PORTION = 256;
+const FIRST_PORTION = 16;
 
 /** Plans a turn may need while somebody changes the ledger beside us. */
 const PLANS = 5;
 
+/** A plan, and what it leaves. */
+interface Decided {
+  planned: Plan;
+  left: Left;
+  /** Those who still wait, as far as the line was read; `all` if that is the whole line. */
+  waiting: PoolRows['waiting'];
+  all: boolean;
+}
+
 /** A plan whose slots are ours to grant until the turn ends. */
-async function planLine(tx: Transaction, gpuType: string, paused: boolean): Promise<{ rows: PoolRows; planned: Plan }> {
-  await shareSlots(tx);
+async function planLine(tx: Transaction, gpuType: string, paused: boolean): Promise<Decided> {
+  shareSlots(tx);
   for (let round = 1; ; round++) {
-    const result = await planOnce(tx, gpuType, paused);
-    if (await holdPlanned(tx, result.planned.grants)) return result;
-    if (round === PLANS) return { ...result, planned: { grants: [], waits: [], blocked: true } }; // nobody loses a message: the refresh plans again
+    const decided = await planOnce(tx, gpuType, paused);
+    if (await holdPlanned(tx, decided.planned.grants)) return decided;
+    if (round < PLANS) continue;
+    // Nobody loses a message: the refresh plans again.
+    const nothingFits = decideBy(await readPool(tx, gpuType, 0), true);
+    return { ...nothingFits, planned: { grants: [], waits: [], blocked: true } };
   }
 }
 
 /** Plan as far into the line as it takes to meet somebody who does not fit. */
-async function planOnce(tx: Transaction, gpuType: string, paused: boolean): Promise<{ rows: PoolRows; planned: Plan }> {
+async function planOnce(tx: Transaction, gpuType: string, paused: boolean): Promise<Decided> {
   for (let portion = FIRST_PORTION; ; portion *= 8) {
     const rows = await readPool(tx, gpuType, paused ? 0 : portion);
-    const planned = plan(
-      rows.nodes.map((node) => ({ ...node })),
-      rows.waiting,
-      rows.gangsGranted,
-    );
-    if (paused || planned.blocked || rows.waiting.length < portion) return { rows, planned };
+    // A pool that is paused looks at nobody, and leaves what is said of them.
+    const all = paused || rows.waiting.length < portion;
+    const decided = decideBy(rows, all);
+    if (decided.planned.blocked || all) return decided;
   }
+}
+
+function decideBy(rows: PoolRows, all: boolean): Decided {
+  const nodes = rows.nodes.map((node) => ({ ...node, free: [...node.free] }));
+  const planned = plan(nodes, rows.waiting, rows.gangsGranted);
+  const granted = new Set(planned.grants.map((grant) => grant.reservationId));
+  const held = rows.held + planned.grants.reduce((sum, grant) => sum + grant.slots.length, 0);
+  return {
+    planned,
+    left: { nodes, total: rows.total, held },
+    waiting: rows.waiting.filter((request) => !granted.has(request.reservationId)),
+    all,
+  };
 }
 
 export const GRANTED_NODE = `select r.node, n.schedulable, n.reason from capacity_requests r left join nodes n on n.node = r.node

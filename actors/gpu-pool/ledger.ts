@@ -9,9 +9,9 @@ import type { PlannedGrant } from './planner.ts';
 
 export const SHARE_SLOTS = `select pg_advisory_xact_lock_shared(hashtext('gpu-dev slots')::bigint)`;
 
-/** For a pool: no node and no slot comes or goes until the transaction ends. */
-export async function shareSlots(tx: Transaction): Promise<void> {
-  await tx.query(SHARE_SLOTS, []);
+/** For a pool: what it reads from now on is so that no node and no slot comes or goes until the transaction ends. Sent. */
+export function shareSlots(tx: Transaction): void {
+  tx.send(SHARE_SLOTS, []);
 }
 
 export const LOCK_SLOTS = `select pg_advisory_xact_lock(hashtext('gpu-dev slots')::bigint)`;
@@ -43,9 +43,9 @@ export const ADD_REQUEST = `insert into capacity_requests (reservation_id, gpu_t
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'waiting')
      on conflict (reservation_id) do nothing`;
 
-/** Put a request into the queue, at the place of its submission. A repeated request of the same life changes nothing. */
-export async function addRequest(tx: Transaction, gpuType: string, event: Requested): Promise<void> {
-  await tx.query(ADD_REQUEST, [
+/** Put a request into the queue, at the place of its submission. A repeated request of the same life changes nothing. Sent. */
+export function addRequest(tx: Transaction, gpuType: string, event: Requested): void {
+  tx.send(ADD_REQUEST, [
     event.reservationId,
     gpuType,
     event.owner,
@@ -61,33 +61,52 @@ export async function addRequest(tx: Transaction, gpuType: string, event: Reques
   ]);
 }
 
-export const GRANT_SLOTS = `update gpu_slots set reservation_id = $1, generation = $2, held_since = $5
-      where node = $3 and slot = any($4::int[]) and reservation_id is null`;
+export const GRANT_SLOTS = `
+  update gpu_slots s set reservation_id = g.reservation_id, generation = g.generation, held_since = $5
+    from unnest($1::text[], $2::int[], $3::text[], $4::int[]) as g(node, slot, reservation_id, generation)
+   where s.node = g.node and s.slot = g.slot and s.reservation_id is null`;
 
-export const GRANT_REQUEST = `update capacity_requests set status = 'granted', node = $2, granted_at = $4, waits_because = null
-      where reservation_id = $1 and generation = $3 and status = 'waiting'`;
+export const GRANT_REQUESTS = `
+  update capacity_requests r set status = 'granted', node = g.node, granted_at = $4, waits_because = null
+    from unnest($1::text[], $2::int[], $3::text[]) as g(reservation_id, generation, node)
+   where r.reservation_id = g.reservation_id and r.generation = g.generation and r.status = 'waiting'`;
 
 /**
- * Give slots to a waiting request.
- * @throws if a slot is not free or the request does not wait: the whole turn is rolled back, and nothing was promised.
+ * Give slots to waiting requests.
+ * @throws if a slot is not free or a request does not wait: the whole turn is rolled back, and nothing was promised.
  */
-export async function grantSlots(tx: Transaction, grant: PlannedGrant, at: string): Promise<void> {
-  const slots = await tx.query(GRANT_SLOTS, [grant.reservationId, grant.generation, grant.node, grant.slots, at]);
-  const request = await tx.query(GRANT_REQUEST, [grant.reservationId, grant.node, grant.generation, at]);
-  if (slots.rowCount !== grant.slots.length || request.rowCount !== 1) {
-    throw new Error(
-      `The ledger refuses ${grant.slots.length} slots of ${grant.node} to ${grant.reservationId}: ${slots.rowCount} are free`,
-    );
-  }
+export async function grantSlots(tx: Transaction, grants: readonly PlannedGrant[], at: string): Promise<void> {
+  if (grants.length === 0) return;
+  const wanted = grants.flatMap(({ slots, ...grant }) => slots.map((slot) => ({ ...grant, slot })));
+  const [slots, requests] = await Promise.all([
+    tx.query(GRANT_SLOTS, [
+      wanted.map(({ node }) => node),
+      wanted.map(({ slot }) => slot),
+      wanted.map(({ reservationId }) => reservationId),
+      wanted.map(({ generation }) => generation),
+      at,
+    ]),
+    tx.query(GRANT_REQUESTS, [
+      grants.map(({ reservationId }) => reservationId),
+      grants.map(({ generation }) => generation),
+      grants.map(({ node }) => node),
+      at,
+    ]),
+  ]);
+  if (slots.rowCount === wanted.length && requests.rowCount === grants.length) return;
+  const whom = grants.map(({ reservationId, node }) => `${reservationId} on ${node}`).join(', ');
+  throw new Error(`The ledger refuses what was planned (${whom}): ${slots.rowCount} of ${wanted.length} slots are free`);
 }
 
 export const DROP_REQUEST = 'delete from capacity_requests where reservation_id = $1 and ($2::int is null or generation <= $2)';
 
-export const FREE_SLOTS =
-  'update gpu_slots set reservation_id = null, generation = null, held_since = null where reservation_id = $1';
+export const FREE_SLOTS = `
+  update gpu_slots set reservation_id = null, generation = null, held_since = null where reservation_id = $1
+  returning node, exists (select 1 from nodes n where n.node = gpu_slots.node) as known`;
 
-export const DROP_NODELESS_SLOTS =
-  'delete from gpu_slots s where s.reservation_id is null and not exists (select 1 from nodes n where n.node = s.node)';
+export const DROP_NODELESS_SLOTS = `
+  delete from gpu_slots s
+   where s.node = any($1::text[]) and s.reservation_id is null and not exists (select 1 from nodes n where n.node = s.node)`;
 
 /**
  * Take back what a reservation holds or waits for. A return of an earlier life leaves a later one alone.
@@ -96,9 +115,10 @@ export const DROP_NODELESS_SLOTS =
 export async function releaseSlots(tx: Transaction, reservationId: string, generation: number | null): Promise<void> {
   const { rowCount } = await tx.query(DROP_REQUEST, [reservationId, generation]);
   if (rowCount === 0) return;
-  await shareSlots(tx);
-  await tx.query(FREE_SLOTS, [reservationId]);
-  await tx.query(DROP_NODELESS_SLOTS);
+  shareSlots(tx);
+  const { rows } = await tx.query<{ node: string; known: boolean }>(FREE_SLOTS, [reservationId]);
+  const nodeless = rows.filter(({ known }) => !known).map(({ node }) => node);
+  if (nodeless.length > 0) await tx.query(DROP_NODELESS_SLOTS, [nodeless]);
 }
 
 export const ENDED_REQUESTS = `select r.reservation_id from capacity_requests r join actors a on a.actor = 'reservation/' || r.reservation_id
