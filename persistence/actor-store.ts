@@ -33,15 +33,18 @@ export interface MailRow {
 }
 
 // Mail that this process cannot take (of quarantined actors, of versions it does not know) is passed over before anything is counted, and
-// actors locked elsewhere are skipped before the limit is applied: neither may hide work that could be done.
-const LOCK_READY = `
+// actors locked elsewhere are skipped before the limit is applied: neither may hide work that could be done. The owner is a subquery so that
+// the plan begins with the oldest mail, however much of it there is.
+export const LOCK_READY = `
   with heads as (
     select ready.actor, min(ready.id) as head
       from (select m.actor, m.id
-              from mailbox m join actors owner on owner.actor = m.actor
-             where not m.held and owner.quarantined_at is null
-               and exists (select 1 from unnest($3::text[], $4::int[]) as known(kind, version)
-                            where known.kind = owner.kind and owner.machine_version <= known.version)
+              from mailbox m
+             where not m.held
+               and (select owner.quarantined_at is null
+                           and exists (select 1 from unnest($3::text[], $4::int[]) as known(kind, version)
+                                        where known.kind = owner.kind and owner.machine_version <= known.version)
+                      from actors owner where owner.actor = m.actor)
              order by m.id limit $1) ready
      group by ready.actor)
   select a.actor, a.kind, a.machine_version as "machineVersion", a.seq, a.status, a.snapshot,
@@ -52,7 +55,7 @@ const LOCK_READY = `
    limit $2
      for update of a skip locked`;
 
-const LOCK_ONE = `
+export const LOCK_ONE = `
   select a.actor, a.kind, a.machine_version as "machineVersion", a.seq, a.status, a.snapshot,
          coalesce($2::timestamptz, now()) as now
     from actors a
@@ -72,6 +75,29 @@ export interface LockOptions {
   only?: string;
 }
 
+export const LOCK_THESE = `
+  select a.actor, a.kind, a.machine_version as "machineVersion", a.seq, a.status, a.snapshot
+    from actors a
+   where a.actor = any($1::text[]) and a.quarantined_at is null and a.status <> 'unborn'
+     and exists (select 1 from unnest($2::text[], $3::int[]) as known(kind, version)
+                  where known.kind = a.kind and a.machine_version <= known.version)
+   order by a.actor
+     for update of a skip locked`;
+
+/** Lock these actors, as far as they are born, understood by this process, and free. */
+export async function lockActors(
+  tx: Transaction,
+  actors: readonly string[],
+  known: readonly { kind: string; version: number }[],
+): Promise<ActorRow[]> {
+  const { rows } = await tx.query<ActorRow>(LOCK_THESE, [
+    actors,
+    known.map(({ kind }) => kind),
+    known.map(({ version }) => version),
+  ]);
+  return rows;
+}
+
 /**
  * Lock actors that have mail, oldest mail first, skipping those that another process works on.
  * The mail is read by {@link readMail} in a second statement: one statement that does both has applied messages twice.
@@ -85,7 +111,7 @@ export async function lockActorsWithMail(
   const { rows } =
     options.only === undefined
       ? await tx.query<ActorRow & { now: Date }>(LOCK_READY, [
-          Math.max(options.actors * 4, 200),
+          Math.max(options.actors * 2, 200),
           options.actors,
           kinds,
           versions,
@@ -95,21 +121,53 @@ export async function lockActorsWithMail(
   return { actors: rows, now: rows[0]?.now ?? null };
 }
 
-const READ_MAIL = `
-  select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt"
+/** A waiting message of a locked actor, with what the database knows of it. */
+export interface WaitingMail extends MailRow {
+  /** Its key is in the actor's history: a duplicate. */
+  processed: boolean;
+  /** Of a deadline's event, the set_seq of the deadline that has fired and not been moved since; null if there is none. */
+  firedSeq: number | null;
+}
+
+export const READ_MAIL = `
+  select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt",
+         coalesce(h.processed, false) as processed, d.set_seq as "firedSeq"
     from unnest($1::text[]) as locked(actor) join actors a using (actor)
     cross join lateral (
       select * from mailbox b
        where b.actor = locked.actor and (a.status <> 'unborn' or not b.held)
        order by b.id limit case when a.status = 'unborn' then 1 else $2 end) m
+    left join lateral (select true as processed from history h where h.actor = m.actor and h.key = m.key limit 1) h on true
+    left join deadlines d on m.sender = 'deadline' and d.actor = m.actor and 'deadline.' || d.name = m.event->>'type' and d.fired_at is not null
    order by m.id`;
 
 /**
  * The waiting messages of locked actors, in order, `perActor` at most of each. The unborn read their birth alone: a message that was sent
  * before it, by a transaction that committed after it, is held with a lower id, and its turn comes next.
  */
-export async function readMail(tx: Transaction, actors: readonly string[], perActor: number): Promise<MailRow[]> {
-  const { rows } = await tx.query<MailRow>(READ_MAIL, [actors, perActor]);
+export async function readMail(tx: Transaction, actors: readonly string[], perActor: number): Promise<WaitingMail[]> {
+  const { rows } = await tx.query<WaitingMail>(READ_MAIL, [actors, perActor]);
+  return rows;
+}
+
+export const READ_MORE_MAIL = `
+  select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt",
+         coalesce(h.processed, false) as processed, d.set_seq as "firedSeq"
+    from unnest($1::text[]) as locked(actor)
+    cross join lateral (
+      select * from mailbox b where b.actor = locked.actor and b.id <> all($2::bigint[]) order by b.id limit $3) m
+    left join lateral (select true as processed from history h where h.actor = m.actor and h.key = m.key limit 1) h on true
+    left join deadlines d on m.sender = 'deadline' and d.actor = m.actor and 'deadline.' || d.name = m.event->>'type' and d.fired_at is not null
+   order by m.id`;
+
+/** What waits for locked actors beside the messages of these ids, in order. The unborn must have been born in this transaction. */
+export async function readMoreMail(
+  tx: Transaction,
+  actors: readonly string[],
+  read: readonly number[],
+  perActor: number,
+): Promise<WaitingMail[]> {
+  const { rows } = await tx.query<WaitingMail>(READ_MORE_MAIL, [actors, read, perActor]);
   return rows;
 }
 
@@ -124,7 +182,7 @@ export interface ActorUpdate {
   snapshot: StoredSnapshot | null;
 }
 
-const UPDATE_ACTORS = `
+export const UPDATE_ACTORS = `
   update actors a
      set seq = u.seq, machine_version = u.machine_version, status = u.status, state = u.state,
          snapshot = coalesce(u.snapshot::jsonb, a.snapshot),
@@ -135,9 +193,9 @@ const UPDATE_ACTORS = `
    where a.actor = u.actor`;
 
 /** Write the actors of a batch. */
-export async function updateActors(tx: Transaction, updates: readonly ActorUpdate[], now: Date): Promise<void> {
+export function updateActors(tx: Transaction, updates: readonly ActorUpdate[], now: Date): void {
   if (updates.length === 0) return;
-  await tx.query(UPDATE_ACTORS, [
+  tx.send(UPDATE_ACTORS, [
     updates.map((update) => update.actor),
     updates.map((update) => update.seq),
     updates.map((update) => update.machineVersion),
@@ -148,7 +206,7 @@ export async function updateActors(tx: Transaction, updates: readonly ActorUpdat
   ]);
 }
 
-const OPEN_ACTORS = `
+export const OPEN_ACTORS = `
   insert into actors (actor, kind, machine_version, status)
   select actor, kind, version, 'unborn' from unnest($1::text[], $2::text[], $3::int[]) as o(actor, kind, version)
   on conflict (actor) do nothing
@@ -171,24 +229,22 @@ export async function openActors(
   return new Set(rows.map((row) => row.actor));
 }
 
+export const FIND_ACTOR = `select actor, kind, machine_version as "machineVersion", seq, status, state, snapshot, quarantine_reason as "quarantineReason"
+       from actors where actor = $1`;
+
 /** One actor as stored, unlocked; null if there is none. */
 export async function findActor(
   db: Queryable,
   actor: string,
 ): Promise<(ActorRow & { state: string | null; quarantineReason: string | null }) | null> {
-  const { rows } = await db.query<ActorRow & { state: string | null; quarantineReason: string | null }>(
-    `select actor, kind, machine_version as "machineVersion", seq, status, state, snapshot, quarantine_reason as "quarantineReason"
-       from actors where actor = $1`,
-    [actor],
-  );
+  const { rows } = await db.query<ActorRow & { state: string | null; quarantineReason: string | null }>(FIND_ACTOR, [actor]);
   return rows[0] ?? null;
 }
 
+export const QUARANTINE = `with struck as (update actors set quarantined_at = now(), quarantine_reason = $2 where actor = $1 and quarantined_at is null returning actor)
+     update mailbox set held = true from struck where mailbox.actor = struck.actor`;
+
 /** Leave an actor alone until an operator looks: its snapshot cannot be revived. Its mail waits, and nobody else is delayed. */
 export async function quarantineActor(db: Queryable, actor: string, reason: string): Promise<void> {
-  await db.query(
-    `with struck as (update actors set quarantined_at = now(), quarantine_reason = $2 where actor = $1 and quarantined_at is null returning actor)
-     update mailbox set held = true from struck where mailbox.actor = struck.actor`,
-    [actor, reason],
-  );
+  await db.query(QUARANTINE, [actor, reason]);
 }

@@ -9,39 +9,33 @@ export interface DeadlineChange {
   setSeq: number;
 }
 
+export const SET = `insert into deadlines (actor, name, due_at, set_seq)
+       select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[])
+       on conflict (actor, name) do update set due_at = excluded.due_at, set_seq = excluded.set_seq, fired_at = null`;
+
+export const CLEAR = `delete from deadlines d using unnest($1::text[], $2::text[]) as gone(actor, name) where d.actor = gone.actor and d.name = gone.name`;
+
 /** Apply the last change of each deadline of a batch. */
-export async function applyDeadlines(tx: Transaction, changes: readonly DeadlineChange[]): Promise<void> {
+export function applyDeadlines(tx: Transaction, changes: readonly DeadlineChange[]): void {
   const set = changes.filter((change) => change.dueAt !== null);
   const cleared = changes.filter((change) => change.dueAt === null);
   if (set.length > 0) {
-    await tx.query(
-      `insert into deadlines (actor, name, due_at, set_seq)
-       select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[])
-       on conflict (actor, name) do update set due_at = excluded.due_at, set_seq = excluded.set_seq, fired_at = null`,
-      [set.map((c) => c.actor), set.map((c) => c.name), set.map((c) => c.dueAt), set.map((c) => c.setSeq)],
-    );
+    tx.send(SET, [set.map((c) => c.actor), set.map((c) => c.name), set.map((c) => c.dueAt), set.map((c) => c.setSeq)]);
   }
   if (cleared.length > 0) {
-    await tx.query(
-      `delete from deadlines d using unnest($1::text[], $2::text[]) as gone(actor, name) where d.actor = gone.actor and d.name = gone.name`,
-      [cleared.map((c) => c.actor), cleared.map((c) => c.name)],
-    );
+    tx.send(CLEAR, [cleared.map((c) => c.actor), cleared.map((c) => c.name)]);
   }
 }
 
+export const CLEAR_OF = 'delete from deadlines where actor = any($1::text[])';
+
 /** An actor that has ended has no deadlines. */
-export async function clearDeadlinesOf(tx: Transaction, actors: readonly string[]): Promise<void> {
-  if (actors.length > 0) await tx.query('delete from deadlines where actor = any($1::text[])', [actors]);
+export function clearDeadlinesOf(tx: Transaction, actors: readonly string[]): void {
+  if (actors.length > 0) tx.send(CLEAR_OF, [actors]);
 }
 
-/** The set_seq of each fired deadline of these actors, by actor and name: an event of another set_seq is stale. */
-export async function firedDeadlines(tx: Transaction, actors: readonly string[]): Promise<Map<string, number>> {
-  const { rows } = await tx.query<{ actor: string; name: string; setSeq: number }>(
-    `select actor, name, set_seq as "setSeq" from deadlines where actor = any($1::text[]) and fired_at is not null`,
-    [actors],
-  );
-  return new Map(rows.map((row) => [`${row.actor}\n${row.name}`, row.setSeq]));
-}
+export const REARM = `update deadlines set fired_at = null, due_at = coalesce($4::timestamptz, now()) + make_interval(secs => $3)
+      where actor = $1 and name = $2 and fired_at is not null`;
 
 /**
  * Arm a fired deadline again whose event could not be processed: a dead letter must not silence a timer for good.
@@ -54,14 +48,10 @@ export async function rearmDeadline(
   seconds: number,
   now: Date | null,
 ): Promise<void> {
-  await tx.query(
-    `update deadlines set fired_at = null, due_at = coalesce($4::timestamptz, now()) + make_interval(secs => $3)
-      where actor = $1 and name = $2 and fired_at is not null`,
-    [actor, name, seconds, now],
-  );
+  await tx.query(REARM, [actor, name, seconds, now]);
 }
 
-const FIRE = `
+export const FIRE = `
   with due as (
     select actor, name from deadlines
      where fired_at is null and due_at <= coalesce($1::timestamptz, now())
@@ -83,12 +73,11 @@ export async function fireDueDeadlines(db: Queryable, limit: number, now: Date |
   return rowCount ?? 0;
 }
 
+export const UNTIL_NEXT = `select extract(epoch from (min(due_at) - coalesce($1::timestamptz, now()))) * 1000 as ms from deadlines where fired_at is null`;
+
 /** Milliseconds until the next deadline; null if there is none. */
 export async function untilNextDeadline(db: Queryable, now: Date | null): Promise<number | null> {
-  const { rows } = await db.query<{ ms: number | null }>(
-    `select extract(epoch from (min(due_at) - coalesce($1::timestamptz, now()))) * 1000 as ms from deadlines where fired_at is null`,
-    [now],
-  );
+  const { rows } = await db.query<{ ms: number | null }>(UNTIL_NEXT, [now]);
   const ms = rows[0]?.ms;
   return ms === null || ms === undefined ? null : Number(ms);
 }

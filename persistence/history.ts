@@ -18,16 +18,16 @@ export interface HistoryEntry {
   sentAt: string | null;
 }
 
-const APPEND = `
+export const APPEND = `
   insert into history (actor, seq, key, event, outcome, reason, from_state, to_state, machine_version, sender, sent_at, at)
   select h.actor, h.seq, h.key, h.event::jsonb, h.outcome, h.reason, h.from_state, h.to_state, h.machine_version, h.sender, h.sent_at::timestamptz, $12
     from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[], $10::text[], $11::text[])
       as h(actor, seq, key, event, outcome, reason, from_state, to_state, machine_version, sender, sent_at)`;
 
 /** Append what a batch of turns did. */
-export async function appendHistory(tx: Transaction, entries: readonly HistoryEntry[], now: Date): Promise<void> {
+export function appendHistory(tx: Transaction, entries: readonly HistoryEntry[], now: Date): void {
   if (entries.length === 0) return;
-  await tx.query(APPEND, [
+  tx.send(APPEND, [
     entries.map((entry) => entry.actor),
     entries.map((entry) => entry.seq),
     entries.map((entry) => entry.key),
@@ -43,36 +43,21 @@ export async function appendHistory(tx: Transaction, entries: readonly HistoryEn
   ]);
 }
 
-/** Of these (actor, key) pairs, those already processed. */
-export async function processedKeys(db: Queryable, pairs: readonly { actor: string; key: string }[]): Promise<Set<string>> {
-  if (pairs.length === 0) return new Set();
-  const { rows } = await db.query<{ actor: string; key: string }>(
-    `select h.actor, h.key from history h
-       join unnest($1::text[], $2::text[]) as asked(actor, key) on h.actor = asked.actor and h.key = asked.key`,
-    [pairs.map((pair) => pair.actor), pairs.map((pair) => pair.key)],
-  );
-  return new Set(rows.map((row) => pairKey(row.actor, row.key)));
-}
-
-/** How {@link processedKeys} names a pair. */
-export function pairKey(actor: string, key: string): string {
-  return `${actor}\n${key}`;
-}
-
 const COLUMNS = `actor, seq, key, event, outcome, reason, from_state as "from", to_state as "to", machine_version as "machineVersion", sender, sent_at as "sentAt"`;
+
+export const FIND_BY_KEY = `select ${COLUMNS} from history where actor = $1 and key = $2`;
 
 /** What became of the message with this key; null if it has not been processed. */
 export async function findByKey(db: Queryable, actor: string, key: string): Promise<HistoryEntry | null> {
-  const { rows } = await db.query<HistoryEntry>(`select ${COLUMNS} from history where actor = $1 and key = $2`, [actor, key]);
+  const { rows } = await db.query<HistoryEntry>(FIND_BY_KEY, [actor, key]);
   return rows[0] ?? null;
 }
 
+export const READ_HISTORY = `select ${COLUMNS} from history where actor = $1 and seq > $2 order by seq limit $3`;
+
 /** The entries of an actor after `afterSeq`, oldest first. */
 export async function readHistory(db: Queryable, actor: string, afterSeq = 0, limit = 10_000): Promise<HistoryEntry[]> {
-  const { rows } = await db.query<HistoryEntry>(
-    `select ${COLUMNS} from history where actor = $1 and seq > $2 order by seq limit $3`,
-    [actor, afterSeq, limit],
-  );
+  const { rows } = await db.query<HistoryEntry>(READ_HISTORY, [actor, afterSeq, limit]);
   return rows;
 }
 
@@ -82,14 +67,16 @@ export interface Checkpoint {
   snapshot: StoredSnapshot;
 }
 
+export const LATEST_CHECKPOINT = `select seq, machine_version as "machineVersion", snapshot from checkpoints where actor = $1 order by seq desc limit 1`;
+
 /** The latest checkpoint of an actor; null if its history reaches back to its birth. */
 export async function latestCheckpoint(db: Queryable, actor: string): Promise<Checkpoint | null> {
-  const { rows } = await db.query<Checkpoint>(
-    `select seq, machine_version as "machineVersion", snapshot from checkpoints where actor = $1 order by seq desc limit 1`,
-    [actor],
-  );
+  const { rows } = await db.query<Checkpoint>(LATEST_CHECKPOINT, [actor]);
   return rows[0] ?? null;
 }
+
+export const ADD_CHECKPOINT = `insert into checkpoints (actor, seq, machine_version, snapshot, reason) values ($1, $2, $3, $4, $5)
+     on conflict (actor, seq) do update set machine_version = excluded.machine_version, snapshot = excluded.snapshot, reason = excluded.reason`;
 
 /** Record a snapshot from which later history folds. */
 export async function addCheckpoint(
@@ -98,9 +85,5 @@ export async function addCheckpoint(
   checkpoint: Checkpoint,
   reason: 'migration' | 'prune' | 'rebuild',
 ): Promise<void> {
-  await db.query(
-    `insert into checkpoints (actor, seq, machine_version, snapshot, reason) values ($1, $2, $3, $4, $5)
-     on conflict (actor, seq) do update set machine_version = excluded.machine_version, snapshot = excluded.snapshot, reason = excluded.reason`,
-    [actor, checkpoint.seq, checkpoint.machineVersion, storableJson(checkpoint.snapshot), reason],
-  );
+  await db.query(ADD_CHECKPOINT, [actor, checkpoint.seq, checkpoint.machineVersion, storableJson(checkpoint.snapshot), reason]);
 }

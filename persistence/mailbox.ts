@@ -1,5 +1,5 @@
 /** The mailboxes of actors: one message, one key, in order. */
-import type { Queryable } from './database.ts';
+import type { Queryable, Transaction } from './database.ts';
 import { storableJson } from './storable.ts';
 
 /** A message on its way to an actor. */
@@ -14,7 +14,7 @@ export interface Message {
   sentAt?: string | null;
 }
 
-const ENQUEUE = `
+export const ENQUEUE = `
   insert into mailbox (actor, key, event, sender, sent_at, enqueued_at, held)
   select m.actor, m.key, m.event::jsonb, m.sender, m.sent_at::timestamptz, coalesce($6::timestamptz, now()),
          a.actor is null or a.quarantined_at is not null
@@ -29,30 +29,43 @@ const ENQUEUE = `
  */
 export async function enqueue(db: Queryable, messages: readonly Message[], now: Date | null = null): Promise<number> {
   if (messages.length === 0) return 0;
-  const { rowCount } = await db.query(ENQUEUE, [
+  const { rowCount } = await db.query(ENQUEUE, columnsOf(messages, now));
+  return rowCount ?? 0;
+}
+
+/** Put messages into mailboxes with the rest of the transaction, without waiting. */
+export function sendMail(tx: Transaction, messages: readonly Message[], now: Date | null): void {
+  if (messages.length > 0) tx.send(ENQUEUE, columnsOf(messages, now));
+}
+
+function columnsOf(messages: readonly Message[], now: Date | null): unknown[] {
+  return [
     messages.map((message) => message.actor),
     messages.map((message) => message.key),
     messages.map((message) => storableJson(message.event)),
     messages.map((message) => message.sender),
     messages.map((message) => message.sentAt ?? null),
     now,
-  ]);
-  return rowCount ?? 0;
+  ];
 }
+
+export const REMOVE = `
+  delete from mailbox m using unnest($1::text[], $2::bigint[]) as gone(actor, id) where m.actor = gone.actor and m.id = gone.id`;
 
 /** Remove processed messages. */
-export async function removeMail(db: Queryable, ids: readonly number[]): Promise<void> {
-  if (ids.length > 0) await db.query('delete from mailbox where id = any($1::bigint[])', [ids]);
+export function removeMail(tx: Transaction, mail: readonly { actor: string; id: number }[]): void {
+  if (mail.length > 0) tx.send(REMOVE, [mail.map(({ actor }) => actor), mail.map(({ id }) => id)]);
 }
 
-const RELEASE = `
+export const RELEASE = `
   with waiting as (
-    select m.id, a.status from mailbox m join actors a using (actor)
-     where m.held and a.quarantined_at is null and ($1::text[] is null or m.actor = any($1))),
+    select m.actor, m.id, a.status from mailbox m
+     cross join lateral (select status from actors where actor = m.actor and quarantined_at is null offset 0) a
+     where m.held and ($1::text[] is null or m.actor = any($1))),
   kept as (
-    update mailbox m set held = false from waiting w where m.id = w.id and w.status <> 'unborn' returning m.id),
+    update mailbox m set held = false from waiting w where m.actor = w.actor and m.id = w.id and w.status <> 'unborn' returning m.id),
   moved as (
-    delete from mailbox m using waiting w where m.id = w.id and w.status = 'unborn' and $1::text[] is not null returning m.*),
+    delete from mailbox m using waiting w where m.actor = w.actor and m.id = w.id and w.status = 'unborn' and $1::text[] is not null returning m.*),
   behind as (
     insert into mailbox (actor, key, event, sender, sent_at, enqueued_at)
     select actor, key, event, sender, sent_at, enqueued_at from moved order by id
@@ -69,10 +82,10 @@ export async function releaseHeldMail(db: Queryable, actors: readonly string[] |
   return rows[0]?.freed ?? 0;
 }
 
-const TAKE_ORPHANS = `
+export const TAKE_ORPHANS = `
   delete from mailbox m
-   where m.id in (
-     select o.id from mailbox o
+   where (m.actor, m.id) in (
+     select o.actor, o.id from mailbox o
       where o.held and o.enqueued_at < coalesce($1::timestamptz, now()) - make_interval(secs => $2)
         and not exists (select 1 from actors a where a.actor = o.actor and a.status <> 'unborn')
         and not exists (select 1 from mailbox birth where birth.actor = o.actor and not birth.held)

@@ -13,23 +13,59 @@ export interface NewEffect {
   params: unknown;
 }
 
-const SUPERSEDE = `
+export const SUPERSEDE = `
   update effects e set status = 'superseded', ended_at = $5, lease_token = null
     from unnest($1::text[], $2::text[], $3::bigint[], $4::int[]) as newer(actor, lane, seq, index)
    where e.actor = newer.actor and e.lane = newer.lane and (e.seq, e.index) < (newer.seq, newer.index)
      and e.status = 'pending' and (e.lease_until is null or e.lease_until < $5)`;
 
-const ADD = `
-  insert into effects (effect_id, actor, seq, index, type, lane, replaces, params, next_at, created_at)
-  select n.effect_id, n.actor, n.seq, n.index, n.type, n.lane, n.replaces, n.params::jsonb, $9, $9
-    from unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[], $7::bool[], $8::text[])
-      as n(effect_id, actor, seq, index, type, lane, replaces, params)`;
+// One that is wanted at once is leased as it is written, unless an earlier one of its lane is still at work.
+export const ADD = `
+  insert into effects (effect_id, actor, seq, index, type, lane, replaces, params, status, ended_at, next_at, created_at, lease_token, lease_until)
+  select n.effect_id, n.actor, n.seq, n.index, n.type, n.lane, n.replaces, n.params::jsonb, n.status,
+         case when n.status = 'superseded' then $11::timestamptz end, $11, $11,
+         case when lease.given then $12::uuid end, case when lease.given then $11::timestamptz + make_interval(secs => $13) end
+    from unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[], $7::bool[], $8::text[], $9::text[], $10::bool[])
+      as n(effect_id, actor, seq, index, type, lane, replaces, params, status, wanted)
+    cross join lateral (
+      select n.wanted and not exists (
+        select 1 from effects earlier
+         where earlier.actor = n.actor and earlier.lane = n.lane and earlier.status = 'pending') as given) lease
+  returning effect_id as "effectId", lease_token is not null as leased`;
 
-/** Add the effects of a batch; one that replaces makes unstarted ones of its lane superseded. A leased one ends first. */
-export async function addEffects(tx: Transaction, effects: readonly NewEffect[], now: Date): Promise<void> {
-  if (effects.length === 0) return;
+/** Who leases effects as they are written, and which. */
+export interface LeaseWish {
+  token: string;
+  seconds: number;
+  /** Ids of effects that this process wants to run at once. No two of one lane. */
+  wanted: ReadonlySet<string>;
+}
+
+/**
+ * Add the effects of a batch; one that replaces makes unstarted ones of its lane superseded. A leased one ends first.
+ * @returns ids of those that were leased.
+ */
+export async function addEffects(
+  tx: Transaction,
+  effects: readonly NewEffect[],
+  now: Date,
+  lease: LeaseWish | null = null,
+): Promise<Set<string>> {
+  if (effects.length === 0) return new Set();
   const replacing = effects.filter((effect) => effect.replaces);
-  await tx.query(ADD, [
+  if (replacing.length > 0) {
+    tx.send(SUPERSEDE, [
+      replacing.map((effect) => effect.actor),
+      replacing.map((effect) => effect.lane),
+      replacing.map((effect) => effect.seq),
+      replacing.map((effect) => effect.index),
+      now,
+    ]);
+  }
+  // Those of the same batch that a later one replaces never start.
+  const replaced = (effect: NewEffect) =>
+    replacing.some((later) => later.actor === effect.actor && later.lane === effect.lane && isBefore(effect, later));
+  const { rows } = await tx.query<{ effectId: string; leased: boolean }>(ADD, [
     effects.map((effect) => effect.effectId),
     effects.map((effect) => effect.actor),
     effects.map((effect) => effect.seq),
@@ -38,17 +74,17 @@ export async function addEffects(tx: Transaction, effects: readonly NewEffect[],
     effects.map((effect) => effect.lane),
     effects.map((effect) => effect.replaces),
     effects.map((effect) => storableJson(effect.params)),
+    effects.map((effect) => (replaced(effect) ? 'superseded' : 'pending')),
+    effects.map((effect) => lease?.wanted.has(effect.effectId) === true && !replaced(effect)),
     now,
+    lease?.token ?? null,
+    lease?.seconds ?? 0,
   ]);
-  if (replacing.length > 0) {
-    await tx.query(SUPERSEDE, [
-      replacing.map((effect) => effect.actor),
-      replacing.map((effect) => effect.lane),
-      replacing.map((effect) => effect.seq),
-      replacing.map((effect) => effect.index),
-      now,
-    ]);
-  }
+  return new Set(rows.filter((row) => row.leased).map((row) => row.effectId));
+}
+
+function isBefore(one: NewEffect, other: NewEffect): boolean {
+  return one.seq < other.seq || (one.seq === other.seq && one.index < other.index);
 }
 
 export interface LeasedEffect {
@@ -61,10 +97,10 @@ export interface LeasedEffect {
   createdAt: Date;
 }
 
-const LEASE = `
+export const LEASE = `
   with due as (
     select e.effect_id from effects e
-     where e.status = 'pending' and e.next_at <= coalesce($1::timestamptz, now())
+     where (e.status = 'pending') is true and e.next_at <= coalesce($1::timestamptz, now())
        and (e.lease_until is null or e.lease_until < coalesce($1::timestamptz, now()))
        and e.type = any($5::text[]) and e.effect_id <> all($6::text[])
        and not exists (
@@ -103,34 +139,72 @@ export async function leaseEffects(
   return rows;
 }
 
+export const RENEW = `update effects set lease_until = coalesce($1::timestamptz, now()) + make_interval(secs => $4)
+      where effect_id = any($2::text[]) and lease_token = $3
+     returning effect_id as "effectId"`;
+
 /** Keep the leases of running handlers. @returns the effects whose lease is still ours; a handler of any other is fenced off. */
 export async function renewLeases(
   db: Queryable,
   options: { effectIds: readonly string[]; token: string; seconds: number; now: Date | null },
 ): Promise<Set<string>> {
-  const { rows } = await db.query<{ effectId: string }>(
-    `update effects set lease_until = coalesce($1::timestamptz, now()) + make_interval(secs => $4)
-      where effect_id = any($2::text[]) and lease_token = $3 and status = 'pending'
-     returning effect_id as "effectId"`,
-    [options.now, options.effectIds, options.token, options.seconds],
-  );
+  const { rows } = await db.query<{ effectId: string }>(RENEW, [options.now, options.effectIds, options.token, options.seconds]);
   return new Set(rows.map((row) => row.effectId));
 }
 
-/** End an effect. @returns false if the lease was lost: its result must not be posted. */
-export async function endEffect(
+// A result whose lease was lost is not posted. What waits behind an ended effect in its lane may start now.
+export const END_DONE = `
+  with given as (
+    select * from unnest($1::text[], $2::text[]) with ordinality as g(effect_id, event, place)),
+  ended as (
+    update effects e set status = 'done', attempts = e.attempts + 1, last_error = null, ended_at = coalesce($4::timestamptz, now()),
+                         lease_token = null, lease_until = null
+      from given where e.effect_id = given.effect_id and e.lease_token = $3
+    returning e.effect_id, e.actor, e.lane),
+  posted as (
+    insert into mailbox (actor, key, event, sender, enqueued_at, held)
+    select ended.actor, 'effect:' || ended.effect_id, given.event::jsonb, 'effect', coalesce($4::timestamptz, now()),
+           a.actor is null or a.quarantined_at is not null
+      from ended join given using (effect_id) left join actors a on a.actor = ended.actor
+     where given.event is not null
+     order by given.place
+    on conflict (actor, key) do nothing)
+  select ended.effect_id as "effectId",
+         exists (select 1 from effects later where later.actor = ended.actor and later.lane = ended.lane
+                                               and later.status = 'pending' and later.effect_id <> ended.effect_id) as "laneGoesOn"
+    from ended`;
+
+/**
+ * End effects whose handlers have succeeded, and post their results (null: nothing to tell), all at once.
+ * @returns those that were still ours; the result of another was not taken.
+ */
+export async function endEffects(
+  db: Queryable,
+  options: { ended: readonly { effectId: string; result: { type: string } | null }[]; token: string; now: Date | null },
+): Promise<{ effectId: string; laneGoesOn: boolean }[]> {
+  const { rows } = await db.query<{ effectId: string; laneGoesOn: boolean }>(END_DONE, [
+    options.ended.map(({ effectId }) => effectId),
+    options.ended.map(({ result }) => (result === null ? null : storableJson(result))),
+    options.token,
+    options.now,
+  ]);
+  return rows;
+}
+
+export const FAIL = `update effects set status = 'failed', attempts = attempts + 1, last_error = $3, ended_at = coalesce($4::timestamptz, now()),
+                        lease_token = null, lease_until = null
+      where effect_id = $1 and lease_token = $2`;
+
+/** End an effect that has failed for good. @returns false if the lease was lost: its failure must not be told. */
+export async function failEffect(
   tx: Transaction,
-  options: { effectId: string; token: string; status: 'done' | 'failed'; error: string | null; now: Date | null },
+  options: { effectId: string; token: string; error: string; now: Date | null },
 ): Promise<boolean> {
-  const { rowCount } = await tx.query(
-    `update effects set status = $3, attempts = attempts + 1, last_error = $4, ended_at = coalesce($5::timestamptz, now()), lease_token = null, lease_until = null
-      where effect_id = $1 and lease_token = $2 and status = 'pending'`,
-    [options.effectId, options.token, options.status, storableText(options.error), options.now],
-  );
+  const { rowCount } = await tx.query(FAIL, [options.effectId, options.token, storableText(options.error), options.now]);
   return rowCount === 1;
 }
 
-const RETRY = `
+export const RETRY = `
   update effects e
      set status = case when exists (
            select 1 from effects later
@@ -138,7 +212,7 @@ const RETRY = `
            then 'superseded' else 'pending' end,
          attempts = attempts + $3, last_error = $4, lease_token = null, lease_until = null,
          next_at = coalesce($5::timestamptz, now()) + make_interval(secs => $6)
-   where e.effect_id = $1 and e.lease_token = $2 and e.status = 'pending'`;
+   where e.effect_id = $1 and e.lease_token = $2`;
 
 /** Give an effect back for another try after `seconds`; if a newer effect of its lane replaces it, it ends as superseded. */
 export async function retryEffect(
@@ -155,13 +229,12 @@ export async function retryEffect(
   ]);
 }
 
+export const UNTIL_NEXT = `select extract(epoch from (min(greatest(next_at, coalesce(lease_until, next_at))) - coalesce($1::timestamptz, now()))) * 1000 as ms
+       from effects where (status = 'pending') is true`;
+
 /** Milliseconds until the next pending effect is due; null if none is pending. Leased ones count by the end of their lease. */
 export async function untilNextEffect(db: Queryable, now: Date | null): Promise<number | null> {
-  const { rows } = await db.query<{ ms: number | null }>(
-    `select extract(epoch from (min(greatest(next_at, coalesce(lease_until, next_at))) - coalesce($1::timestamptz, now()))) * 1000 as ms
-       from effects where status = 'pending'`,
-    [now],
-  );
+  const { rows } = await db.query<{ ms: number | null }>(UNTIL_NEXT, [now]);
   const ms = rows[0]?.ms;
   return ms === null || ms === undefined ? null : Number(ms);
 }

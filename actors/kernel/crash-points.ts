@@ -31,6 +31,11 @@ export function armCrashPoints(trigger: ((point: CrashPoint) => void | Promise<v
   armed = trigger;
 }
 
+/** True if a test waits at the crash points: then nothing is sent past them. */
+export function areCrashPointsArmed(): boolean {
+  return armed !== null;
+}
+
 /** Pass a crash point. */
 export function crashPoint(point: CrashPoint): void | Promise<void> {
   return armed === null ? undefined : armed(point);

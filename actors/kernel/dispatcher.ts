@@ -1,18 +1,24 @@
 /**
- * The dispatcher leases effects, runs their handlers outside any transaction, and posts their results as events. At least once by nature:
- * handlers are idempotent. A handler whose lease was lost is told to stop, and its result is not taken.
+ * The dispatcher runs the handlers of leased effects outside any transaction, and posts their results as events, many at once. At least once
+ * by nature: handlers are idempotent. A handler whose lease was lost is told to stop, and its result is not taken.
+ *
+ * An effect comes in by two ways: leased by the turn that wrote it ({@link Dispatcher.adopt}), or leased from the outbox because its lane was
+ * busy, its retry is due, there was no room, or whoever leased it is gone ({@link Dispatcher.dispatch}).
  */
 import { randomUUID } from 'node:crypto';
-import { type Store, isRetryableDatabaseError } from '../../persistence/database.ts';
+import { isRetryableDatabaseError, type Store } from '../../persistence/database.ts';
 import { addDeadLetter } from '../../persistence/dead-letters.ts';
 import { enqueue } from '../../persistence/mailbox.ts';
-import { endEffect, type LeasedEffect, leaseEffects, renewLeases, retryEffect } from '../../persistence/outbox.ts';
+import { endEffects, failEffect, type LeasedEffect, leaseEffects, renewLeases, retryEffect } from '../../persistence/outbox.ts';
 import { NotYet, TerminalError } from '../errors.ts';
 import { redact } from '../secret.ts';
 import { crashPoint } from './crash-points.ts';
 import { type ActorKind, type Clock, parseAddress, type RetryPolicy } from './kind.ts';
 
 const DEFAULT_RETRY: RetryPolicy = { attempts: 8, firstMs: 200, longestMs: 30_000 };
+
+/** Results posted in one statement, at most. */
+const RESULTS_AT_ONCE = 500;
 
 export interface DispatcherSettings {
   db: Store;
@@ -23,61 +29,83 @@ export interface DispatcherSettings {
   /** Handlers at once. */
   concurrency: number;
   leaseSeconds: number;
-  /** Called when a result was posted: there is mail. */
+  /** Called when a handler has ended well: call {@link Dispatcher.endFinished} soon. */
+  onFinished: () => void;
+  /** Called when results were posted: there is mail. */
   onResult: () => void;
-  /** Called when a handler has ended, whatever came of it: there is room, and its lane may go on. */
-  onEnded: () => void;
+  /** Called when there may be an effect to lease: room after a time without, or a lane that goes on. */
+  onRoom: () => void;
   /** Called with what went wrong, for the log. */
   onFailure: (failure: { effectId: string; type: string; error: unknown; final: boolean }) => void;
+}
+
+/** An effect whose handler has ended well. */
+interface Finished {
+  effect: LeasedEffect;
+  result: { type: string } | null;
 }
 
 export class Dispatcher {
   readonly #settings: DispatcherSettings;
   readonly #token = randomUUID();
-  readonly #types: string[];
+  /** Types of effects that this process has handlers for. */
+  readonly types: ReadonlySet<string>;
+  /** Leased and not yet ended, by effect id. */
   readonly #running = new Map<string, { abort: AbortController; done: Promise<void> }>();
-  #heartbeat: NodeJS.Timeout | null = null;
+  /** Handlers that have ended well, and whose results are not posted. */
+  #finished: Finished[] = [];
+  #wasFull = false;
   #stopped = false;
 
   constructor(settings: DispatcherSettings) {
     this.#settings = settings;
-    this.#types = [...settings.kinds.values()].flatMap((kind) => Object.keys(kind.handlers));
+    this.types = new Set([...settings.kinds.values()].flatMap((kind) => Object.keys(kind.handlers)));
   }
 
-  /** Handlers at work now. */
+  /** Effects leased and not yet ended. */
   get running(): number {
     return this.#running.size;
   }
 
+  /** With which turns lease what they write. */
+  get lease(): { token: string; seconds: number } {
+    return { token: this.#token, seconds: this.#settings.leaseSeconds };
+  }
+
+  /** How many more effects may be leased. */
+  get room(): number {
+    return this.#stopped ? 0 : Math.max(0, this.#settings.concurrency - this.#running.size);
+  }
+
+  /** Run effects that a committed turn has leased for this dispatcher. */
+  async adopt(effects: readonly LeasedEffect[]): Promise<void> {
+    if (effects.length > 0) await crashPoint('effect.leased');
+    for (const effect of effects) this.#start(effect);
+  }
+
   /** Lease as many due effects as there is room for, and start them. @returns how many were started. */
   async dispatch(): Promise<number> {
-    const room = this.#settings.concurrency - this.#running.size;
-    if (this.#stopped || room <= 0) return 0;
+    const { room } = this;
+    this.#wasFull = room === 0;
+    if (room === 0) return 0;
     const { db, clock, leaseSeconds } = this.#settings;
     const effects = await leaseEffects(db, {
       limit: room,
       token: this.#token,
       seconds: leaseSeconds,
-      types: this.#types,
+      types: [...this.types],
       busy: [...this.#running.keys()],
       now: clock.now(),
     });
-    if (effects.length > 0) await crashPoint('effect.leased');
-    for (const effect of effects) {
-      const abort = new AbortController();
-      const done = this.#run(effect, abort.signal).finally(() => {
-        this.#running.delete(effect.effectId);
-        this.#settings.onEnded();
-      });
-      this.#running.set(effect.effectId, { abort, done });
-    }
-    this.#keepLeases();
+    this.#wasFull = effects.length === room;
+    await this.adopt(effects);
     return effects.length;
   }
 
-  /** Wait for the handlers that run now. */
+  /** Wait for the handlers that run now, and post what they found. */
   async settle(): Promise<void> {
     await Promise.allSettled([...this.#running.values()].map((each) => each.done));
+    await this.endFinished();
   }
 
   /** Take nothing new, wait up to `graceMs` for running handlers, then tell them to stop; their effects run again elsewhere. */
@@ -86,58 +114,93 @@ export class Dispatcher {
     const timer = setTimeout(() => {
       for (const { abort } of this.#running.values()) abort.abort(new Error('The process drains'));
     }, graceMs);
-    await this.settle();
+    // A database that is away takes no results: then the leases run out, and the effects run again.
+    await this.settle().catch(() => {});
     clearTimeout(timer);
-    if (this.#heartbeat !== null) clearInterval(this.#heartbeat);
-    this.#heartbeat = null;
   }
 
-  #keepLeases(): void {
-    if (this.#heartbeat !== null || this.#running.size === 0) return;
+  /** Keep the leases of what runs, and stop the handlers of those that were lost. */
+  async renew(): Promise<void> {
+    if (this.#running.size === 0) return;
     const { db, clock, leaseSeconds } = this.#settings;
-    this.#heartbeat = setInterval(
-      () => {
-        if (this.#running.size === 0) {
-          if (this.#heartbeat !== null) clearInterval(this.#heartbeat);
-          this.#heartbeat = null;
-          return;
-        }
-        const effectIds = [...this.#running.keys()];
-        renewLeases(db, { effectIds, token: this.#token, seconds: leaseSeconds, now: clock.now() }).then(
-          (kept) => {
-            for (const id of effectIds) if (!kept.has(id)) this.#running.get(id)?.abort.abort(new Error('The lease was lost'));
-          },
-          () => {}, // the database is away: the lease may run out, and then endEffect finds it lost
-        );
-      },
-      (leaseSeconds * 1000) / 3,
-    );
-    this.#heartbeat.unref();
+    const effectIds = [...this.#running.keys()];
+    const kept = await renewLeases(db, { effectIds, token: this.#token, seconds: leaseSeconds, now: clock.now() });
+    for (const id of effectIds) if (!kept.has(id)) this.#running.get(id)?.abort.abort(new Error('The lease was lost'));
   }
 
-  async #run(effect: LeasedEffect, signal: AbortSignal): Promise<void> {
-    const kind = this.#settings.kinds.get(parseAddress(effect.actor).kind)!;
+  /**
+   * Post the results of handlers that have ended well. @returns how many.
+   * @throws the database's error if it was at fault: the results are kept, and go out with the next call.
+   */
+  async endFinished(): Promise<number> {
+    const batch = this.#finished.splice(0, RESULTS_AT_ONCE);
+    if (batch.length === 0) return 0;
+    await crashPoint('effect.done');
     try {
-      const handler = kind.handlers[effect.type]!;
-      const result = await handler(effect.params, {
-        effectId: effect.effectId,
-        actor: effect.actor,
-        attempts: effect.attempts,
-        signal,
-      });
-      await crashPoint('effect.done');
-      await this.#finish(effect, 'done', null, result);
-      await crashPoint('effect.afterResult');
+      await this.#post(batch);
     } catch (error) {
-      await this.#failed(kind, effect, error).catch((second: unknown) => {
-        // The database is away. The lease runs out, and the effect runs again.
-        this.#settings.onFailure({ effectId: effect.effectId, type: effect.type, error: second, final: false });
-      });
+      if (isRetryableDatabaseError(error)) {
+        this.#finished.unshift(...batch);
+        throw error;
+      }
+      // One of them cannot be stored: alone, it fails alone.
+      for (const each of batch) await this.#postAlone(each);
+    }
+    await crashPoint('effect.afterResult');
+    return batch.length;
+  }
+
+  async #post(batch: readonly Finished[]): Promise<void> {
+    const { db, clock, onResult, onRoom } = this.#settings;
+    const ended = batch.map(({ effect, result }) => ({ effectId: effect.effectId, result }));
+    const ours = await endEffects(db, { ended, token: this.#token, now: clock.now() });
+    for (const { effectId } of ended) this.#running.delete(effectId);
+    if (batch.some(({ result }) => result !== null)) onResult();
+    if (this.#wasFull || ours.some(({ laneGoesOn }) => laneGoesOn)) onRoom();
+  }
+
+  async #postAlone(finished: Finished): Promise<void> {
+    try {
+      await this.#post([finished]);
+    } catch (error) {
+      await this.#fail(finished.effect, error);
+      this.#running.delete(finished.effect.effectId);
     }
   }
 
-  async #failed(kind: ActorKind, effect: LeasedEffect, error: unknown): Promise<void> {
-    const { db, clock, random, onFailure } = this.#settings;
+  #start(effect: LeasedEffect): void {
+    const abort = new AbortController();
+    const done = this.#run(effect, abort.signal);
+    this.#running.set(effect.effectId, { abort, done });
+  }
+
+  async #run(effect: LeasedEffect, signal: AbortSignal): Promise<void> {
+    const { effectId, actor, attempts } = effect;
+    const kind = this.#settings.kinds.get(parseAddress(actor).kind)!;
+    try {
+      const handler = kind.handlers[effect.type]!;
+      const result = await handler(effect.params, { effectId, actor, attempts, signal });
+      this.#finished.push({ effect, result });
+      this.#settings.onFinished();
+    } catch (error) {
+      await this.#fail(effect, error);
+      this.#running.delete(effectId);
+      this.#settings.onRoom();
+    }
+  }
+
+  /** Record a failure; if that fails too, the lease runs out and the effect runs again. */
+  async #fail(effect: LeasedEffect, error: unknown): Promise<void> {
+    try {
+      await this.#recordFailure(effect, error);
+    } catch (second) {
+      this.#settings.onFailure({ effectId: effect.effectId, type: effect.type, error: second, final: false });
+    }
+  }
+
+  async #recordFailure(effect: LeasedEffect, error: unknown): Promise<void> {
+    const { db, clock, kinds, random, onFailure } = this.#settings;
+    const kind = kinds.get(parseAddress(effect.actor).kind)!;
     const reason = error instanceof Error ? error.message : String(error);
     const common = { effectId: effect.effectId, token: this.#token, error: reason, now: clock.now() };
     if (error instanceof NotYet) {
@@ -152,37 +215,20 @@ export class Dispatcher {
       await retryEffect(db, { ...common, countAttempt: true, seconds: pause / 1000 });
       return;
     }
-    await this.#finish(effect, 'failed', reason, kind.effectFailed?.(effect.params, reason) ?? null);
+    await this.#bury(effect, reason, kind.effectFailed?.(effect.params, reason) ?? null);
   }
 
-  /** End the effect and post its result in one transaction; a lost lease posts nothing. */
-  async #finish(
-    effect: LeasedEffect,
-    status: 'done' | 'failed',
-    error: string | null,
-    result: { type: string } | null,
-  ): Promise<void> {
-    const { db, clock } = this.#settings;
+  /** End an effect that has failed for good, tell its actor, and keep a dead letter, in one transaction; a lost lease does none of it. */
+  async #bury(effect: LeasedEffect, reason: string, told: { type: string } | null): Promise<void> {
+    const { db, clock, onResult } = this.#settings;
+    const { effectId, actor } = effect;
     const now = clock.now();
-    const ended = await db.withTransaction(async (tx) => {
-      const ours = await endEffect(tx, { effectId: effect.effectId, token: this.#token, status, error, now });
-      if (!ours) return false;
-      if (result !== null) {
-        await enqueue(tx, [{ actor: effect.actor, key: `effect:${effect.effectId}`, event: result, sender: 'effect' }], now);
-      }
-      if (status === 'failed') {
-        const body = redact(effect.params);
-        await addDeadLetter(tx, {
-          source: 'effect',
-          actor: effect.actor,
-          key: effect.effectId,
-          body,
-          code: 'GPU_EFFECT_FAILED',
-          reason: error ?? '',
-        });
-      }
-      return true;
+    await db.withTransaction(async (tx) => {
+      if (!(await failEffect(tx, { effectId, token: this.#token, error: reason, now }))) return;
+      if (told !== null) await enqueue(tx, [{ actor, key: `effect:${effectId}`, event: told, sender: 'effect' }], now);
+      const body = redact(effect.params);
+      await addDeadLetter(tx, { source: 'effect', actor, key: effectId, body, code: 'GPU_EFFECT_FAILED', reason });
     });
-    if (ended && result !== null) this.#settings.onResult();
+    if (told !== null) onResult();
   }
 }

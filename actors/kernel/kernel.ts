@@ -8,7 +8,7 @@ import { untilNextDeadline } from '../../persistence/deadlines.ts';
 import { findByKey, type HistoryEntry } from '../../persistence/history.ts';
 import { enqueue, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
 import { untilNextEffect } from '../../persistence/outbox.ts';
-import { type BatchSettings, drainMail, runBatch } from './batch.ts';
+import { type BatchResult, type BatchSettings, runBatch } from './batch.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { type ActorKind, type Clock, databaseClock, parseAddress } from './kind.ts';
 import { Loop } from './loop.ts';
@@ -26,6 +26,10 @@ export interface KernelSettings {
   pollMs?: number;
   actorsPerBatch?: number;
   mailPerActor?: number;
+  /** How often what a batch sends may be taken within it; 0 sends everything by mailbox. */
+  rounds?: number;
+  /** Loops that take turns, each a batch at a time. */
+  turnLoops?: number;
   effectConcurrency?: number;
   leaseSeconds?: number;
   /** Further channels to listen on (the queues' insert notifications). */
@@ -55,6 +59,8 @@ export interface KernelStats {
 
 /** How soon a held sweep looks again, in milliseconds. */
 const HOLD_MS = 20;
+/** A loop that only works when woken. */
+const NEVER_MS = 2 ** 31 - 1;
 
 export class Kernel {
   readonly kinds: ReadonlyMap<string, ActorKind>;
@@ -62,9 +68,12 @@ export class Kernel {
   readonly #batch: BatchSettings;
   readonly #clock: Clock;
   readonly #dispatcher: Dispatcher;
-  readonly #turns: Loop;
+  readonly #turns: readonly Loop[];
   readonly #effects: Loop;
+  readonly #results: Loop;
+  readonly #leases: Loop;
   readonly #sweeps: Loop;
+  readonly #held: Loop;
   readonly #listener: Listener;
   readonly #sender: WakeUpSender;
   readonly #counts = { turns: 0, batches: 0, effectsStarted: 0, effectFailures: 0, deadlinesFired: 0, errors: 0 };
@@ -80,6 +89,9 @@ export class Kernel {
       stamp: settings.timeScale === undefined || settings.timeScale === 1 ? {} : { timeScale: settings.timeScale },
       actorsPerBatch: settings.actorsPerBatch ?? 100,
       mailPerActor: settings.mailPerActor ?? 50,
+      rounds: settings.rounds ?? 4,
+      leaser: () => ({ ...this.#dispatcher.lease, room: this.#dispatcher.room, types: this.#dispatcher.types }),
+      onFull: () => this.#turns[this.#turns.findIndex((loop) => !loop.isBusy)]?.wake(),
     };
     this.#dispatcher = new Dispatcher({
       db: settings.db,
@@ -87,9 +99,10 @@ export class Kernel {
       clock: this.#clock,
       random: settings.random ?? Math.random,
       concurrency: settings.effectConcurrency ?? 64,
-      leaseSeconds: settings.leaseSeconds ?? 5,
-      onResult: () => this.#turns.wake(),
-      onEnded: () => this.#effects.wake(),
+      leaseSeconds: settings.leaseSeconds ?? 3,
+      onFinished: () => this.#results.wake(),
+      onResult: () => this.#turns[0]!.wake(),
+      onRoom: () => this.#effects.wake(),
       onFailure: (failure) => {
         this.#counts.effectFailures++;
         settings.onEffectFailure?.(failure);
@@ -105,9 +118,21 @@ export class Kernel {
           settings.onError?.(name, error);
         },
       });
-    this.#turns = loop('turns', () => this.#takeTurns(pollMs));
+    // The first looks for mail; each of the others when one before it finds more than it can take.
+    this.#turns = Array.from({ length: settings.turnLoops ?? 2 }, (_, index) =>
+      loop(`turns ${index}`, async () => ((await this.takeTurns()) > 0 ? 0 : index === 0 ? pollMs : NEVER_MS)),
+    );
     this.#effects = loop('effects', () => this.#startEffects(pollMs));
-    this.#sweeps = loop('sweeps', () => this.#sweep());
+    this.#results = loop('results', async () => ((await this.endEffects()) > 0 ? 0 : NEVER_MS));
+    this.#leases = loop('leases', async () => {
+      await this.renewLeases();
+      return ((settings.leaseSeconds ?? 3) * 1000) / 3;
+    });
+    this.#sweeps = loop('sweeps', () => this.#sweepSoon());
+    this.#held = loop('held mail', async () => {
+      if ((await this.sweepHeldMail()) > 0) this.#turns[0]!.wake();
+      return 1_000;
+    });
     this.#sender = new WakeUpSender(settings.db);
     this.#listener = settings.db.listen([MAIL_CHANNEL, ...Object.keys(settings.listen ?? {})], (channel) => {
       if (channel === null) settings.onReconnect?.();
@@ -119,22 +144,25 @@ export class Kernel {
   /** Start working. */
   async start(): Promise<void> {
     await this.#listener.start();
-    this.#turns.start();
-    this.#effects.start();
-    this.#sweeps.start();
+    for (const each of this.#loops) each.start();
   }
 
   /** Drain: finish the present batch, wait for running handlers up to `graceMs`, take nothing new. */
   async stop(graceMs = 10_000): Promise<void> {
     await this.#listener.stop();
-    await Promise.all([this.#turns.stop(), this.#effects.stop(), this.#sweeps.stop()]);
+    await Promise.all([...this.#turns, this.#effects, this.#sweeps, this.#held].map((each) => each.stop()));
+    // Results are posted and leases kept until the last handler has ended.
     await this.#dispatcher.stop(graceMs);
+    await Promise.all([this.#results.stop(), this.#leases.stop()]);
   }
 
-  /** There may be mail or effects: look now. */
+  get #loops(): readonly Loop[] {
+    return [...this.#turns, this.#effects, this.#results, this.#leases, this.#sweeps, this.#held];
+  }
+
+  /** There may be mail: look now. */
   wake(): void {
-    this.#turns.wake();
-    this.#effects.wake();
+    this.#turns[0]!.wake();
   }
 
   /** Tell other processes to look (for doors in a process that does not run this kernel's loops, and for idle replicas). */
@@ -170,8 +198,12 @@ export class Kernel {
 
   /** Take the turns of one actor now, in this process, if nobody else is at it. For doors that want to read their own write. */
   async pump(actor: string): Promise<number> {
-    const turns = await drainMail(this.#batch, actor);
-    this.#counts.turns += turns;
+    let turns = 0;
+    for (;;) {
+      const taken = await this.takeTurns(actor);
+      turns += taken;
+      if (taken === 0) break;
+    }
     if (turns > 0) this.wake();
     return turns;
   }
@@ -185,38 +217,70 @@ export class Kernel {
     return { ...this.#counts, effectsRunning: this.#dispatcher.running, listening: this.#listener.connected };
   }
 
-  /** One pass over everything, without loops: for tests and simulations that drive time themselves. @returns true if anything was done. */
-  async runOnce(): Promise<boolean> {
-    const fired = await sweepDeadlines(this.#settings.db, this.#clock);
-    const freed = await sweepHeldMail(this.#settings.db, this.#clock);
-    const turns = await drainMail(this.#batch);
-    const started = await this.#dispatcher.dispatch();
-    await this.#dispatcher.settle();
-    return fired + freed + turns + started > 0;
-  }
+  // The steps of the loops, one portion each: tests and simulations that drive time themselves call them without starting the kernel.
 
-  async #takeTurns(pollMs: number): Promise<number> {
-    const result = await runBatch(this.#batch);
+  /** Take a batch of turns, of one actor if named, and start the effects that it leased. @returns how many turns. */
+  async takeTurns(only?: string): Promise<number> {
+    const result: BatchResult = await runBatch(this.#batch, only);
     this.#counts.batches++;
     this.#counts.turns += result.turns;
-    if (result.effects > 0) this.#effects.wake();
-    return result.turns > 0 ? 0 : pollMs;
+    this.#counts.effectsStarted += result.leased.length;
+    await this.#dispatcher.adopt(result.leased);
+    if (result.effects > result.leased.length) this.#effects.wake();
+    return result.turns;
+  }
+
+  /** Lease due effects and start them. @returns how many. */
+  async startEffects(): Promise<number> {
+    const started = await this.#dispatcher.dispatch();
+    this.#counts.effectsStarted += started;
+    return started;
+  }
+
+  /** Post the results of handlers that have ended. @returns how many. */
+  endEffects(): Promise<number> {
+    return this.#dispatcher.endFinished();
+  }
+
+  /** Keep the leases of the effects that run. */
+  renewLeases(): Promise<void> {
+    return this.#dispatcher.renew();
+  }
+
+  /** Fire deadlines that are due. @returns how many. */
+  async sweepDeadlines(): Promise<number> {
+    const fired = await sweepDeadlines(this.#settings.db, this.#clock);
+    this.#counts.deadlinesFired += fired;
+    return fired;
+  }
+
+  /** Free mail whose actor was born meanwhile, and bury what waits for nobody. @returns how much was freed. */
+  sweepHeldMail(): Promise<number> {
+    return sweepHeldMail(this.#settings.db, this.#clock);
+  }
+
+  /** All steps once, until the mail is taken and the handlers have ended. @returns true if anything was done. */
+  async runOnce(): Promise<boolean> {
+    let done = (await this.sweepDeadlines()) + (await this.sweepHeldMail());
+    for (;;) {
+      const turns = await this.takeTurns();
+      done += turns;
+      if (turns === 0) break;
+    }
+    done += await this.startEffects();
+    await this.#dispatcher.settle();
+    return done > 0;
   }
 
   async #startEffects(pollMs: number): Promise<number> {
-    const started = await this.#dispatcher.dispatch();
-    this.#counts.effectsStarted += started;
-    if (started > 0) return 0;
+    if ((await this.startEffects()) > 0) return 0;
     const next = await untilNextEffect(this.#settings.db, this.#clock.now());
     return next === null ? pollMs : Math.min(pollMs, Math.max(50, next));
   }
 
-  async #sweep(): Promise<number> {
+  async #sweepSoon(): Promise<number> {
     if (this.#settings.holdDeadlines?.() === true) return HOLD_MS;
-    const fired = await sweepDeadlines(this.#settings.db, this.#clock);
-    const freed = await sweepHeldMail(this.#settings.db, this.#clock);
-    this.#counts.deadlinesFired += fired;
-    if (fired + freed > 0) this.#turns.wake();
+    if ((await this.sweepDeadlines()) > 0) this.#turns[0]!.wake();
     const next = await untilNextDeadline(this.#settings.db, this.#clock.now());
     return next === null ? 500 : Math.min(500, Math.max(5, next));
   }

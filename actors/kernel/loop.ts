@@ -17,10 +17,16 @@ export class Loop {
   #wake: (() => void) | null = null;
   #woken = false;
   #stopped = false;
+  #busy = false;
   #done: Promise<void> | null = null;
 
   constructor(settings: LoopSettings) {
     this.#settings = settings;
+  }
+
+  /** True while a portion of work is being done. */
+  get isBusy(): boolean {
+    return this.#busy;
   }
 
   start(): void {
@@ -45,6 +51,7 @@ export class Loop {
     while (!this.#stopped) {
       this.#woken = false;
       let sleepMs: number;
+      this.#busy = true;
       try {
         sleepMs = await this.#settings.work();
         failures = 0;
@@ -55,6 +62,7 @@ export class Loop {
         // A wake-up must not turn a failing database into a busy loop.
         this.#woken = false;
       }
+      this.#busy = false;
       if (sleepMs > 0 && !this.#woken && !this.#stopped) await this.#sleep(sleepMs);
     }
   }

@@ -24,7 +24,7 @@ afterAll(async () => {
 async function set(entries: readonly { n: number; name?: string; dueAt: string | null; setSeq?: number }[]) {
   const actors = [...new Set(entries.map(({ n }) => `lamp/${n}`))].map((actor) => ({ actor, kind: 'lamp', version: 1 }));
   await openActors(db, actors);
-  await db.withTransaction((tx) =>
+  await db.withTransaction(async (tx) =>
     applyDeadlines(
       tx,
       entries.map(({ n, name = 'off', dueAt, setSeq = 1 }) => ({ actor: `lamp/${n}`, name, dueAt, setSeq })),
@@ -84,7 +84,7 @@ it('a cleared deadline never fires, and an ended actor has none', async () => {
     { n: 2, name: 'other', dueAt: at(5) },
   ]);
   await set([{ n: 1, dueAt: null, setSeq: 2 }]);
-  await db.withTransaction((tx) => clearDeadlinesOf(tx, ['lamp/2']));
+  await db.withTransaction(async (tx) => clearDeadlinesOf(tx, ['lamp/2']));
   expect(await fireDueDeadlines(db, 10, NOW)).toBe(0);
   expect(await untilNextDeadline(db, NOW)).toBeNull();
 });
