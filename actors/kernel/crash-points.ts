@@ -6,7 +6,7 @@
  * - turn.beforeCommit: all is written, nothing is committed. Shows: half a turn.
  * - turn.afterCommit: committed, the loop has not heard. Shows: a turn taken twice.
  * - effect.leased: leased, not started. Shows: an effect that is never run.
- * - effect.done: the handler has run, its result is not posted. Shows: an effect whose handler is not idempotent.
+ * - effect.done: the handler has run, or failed for good, its result is not posted. Shows: an effect whose handler is not idempotent.
  * - effect.afterResult: posted. Shows: a result posted twice.
  * - sweep.fired: deadlines have fired. Shows: a deadline that fires twice or never.
  * - intake.beforeCommit: a queue message is turned into events, not committed. Shows: a message lost or applied twice.

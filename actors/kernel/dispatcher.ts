@@ -223,12 +223,14 @@ export class Dispatcher {
     const { db, clock, onResult } = this.#settings;
     const { effectId, actor } = effect;
     const now = clock.now();
+    await crashPoint('effect.done');
     await db.withTransaction(async (tx) => {
       if (!(await failEffect(tx, { effectId, token: this.#token, error: reason, now }))) return;
       if (told !== null) await enqueue(tx, [{ actor, key: `effect:${effectId}`, event: told, sender: 'effect' }], now);
       const body = redact(effect.params);
       await addDeadLetter(tx, { source: 'effect', actor, key: effectId, body, code: 'GPU_EFFECT_FAILED', reason });
     });
+    await crashPoint('effect.afterResult');
     if (told !== null) onResult();
   }
 }
