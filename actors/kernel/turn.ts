@@ -1,9 +1,10 @@
 /** One turn of one actor, as a pure function: state and message in; next state, history entry and intents out. */
-import { type AnyEventObject, type AnyMachineSnapshot, initialTransition, transition } from 'xstate';
+import type { AnyEventObject, AnyMachineSnapshot } from 'xstate';
 import type { Intent } from '../../machines/authoring.ts';
 import type { MailRow, StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { HistoryEntry } from '../../persistence/history.ts';
 import type { ActorKind, StampedEvent } from './kind.ts';
+import { type MachineStep, startMachine, stepMachine } from './machine-step.ts';
 import { dehydrate, revive, topState } from './revive.ts';
 
 /** An actor in memory, for the length of one transaction. */
@@ -33,12 +34,6 @@ export interface StepResult {
   intents: Intent[];
 }
 
-/** The result of a machine's step, before it is named and numbered. */
-interface Outcome {
-  live: AnyMachineSnapshot;
-  actions: { type: string; params?: unknown }[];
-}
-
 /**
  * Apply one stamped event.
  * @throws UnprocessableError if the machine throws or asks for something without meaning.
@@ -55,10 +50,7 @@ export function takeTurn(actor: LiveActor, message: MailRow, event: StampedEvent
   const refusal = kind.refuses?.(live.context, event) ?? null;
   if (refusal !== null) return pass({ ...actor, live }, message, event, 'refused', refusal);
 
-  const outcome = run(
-    kind,
-    () => transition(kind.machine, live, event as AnyEventObject) as [AnyMachineSnapshot, Outcome['actions']],
-  );
+  const outcome = run(kind, () => stepMachine(kind.machine, live, event as AnyEventObject));
   if (outcome.live === live && outcome.actions.length === 0) {
     return pass({ ...actor, live }, message, event, 'ignored', `Not expected in ${from}`);
   }
@@ -70,26 +62,26 @@ function birth(actor: LiveActor, message: MailRow, event: StampedEvent): StepRes
   if (event.type !== kind.birth) throw new UnprocessableError('GPU_ACTOR_UNBORN', `${actor.actor} does not exist yet`);
   const input = kind.input(event as StampedEvent & Record<string, unknown>);
   // The creating event goes along, so that the intents of the first actions can read it.
-  const outcome = run(kind, () => initialTransition(kind.machine, input as never) as [AnyMachineSnapshot, Outcome['actions']]);
+  const outcome = run(kind, () => startMachine(kind.machine, input));
   return settle(actor, message, event, outcome, null);
 }
 
 /** Run a step of the library; whatever it throws is the message's fault. */
-function run(kind: ActorKind, step: () => [AnyMachineSnapshot, Outcome['actions']]): Outcome {
-  let result: [AnyMachineSnapshot, Outcome['actions']];
+function run(kind: ActorKind, step: () => MachineStep): MachineStep {
+  let result: MachineStep;
   try {
     result = step();
   } catch (error) {
     throw new UnprocessableError('GPU_MACHINE_FAILED', `${kind.kind}: the machine failed: ${String(error)}`, error);
   }
-  const [live, actions] = result;
+  const { live } = result;
   if (live.status === 'error') {
     throw new UnprocessableError('GPU_MACHINE_FAILED', `${kind.kind}: the machine failed: ${String(live.error)}`, live.error);
   }
-  return { live, actions };
+  return result;
 }
 
-function settle(actor: LiveActor, message: MailRow, event: StampedEvent, outcome: Outcome, from: string | null): StepResult {
+function settle(actor: LiveActor, message: MailRow, event: StampedEvent, outcome: MachineStep, from: string | null): StepResult {
   const { kind } = actor;
   const before = (actor.stored?.context ?? outcome.live.context) as never;
   const intents = outcome.actions.flatMap((action) => {
