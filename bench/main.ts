@@ -1,0 +1,88 @@
+/**
+ * `npm run bench`: figures and ratios from one run on one Postgres. Options: --only turns,rivals picks measures; --rounds N (5); --json prints
+ * one object and nothing else; --turns N (the length of `growth`); --kernel '{"turnLoops":3}' tries other settings of the kernel.
+ */
+import { parseArgs } from 'node:util';
+import { measureRivals } from './rivals.ts';
+import { BenchServer } from './support/server.ts';
+import { measureTurns } from './turns.ts';
+
+export interface BenchOptions {
+  rounds: number;
+  turns: number;
+  kernel: Record<string, number>;
+  log: (line: string) => void;
+}
+
+/** What is measured, in the order in which it is: each gives some of the keys. */
+const MEASURES: Record<string, (server: BenchServer, options: BenchOptions) => Promise<object>> = {
+  turns: async (server, { rounds, kernel, log }) => {
+    const {
+      kernel: ours,
+      raw,
+      difference,
+      ...figures
+    } = await measureTurns(server, { rounds, jobs: 1_000, runs: 10, kernel, log });
+    return {
+      ...figures,
+      turnsDetails: {
+        rowsDifference: difference,
+        kernelCommits: ours.map((each) => each.commits),
+        rawCommits: raw.map((each) => each.commits),
+        kernelLogBytes: ours.map((each) => each.logBytes),
+        rawLogBytes: raw.map((each) => each.logBytes),
+        rows: ours[0]!.rows,
+      },
+    };
+  },
+  rivals: async (server, { rounds, kernel, log }) => {
+    const { turnsPerSecond, ...figures } = await measureRivals(server, { rounds, jobs: 1_000, runs: 5, kernel, log });
+    return { ...figures, rivalsTurnsPerSecond: turnsPerSecond };
+  },
+};
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string' },
+      rounds: { type: 'string', default: '5' },
+      turns: { type: 'string', default: '100000' },
+      kernel: { type: 'string', default: '{}' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const chosen = values.only?.split(',') ?? Object.keys(MEASURES);
+  for (const name of chosen) {
+    if (MEASURES[name] === undefined)
+      throw new Error(`There is no measure "${name}"; there are: ${Object.keys(MEASURES).join(', ')}`);
+  }
+  const say = (line: string) => void process[values.json ? 'stderr' : 'stdout'].write(`${line}\n`);
+  const options: BenchOptions = {
+    rounds: Math.max(1, Number(values.rounds)),
+    turns: Number(values.turns),
+    kernel: JSON.parse(values.kernel) as Record<string, number>,
+    log: (line) => say(`  ${line}`),
+  };
+  const server = await BenchServer.start();
+  try {
+    const surroundings = await server.surroundings();
+    say(`Postgres ${surroundings.postgres}, Node ${surroundings.node}, ${surroundings.cores} cores (${surroundings.cpu})`);
+    say(
+      Object.entries(surroundings.settings)
+        .map((setting) => setting.join('='))
+        .join(' '),
+    );
+    let figures: object = {};
+    for (const name of chosen) {
+      say(`${name}:`);
+      const found = await MEASURES[name]!(server, options);
+      if (!values.json) for (const [key, value] of Object.entries(found)) say(`${key}: ${JSON.stringify(value)}`);
+      figures = { ...figures, ...found };
+    }
+    if (values.json) process.stdout.write(`${JSON.stringify({ ...figures, rounds: options.rounds, surroundings })}\n`);
+  } finally {
+    await server.stop();
+  }
+}
+
+await main();

@@ -1,0 +1,273 @@
+/**
+ * Durable turns a second of the whole kernel, with effects that do nothing; and the same writes as bare set-based SQL, on the same server, in
+ * turn with it.
+ *
+ * The rival is no imitation: a run of the kernel is recorded from the database's log, and exactly its transactions are run again (the same rows
+ * with the same values, the same commits) without reading, deciding or checking anything.
+ */
+import { Database, isRetryableDatabaseError, type Queryable } from '../persistence/database.ts';
+import { Kernel, type KernelSettings } from '../actors/kernel/kernel.ts';
+import { readWritten, startReading, stopReading, type Written } from './support/changes.ts';
+import { INPUT, jobKind, prepareJobs } from './support/job.ts';
+import { compileReplay, readShapes, type Replay, runReplay } from './support/replay.ts';
+import type { BenchServer } from './support/server.ts';
+import { median, round } from './support/statistics.ts';
+import { countRows, greatestDifference, logPosition, type RowCounts } from './support/written-rows.ts';
+
+export interface TurnsOptions {
+  rounds: number;
+  /** Actors, and how often each does its work in the part that is timed. Each time is two turns: its start and its result. */
+  jobs: number;
+  runs: number;
+  /** Settings of the kernel other than the service's. */
+  kernel?: Partial<KernelSettings>;
+  /** Told what happens. */
+  log?: (line: string) => void;
+}
+
+/** One timed run. */
+export interface TurnsRound {
+  perSecond: number;
+  rows: RowCounts;
+  /** Of the timed part. */
+  commits: number;
+  logBytes: number;
+}
+
+export interface TurnsFigures {
+  turnsPerSecond: number;
+  rawPerSecond: number;
+  rawSqlRatio: number;
+  kernel: TurnsRound[];
+  raw: TurnsRound[];
+  /** Greatest difference of the rows written by the two, as part of the whole. */
+  difference: { part: number; where: string };
+}
+
+/** Transactions of the rival at once: as many as the kernel's (two loops of turns, one of results, the door). More make it no faster. */
+const LANES = 4;
+/** Runs of each actor before the clock is started. */
+const WARM_UP = 2;
+
+/** Measure both, in turn. */
+export async function measureTurns(server: BenchServer, options: TurnsOptions): Promise<TurnsFigures> {
+  const log = options.log ?? (() => {});
+  const { replay, start } = await recordRun(server, options);
+  log(`recorded ${replay.steps.length} transactions, ${replay.rows} rows`);
+  const kernel: TurnsRound[] = [];
+  const raw: TurnsRound[] = [];
+  for (let index = 0; index < options.rounds; index++) {
+    const ours = await runTurns(server, options);
+    const theirs = await inDatabase(server, (db, admin) => runRaw(db, admin, replay, start, options));
+    kernel.push(ours);
+    raw.push(theirs);
+    log(
+      `kernel ${round(ours.perSecond)} turns/s, raw ${round(theirs.perSecond)}: ${round(ours.perSecond / theirs.perSecond, 2)}`,
+    );
+  }
+  const turnsPerSecond = median(kernel.map((each) => each.perSecond));
+  const rawPerSecond = median(raw.map((each) => each.perSecond));
+  return {
+    turnsPerSecond: round(turnsPerSecond),
+    rawPerSecond: round(rawPerSecond),
+    rawSqlRatio: round(turnsPerSecond / rawPerSecond, 3),
+    kernel,
+    raw,
+    difference: greatestDifference(kernel[0]!.rows, raw[0]!.rows),
+  };
+}
+
+/** One timed run of the kernel alone. */
+export function runTurns(server: BenchServer, options: TurnsOptions): Promise<TurnsRound> {
+  return inDatabase(server, (db, admin) => runKernel(db, admin, options));
+}
+
+type Timed = { perSecond: number; commits: number; logBytes: number };
+
+/** Run `work` in a fresh database, and count what it wrote when its connections are closed. */
+async function inDatabase(
+  server: BenchServer,
+  work: (db: Database, admin: Queryable) => Promise<Timed>,
+  before: (admin: Queryable) => Promise<void> = async () => {},
+  after: (admin: Queryable) => Promise<void> = async () => {},
+): Promise<TurnsRound> {
+  const name = await server.create();
+  const round = await server.connected(name, async (admin) => {
+    await prepareJobs(admin);
+    await before(admin);
+    const db = new Database({ ...server.at(name), applicationName: 'gpu-dev bench' });
+    let timed: Timed;
+    try {
+      timed = await work(db, admin);
+    } finally {
+      await db.close();
+    }
+    await after(admin);
+    return { ...timed, rows: await settledRows(admin) };
+  });
+  await server.drop(name);
+  return round;
+}
+
+/** Counts arrive when the connections that wrote have ended, which is soon after they were closed. */
+async function settledRows(admin: Queryable): Promise<RowCounts> {
+  for (;;) {
+    const { rows } = await admin.query<{ others: number }>(
+      `select count(*)::int as others from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'`,
+    );
+    if (rows[0]!.others === 0) return countRows(admin);
+  }
+}
+
+/** Time `work`, which is `turns` turns. */
+async function timed(admin: Queryable, turns: number, work: () => Promise<void>): Promise<Timed> {
+  const before = await logPosition(admin);
+  const since = performance.now();
+  await work();
+  const seconds = (performance.now() - since) / 1_000;
+  const after = await logPosition(admin);
+  return {
+    perSecond: turns / seconds,
+    commits: after.transactions - before.transactions,
+    logBytes: after.bytes - before.bytes,
+  };
+}
+
+async function runKernel(
+  db: Database,
+  admin: Queryable,
+  { jobs, runs, kernel: settings }: TurnsOptions,
+  onStart: () => Promise<void> = async () => {},
+): Promise<Timed> {
+  const crew = new Crew(db, jobs, settings);
+  await crew.begin();
+  try {
+    await crew.work(WARM_UP);
+    await onStart();
+    return await timed(admin, jobs * runs * 2, () => crew.work(WARM_UP + runs));
+  } finally {
+    await crew.end();
+  }
+}
+
+async function runRaw(
+  db: Database,
+  admin: Queryable,
+  replay: Replay,
+  start: number,
+  { jobs, runs }: TurnsOptions,
+): Promise<Timed> {
+  await runReplay(db, replay, LANES, 0, start);
+  return timed(admin, jobs * runs * 2, () => runReplay(db, replay, LANES, start, replay.steps.length));
+}
+
+/** Let the kernel run once, and read what it wrote. @returns it, ready to be run, and the first transaction of the timed part. */
+async function recordRun(server: BenchServer, options: TurnsOptions): Promise<{ replay: Replay; start: number }> {
+  await server.setLogical(true);
+  const parts: Written[] = [];
+  let replay: Replay | null = null;
+  await inDatabase(
+    server,
+    (db, admin) => runKernel(db, admin, options, async () => void parts.push(await readWritten(admin))),
+    startReading,
+    async (admin) => {
+      parts.push(await readWritten(admin));
+      await stopReading(admin);
+      const transactions = parts.flatMap((part) => part.transactions);
+      replay = compileReplay({ transactions, types: new Map(parts.flatMap((part) => [...part.types])) }, await readShapes(admin));
+    },
+  );
+  await server.setLogical(false);
+  return { replay: replay!, start: parts[0]!.transactions.length };
+}
+
+/** Jobs that are started again as soon as they are done, as a kernel of the service runs them. */
+class Crew {
+  readonly #kernel: Kernel;
+  readonly #jobs: number;
+  /** Finished runs of each, and those that may be started. */
+  readonly #runs = new Map<string, number>();
+  #ready: { id: string; run: number }[] = [];
+  #goal = 0;
+  #finished = 0;
+  #posting: Promise<void> | null = null;
+  readonly #problems: unknown[] = [];
+
+  constructor(db: Database, jobs: number, settings: Partial<KernelSettings> = {}) {
+    this.#jobs = jobs;
+    const kind = jobKind();
+    const { project } = kind;
+    kind.project = async (tx, changes) => {
+      await project!(tx, changes);
+      for (const { id, after } of changes) this.#note(id, after as { value: unknown; context: { runs: number } });
+    };
+    // A deadlock is the database's business, and the kernel tries again.
+    const onError = (_where: string, error: unknown) => void (isRetryableDatabaseError(error) || this.#problems.push(error));
+    this.#kernel = new Kernel({ db, kinds: [kind], onError, ...settings });
+  }
+
+  async begin(): Promise<void> {
+    const births = Array.from({ length: this.#jobs }, (_, index) => ({
+      actor: `job/${index}`,
+      key: 'made',
+      event: { type: 'job.made', name: `job number ${index}` } as { type: string },
+      sender: 'bench',
+    }));
+    await this.#kernel.post(births);
+    await this.#kernel.start();
+    this.#kernel.wake();
+    await this.#until(() => this.#runs.size === this.#jobs);
+  }
+
+  /** Have every job done until each has been done `goal` times since the beginning. */
+  async work(goal: number): Promise<void> {
+    this.#goal = goal;
+    this.#ready = [...this.#runs].map(([id, run]) => ({ id, run }));
+    this.#post();
+    await this.#until(() => this.#finished === this.#jobs * goal && this.#kernel.stats().turns >= this.#jobs * (1 + 2 * goal));
+  }
+
+  async end(): Promise<void> {
+    await this.#kernel.stop();
+  }
+
+  /** A job has changed. What is sent to it now it takes after the turn that tells of it. */
+  #note(id: string, { value, context: { runs } }: { value: unknown; context: { runs: number } }): void {
+    if (value !== 'waiting' || (this.#runs.get(id) ?? -1) >= runs) return;
+    this.#runs.set(id, runs);
+    if (runs > 0) this.#finished++;
+    if (runs >= this.#goal) return;
+    this.#ready.push({ id, run: runs });
+    this.#posting ??= Promise.resolve().then(() => this.#post());
+  }
+
+  /** Start what is ready, one batch after the other. */
+  #post(): void {
+    const batch = this.#ready.splice(0, 500);
+    if (batch.length === 0) {
+      this.#posting = null;
+      return;
+    }
+    const starts = batch.map(({ id, run }) => ({
+      actor: `job/${id}`,
+      key: `start:${run + 1}`,
+      event: { type: 'job.start', input: INPUT } as { type: string },
+      sender: 'bench',
+    }));
+    this.#posting = this.#kernel.post(starts).then(
+      () => {
+        this.#kernel.wake();
+        this.#post();
+      },
+      (error: unknown) => void this.#problems.push(error),
+    );
+  }
+
+  async #until(isDone: () => boolean): Promise<void> {
+    while (!isDone()) {
+      if (this.#problems.length > 0) throw this.#problems[0];
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+}
