@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto';
 import pg from 'pg';
 import { PostgresListener } from './listener.ts';
+import { WatchedClient } from './watched-client.ts';
 
 /** Anything that runs a statement: the pool's database, or an open transaction. */
 export interface Queryable {
@@ -119,12 +120,15 @@ export class Database implements Store {
   readonly #pool: pg.Pool;
   readonly #acquireTimeoutMs: number;
   readonly #max: number;
+  /** Connections opened before this moment are not lent again: one of them was found dead. */
+  #mistrustBefore = 0;
 
   constructor(settings: DatabaseSettings) {
     this.settings = settings;
     this.#max = Math.min(20, Math.max(1, settings.maxConnections ?? 10));
     this.#acquireTimeoutMs = settings.acquireTimeoutMs ?? 10_000;
     this.#pool = new pg.Pool({
+      Client: WatchedClient,
       host: settings.host,
       port: settings.port,
       user: settings.user,
@@ -147,7 +151,14 @@ export class Database implements Store {
     // An idle connection that dies is replaced at the next checkout; without a listener the process would end.
     this.#pool.on('error', () => {});
     // The server may end a connection in the same packet that opens it, before its borrower can listen: the first statement then fails.
-    this.#pool.on('connect', (client) => client.on('error', () => {}));
+    this.#pool.on('connect', (client) => {
+      client.on('error', () => {});
+      if (client instanceof WatchedClient) {
+        client.onDead = () => {
+          this.#mistrustBefore = performance.now();
+        };
+      }
+    });
   }
 
   /** Check that the database answers. @throws the driver's error if it does not. */
@@ -233,7 +244,12 @@ export class Database implements Store {
 
   async #acquire(): Promise<pg.PoolClient> {
     try {
-      return await this.#pool.connect();
+      for (;;) {
+        const client = await this.#pool.connect();
+        if (!(client instanceof WatchedClient) || client.openedAt >= this.#mistrustBefore) return client;
+        client.discard();
+        client.release(true);
+      }
     } catch (error) {
       if (error instanceof Error && /timeout exceeded when trying to connect/.test(error.message)) {
         throw new PoolExhaustedError(this.#acquireTimeoutMs, error);

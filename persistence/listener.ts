@@ -1,13 +1,17 @@
 /** LISTEN on a connection of its own. */
-import pg from 'pg';
 import type { DatabaseSettings, Listener } from './database.ts';
+import { WatchedClient } from './watched-client.ts';
+
+/** How often a sign of life is asked for, in milliseconds: a connection that only listens would never notice that it is dead. */
+const PULSE_MS = 2_000;
 
 /** Listens for good: reconnects with a pause, and calls `onWake` with null after each reconnect since something may have been missed. */
 export class PostgresListener implements Listener {
   readonly #settings: DatabaseSettings;
   readonly #channels: readonly string[];
   readonly #onWake: (channel: string | null) => void;
-  #client: pg.Client | null = null;
+  #client: WatchedClient | null = null;
+  #pulse: NodeJS.Timeout | null = null;
   #stopped = false;
   #retry: NodeJS.Timeout | null = null;
 
@@ -23,7 +27,7 @@ export class PostgresListener implements Listener {
 
   async start(): Promise<void> {
     const { host, port, user, password, database } = this.#settings;
-    const client = new pg.Client({
+    const client = new WatchedClient({
       host,
       port,
       user,
@@ -32,14 +36,14 @@ export class PostgresListener implements Listener {
       application_name: 'gpu-dev listen',
       keepAlive: true,
       keepAliveInitialDelayMillis: 5_000,
-      connectionTimeoutMillis: 5_000,
     });
     let over = false;
     const again = () => {
       if (over) return;
       over = true;
       this.#client = null;
-      client.end().catch(() => {});
+      if (this.#pulse !== null) clearInterval(this.#pulse);
+      client.discard();
       if (!this.#stopped) this.#retry = setTimeout(() => void this.start(), 500);
     };
     client.on('error', again);
@@ -50,6 +54,7 @@ export class PostgresListener implements Listener {
       for (const channel of this.#channels) await client.query(`listen ${client.escapeIdentifier(channel)}`);
       if (this.#stopped) return void (await client.end());
       this.#client = client;
+      this.#pulse = setInterval(() => void client.query('select 1').catch(() => {}), PULSE_MS);
       this.#onWake(null);
     } catch {
       again();
@@ -59,6 +64,7 @@ export class PostgresListener implements Listener {
   async stop(): Promise<void> {
     this.#stopped = true;
     if (this.#retry !== null) clearTimeout(this.#retry);
+    if (this.#pulse !== null) clearInterval(this.#pulse);
     await this.#client?.end().catch(() => {});
   }
 }
