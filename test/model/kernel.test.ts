@@ -12,17 +12,12 @@ import { dehydrate, revive } from '../../actors/kernel/revive.ts';
 import { type LiveActor, takeTurn } from '../../actors/kernel/turn.ts';
 import type { PoolDecision } from '../../machines/gpu-pool.events.ts';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
-import { writeNodes } from '../../persistence/gpu-nodes.ts';
 import { Database } from '../../persistence/database.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
-import { diskModel, RESERVATIONS } from './disk.model.ts';
 import type { Model } from './explore.ts';
-import { poolModel } from './gpu-pool.model.ts';
 import { BIRTH, type Case, transitionNames, transitionsTaken } from './graph.ts';
-import { imageModel } from './image.model.ts';
+import { idOf, MODELS, openPools, ownedBy } from './owned.ts';
 import { choosePaths, type Path } from './paths.ts';
-import { DISK_ID, RESERVATION_ID } from './reservation.cases.ts';
-import { reservationModel } from './reservation.model.ts';
 
 let database: TestDatabase;
 let db: Database;
@@ -51,37 +46,6 @@ const key = (index: number) => `step-${index}`;
 /** The kind without hands: what it asks for stays in the outbox, and what would come of it is part of the path. */
 const handless = (kind: ActorKind): ActorKind => ({ ...kind, handlers: {} });
 
-/** Each pool has a type of its own with one node, so that its planner has rows to decide over. */
-const openPools = async (ids: readonly string[]): Promise<void> => {
-  await db.query(
-    `insert into gpu_types (gpu_type, instance_type, max_gpus, max_per_node, cpus, memory_gb, cpu_share, memory_share, max_hours, max_total_hours)
-     select id, 'model', 4, 4, 96, 1000, 0.25, 0.25, 24, 48 from unnest($1::text[]) as id`,
-    [ids],
-  );
-  await db.withTransaction((tx) =>
-    writeNodes(
-      tx,
-      ids.map((gpuType) => ({ ...NODE, gpuType, node: `node-${gpuType}`, uid: gpuType })),
-    ),
-  );
-};
-const NODE = {
-  ready: true,
-  schedulable: true,
-  reason: null,
-  slots: 4,
-  foreignSlots: 0,
-  cpuMillis: 96_000,
-  memoryBytes: 1e12,
-  foreignCpu: 0,
-  foreignMemory: 0,
-  address: null,
-  zone: null,
-  labels: {},
-};
-
-const MODELS = [reservationModel, diskModel, imageModel, poolModel] as unknown as Model[];
-
 describe.each(MODELS.map((model): [string, Model] => [model.kind.kind, model]))(
   'through the kernel on Postgres, %s',
   (_name, model) => {
@@ -92,7 +56,7 @@ describe.each(MODELS.map((model): [string, Model] => [model.kind.kind, model]))(
       let granted = 0;
       const kernel = new Kernel({ db, kinds: [kind], clock: { now: () => at(index) }, actorsPerBatch: 500 });
       const pairs = paths.map((path, number): Pair => {
-        const id = `019cae4${MODELS.indexOf(model)}-0000-7000-8000-${number.toString(16).padStart(12, '0')}`;
+        const id = idOf(model, number);
         const actor = `${kind.kind}/${id}`;
         return {
           actor,
@@ -103,7 +67,11 @@ describe.each(MODELS.map((model): [string, Model] => [model.kind.kind, model]))(
         };
       });
       const driven = new Set<string>();
-      if (kind.kind === 'gpu-pool') await openPools(pairs.map(({ id }) => id));
+      if (kind.kind === 'gpu-pool')
+        await openPools(
+          db,
+          pairs.map(({ id }) => id),
+        );
       const longest = Math.max(...pairs.map(({ path }) => path.events.length));
       for (index = 0; index < longest; index++) {
         const now = pairs.filter(({ path }) => path.events[index] !== undefined);
@@ -154,18 +122,6 @@ describe.each(MODELS.map((model): [string, Model] => [model.kind.kind, model]))(
     });
   },
 );
-
-/** The path with ids of its own, so that actors do not meet in the tables. */
-function ownedBy(path: Path, number: number, id: string): Path {
-  const own = (text: string, model: string, index: number) =>
-    text.replaceAll(model, `019cae3${index + 2}-0000-7000-8000-${number.toString(16).padStart(12, '0')}`);
-  const text = [RESERVATION_ID, DISK_ID].reduce((known, model) => known.replaceAll(model, id), JSON.stringify(path));
-  const named = RESERVATIONS.reduce(own, text)
-    .replaceAll('"name":"default"', `"name":"disk-${number}"`)
-    .replaceAll('"gpuType":"h100"}', `"gpuType":"${id}"}`)
-    .replaceAll('"reservationId":"ada"', `"reservationId":"ada-${number}"`);
-  return JSON.parse(named) as Path;
-}
 
 /** Deep equality, fast while it holds. */
 function same(one: unknown, other: unknown, place: () => string): void {

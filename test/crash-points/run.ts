@@ -1,0 +1,207 @@
+/** One run of journeys through the real kernel on a database of its own, with or without deaths at crash points. */
+import { isDeepStrictEqual } from 'node:util';
+import { NotYet, TerminalError } from '../../actors/errors.ts';
+import { armCrashPoints, type CrashPoint } from '../../actors/kernel/crash-points.ts';
+import { Kernel } from '../../actors/kernel/kernel.ts';
+import type { ActorKind, EffectHandler } from '../../actors/kernel/kind.ts';
+import { Database } from '../../persistence/database.ts';
+import type { Message } from '../../persistence/mailbox.ts';
+import { KINDS } from '../model/drive.ts';
+import { openPools } from '../model/owned.ts';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { type Answer, type Journey, nameOf, timeOf } from './journey.ts';
+import { Life, QUEUES } from './life.ts';
+import { Passages, type Unit } from './passages.ts';
+import { THROWN, WISHES, type Wish } from './ways.ts';
+
+/** How long an effect rests whose time to answer has not come, in milliseconds: not until the next round. */
+const REST_MS = 50;
+
+export class Run {
+  readonly db: Database;
+  /** What was at stake at each point, by name, when it was the scene of a death. */
+  readonly crashed: ReadonlyMap<CrashPoint, Map<string, Unit>>;
+  /** How often the handler of each effect has answered. */
+  readonly answered = new Map<string, number>();
+  /** What each message on a queue has become: where it stands in history. */
+  readonly sentAs = new Map<string, { actor: string; key: string }>();
+  deaths = 0;
+  readonly #answeredThen = new Map<string, number>();
+  readonly #database: TestDatabase;
+  readonly #passages: ReadonlyMap<CrashPoint, Passages>;
+  readonly #outside: Kernel;
+  readonly #kinds: readonly ActorKind[];
+  readonly #answers = new Map<string, Answer>();
+  #life: Life | null = null;
+  #round = 0;
+
+  private constructor(database: TestDatabase, points: readonly CrashPoint[]) {
+    this.#database = database;
+    this.db = new Database({ ...database.config, maxConnections: 2 });
+    this.crashed = new Map(points.map((point) => [point, new Map()]));
+    this.#passages = new Map(points.map((point) => [point, new Passages(this.db, point)]));
+    this.#kinds = Object.values(KINDS).map((kind) => this.#withHands(kind));
+    this.#outside = new Kernel({ db: this.db, kinds: this.#kinds, clock: this.#clock });
+  }
+
+  /** A database for journeys. Whoever ends it drops the database. */
+  static async begin(points: readonly CrashPoint[], journeys: readonly Journey[]): Promise<Run> {
+    const run = new Run(await createTestDatabase(), points);
+    await openPools(
+      run.db,
+      journeys.filter(({ kind }) => kind.kind === 'gpu-pool').map(({ id }) => id),
+    );
+    for (const { answers } of journeys) for (const [effectId, answer] of answers) run.#answers.set(effectId, answer);
+    return run;
+  }
+
+  /** Effects whose handlers have answered again after a death that came when they had ended. */
+  ranAgain(): string[] {
+    return [...this.#answeredThen].flatMap(([effectId, then]) => ((this.answered.get(effectId) ?? 0) > then ? [effectId] : []));
+  }
+
+  async end(): Promise<void> {
+    await this.#life?.end();
+    await this.db.close();
+    await this.#database.drop();
+  }
+
+  /** Let these actors go their ways beside each other, all in the same batches. */
+  async go(journeys: readonly Journey[]): Promise<void> {
+    const last = Math.max(...journeys.map(({ stages }) => stages.at(-1)!.round));
+    for (this.#round = 0; this.#round <= last; this.#round++) {
+      await this.#send(journeys);
+      await this.settle();
+      await this.#check(journeys);
+    }
+  }
+
+  readonly #clock = { now: () => timeOf(this.#round) };
+
+  /** The kind with handlers that answer what the path says, when it says so. */
+  #withHands(kind: ActorKind): ActorKind {
+    const handler: EffectHandler = async (_effect, { effectId }) => {
+      if (!this.#isReady(effectId)) throw new NotYet(REST_MS, 'The path goes elsewhere first');
+      this.answered.set(effectId, (this.answered.get(effectId) ?? 0) + 1);
+      const { event } = this.#answers.get(effectId) ?? { event: null };
+      if (event !== null && THROWN.has(event.type)) throw new TerminalError(String(event['reason']));
+      return event;
+    };
+    return { ...kind, handlers: Object.fromEntries(Object.keys(kind.handlers).map((type) => [type, handler])) };
+  }
+
+  #isReady(effectId: string): boolean {
+    return (this.#answers.get(effectId)?.round ?? this.#round) === this.#round;
+  }
+
+  /** What comes from outside in this round. */
+  async #send(journeys: readonly Journey[]): Promise<void> {
+    const posts: Message[] = [];
+    const due: { actor: string; name: string }[] = [];
+    const wishes: { wish: Wish; actor: string }[] = [];
+    for (const { actor, id, number, stages } of journeys) {
+      const index = stages.findIndex(({ round }) => round === this.#round);
+      const stage = stages[index];
+      if (stage === undefined) continue;
+      const { event, way } = stage;
+      if (way === 'post') posts.push({ actor, key: `step-${index}`, event, sender: 'model' });
+      if (way === 'sweep') due.push({ actor, name: nameOf(event) });
+      if (way === 'queue') {
+        const target = { id, name: `disk-${number}`, operation: `op-${number}-${index}` };
+        wishes.push({ wish: WISHES.get(event.type)!(event, target), actor });
+      }
+    }
+    await this.post(posts);
+    await this.#makeDue(due);
+    for (const queue of QUEUES) {
+      const own = wishes.filter(({ wish }) => wish.queue === queue);
+      const ids = await this.enqueue(
+        queue,
+        own.map(({ wish }) => wish.body),
+      );
+      for (const [index, { wish, actor }] of own.entries())
+        this.sentAs.set(`${queue} ${ids[index]}`, { actor, key: wish.key ?? `queue:${queue}:${ids[index]}` });
+    }
+  }
+
+  /** Post messages from outside. */
+  async post(messages: readonly Message[]): Promise<void> {
+    await this.#outside.post(messages);
+  }
+
+  /** Time does not reach the deadlines of all paths at once: so these deadlines come to the time. */
+  async #makeDue(due: readonly { actor: string; name: string }[]): Promise<void> {
+    const { rowCount } = await this.db.query(
+      `update deadlines d set due_at = $3 from unnest($1::text[], $2::text[]) as due(actor, name)
+        where d.actor = due.actor and d.name = due.name and fired_at is null`,
+      [due.map(({ actor }) => actor), due.map(({ name }) => name), this.#clock.now()],
+    );
+    if (rowCount !== due.length) throw new Error(`of ${due.length} deadlines ${rowCount} stand`);
+  }
+
+  /** Put messages on a queue. @returns their numbers. */
+  async enqueue(queue: Wish['queue'], bodies: readonly Record<string, unknown>[]): Promise<number[]> {
+    if (bodies.length === 0) return [];
+    const { rows } = await this.db.query<{ id: number }>('select pgmq.send_batch($1, $2::jsonb[]) as id', [
+      queue,
+      bodies.map((body) => JSON.stringify(body)),
+    ]);
+    return rows.map(({ id }) => id);
+  }
+
+  /** Work until there is nothing to do, in as many lives as it takes. */
+  async settle(): Promise<void> {
+    armCrashPoints(this.#passages.size === 0 ? null : (point) => this.#life?.reach(point));
+    try {
+      for (;;) {
+        this.#life ??= await Life.begin({
+          observer: this.db,
+          config: this.#database.config,
+          kinds: this.#kinds,
+          clock: this.#clock,
+          dies: (point, queue) => this.#dies(point, queue),
+        });
+        if (await this.#life.workUntilIdle()) return;
+        this.#life = null;
+        this.deaths++;
+        // Time stands still within a round: so the leases of the dead run out at once.
+        await this.db.query(
+          `update effects set lease_until = '-infinity' where status = 'pending' and lease_token is not null`,
+          [],
+        );
+      }
+    } finally {
+      armCrashPoints(null);
+    }
+  }
+
+  /** A death each time when something is at stake that was not before. */
+  async #dies(point: CrashPoint, queue: string | null): Promise<boolean> {
+    let isFresh = false;
+    for (const [watched, passages] of this.#passages) {
+      const crashed = this.crashed.get(watched)!;
+      for (const unit of await passages.at(point, queue, (effectId) => this.#isReady(effectId))) {
+        if (crashed.has(unit.name)) continue;
+        crashed.set(unit.name, unit);
+        isFresh = true;
+        if (point === 'effect.afterResult') this.#answeredThen.set(unit.name, this.answered.get(unit.name) ?? 0);
+      }
+    }
+    return isFresh;
+  }
+
+  /** Each actor has come as far as its path says. */
+  async #check(journeys: readonly Journey[]): Promise<void> {
+    const { rows } = await this.db.query<{ actor: string; seq: number }>(
+      'select actor, seq from actors where actor = any($1::text[])',
+      [journeys.map(({ actor }) => actor)],
+    );
+    const seqs = new Map(rows.map(({ actor, seq }) => [actor, seq]));
+    for (const { actor, stages } of journeys) {
+      const expected = stages.filter(({ round }) => round <= this.#round).length;
+      if (isDeepStrictEqual(seqs.get(actor), expected)) continue;
+      const way = stages.slice(0, expected + 1).map((stage) => `${stage.event.type} (${stage.way}, ${stage.round})`);
+      throw new Error(`${actor} has taken ${seqs.get(actor)} of ${expected} steps in round ${this.#round}: ${way.join(' → ')}`);
+    }
+  }
+}
