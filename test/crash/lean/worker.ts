@@ -2,7 +2,8 @@
  * A kernel and nothing else, as a process that tests may kill: it starts in a tenth of a second. It runs couriers, tallies and spinners over
  * the database of its environment. Each delivery is a row outside the kernel's tables, written when it begins and again when it ends.
  *
- * A line on its standard input, `hog N MS`, keeps N connections of its pool busy for so long.
+ * A line on its standard input, `hog N MS`, keeps N connections of its pool busy for so long. With TELL_MS it tells its turns so far on its
+ * standard output, again and again.
  */
 import { randomUUID } from 'node:crypto';
 import { flushCompileCache } from 'node:module';
@@ -53,5 +54,7 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   }
 });
 await kernel.start();
+const tellMs = Number(env['TELL_MS'] ?? 0);
+if (tellMs > 0) setInterval(() => process.stdout.write(`${JSON.stringify({ turns: kernel.stats().turns })}\n`), tellMs);
 process.stdout.write(`${JSON.stringify({ ready: true, run })}\n`);
 flushCompileCache();

@@ -46,6 +46,11 @@ export class Program {
     return first === null ? null : (JSON.parse(first) as Record<string, unknown>);
   }
 
+  /** Hear what it says on its standard output from now on, a JSON value a line. */
+  onLine(hear: (line: Record<string, unknown>) => void): void {
+    createInterface({ input: this.child.stdout! }).on('line', (line) => hear(JSON.parse(line) as Record<string, unknown>));
+  }
+
   /** What it wrote to its standard error. */
   get log(): string {
     return this.#lines.join('\n');
