@@ -23,7 +23,19 @@ export const READ_QUEUE = 'select msg_id, read_ct, enqueued_at, message from pgm
  */
 export async function readQueue(db: Queryable, queue: string, visibilitySeconds: number, limit: number): Promise<QueueMessage[]> {
   const { rows } = await db.query<Row>(READ_QUEUE, [queue, visibilitySeconds, limit]);
-  return rows.map((row) => ({ msgId: row.msg_id, readCount: row.read_ct, enqueuedAt: row.enqueued_at, body: row.message }));
+  return rows.map(messageOf);
+}
+
+function messageOf(row: Row): QueueMessage {
+  return { msgId: row.msg_id, readCount: row.read_ct, enqueuedAt: row.enqueued_at, body: row.message };
+}
+
+export const TAKE_FROM_QUEUE = 'select msg_id, read_ct, enqueued_at, message from pgmq.pop($1, $2::int)';
+
+/** Read up to `limit` messages and remove them, oldest first. If the transaction fails, all are there again. */
+export async function takeFromQueue(tx: Transaction, queue: string, limit: number): Promise<QueueMessage[]> {
+  const { rows } = await tx.query<Row>(TAKE_FROM_QUEUE, [queue, limit]);
+  return rows.map(messageOf).sort((a, b) => a.msgId - b.msgId);
 }
 
 export const DELETE_FROM_QUEUE = 'select pgmq.delete($1, $2::bigint[])';

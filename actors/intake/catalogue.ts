@@ -28,6 +28,26 @@ export async function readCatalogue(db: Queryable): Promise<Map<string, GpuType>
   return new Map(rows.map((row) => [row.gpuType, row]));
 }
 
+export type Catalogue = ReadonlyMap<string, GpuType>;
+
+export const CATALOGUE_VERSION = 'select version from catalogue_version';
+
+/** The catalogue as last read of one database, read again when it has changed. */
+export class KnownCatalogue {
+  #version: number | null = null;
+  #types: Catalogue = new Map();
+
+  async read(db: Queryable): Promise<Catalogue> {
+    const { rows } = await db.query<{ version: number }>(CATALOGUE_VERSION, []);
+    const version = rows[0]?.version ?? null;
+    if (version !== null && version === this.#version) return this.#types;
+    // Should it change between the two statements, the version that is remembered is too old, and the next call reads again.
+    this.#types = await readCatalogue(db);
+    this.#version = version;
+    return this.#types;
+  }
+}
+
 /** Slots of the ledger that a request takes: its GPUs, or the one slot of a CPU node. */
 export function slotsOf(type: GpuType, gpuCount: number): number {
   return type.maxGpus === 0 ? 1 : gpuCount;

@@ -62,6 +62,49 @@ export async function resolveDisk(
   return { id: found.disk_id, messages: [] };
 }
 
+/** A disk that a request names, with the id it gets if there is none of that name. */
+export interface DiskWish {
+  id: string;
+  owner: string;
+  name: string;
+  sizeGb: number;
+}
+
+export const RESOLVE_DISKS = `
+  with asked as (
+    select distinct on (owner, name) * from unnest($1::uuid[], $2::text[], $3::text[], $4::int[]) as a(id, owner, name, size_gb)
+     order by owner, name),
+  made as (
+    insert into disks (disk_id, user_id, disk_name, size_gb, created_at) select id, owner, name, size_gb, now() from asked
+    on conflict (user_id, disk_name) where purged_at is null do nothing
+    returning disk_id as id, user_id as owner, disk_name as name, size_gb as "sizeGb"),
+  there as (
+    select d.disk_id as id, d.user_id as owner, d.disk_name as name, d.size_gb as "sizeGb"
+      from disks d join asked a on d.user_id = a.owner and d.disk_name = a.name
+     where d.purged_at is null and not d.is_deleted for share of d)
+  select *, true as made from made union all select *, false from there`;
+
+/** As {@link resolveDisk}, for many at once. One that is deleted, or is being made by somebody else, is not in the answer. */
+export async function resolveDisks(
+  tx: Transaction,
+  wishes: readonly DiskWish[],
+): Promise<{ idOf: (owner: string, name: string) => string | undefined; messages: Message[] }> {
+  if (wishes.length === 0) return { idOf: () => undefined, messages: [] };
+  const { rows } = await tx.query<DiskWish & { made: boolean }>(RESOLVE_DISKS, [
+    wishes.map(({ id }) => id),
+    wishes.map(({ owner }) => owner),
+    wishes.map(({ name }) => name),
+    wishes.map(({ sizeGb }) => sizeGb),
+  ]);
+  const ids = new Map(rows.map(({ id, owner, name }) => [`${owner}\n${name}`, id]));
+  return {
+    idOf: (owner, name) => ids.get(`${owner}\n${name}`),
+    messages: rows
+      .filter(({ made }) => made)
+      .map(({ id, owner, name, sizeGb }) => birthOf({ id, owner, name, sizeGb, cloneOf: null, operationId: null })),
+  };
+}
+
 function birthOf(disk: {
   id: string;
   owner: string;

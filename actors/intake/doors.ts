@@ -11,10 +11,10 @@ import type { Message } from '../../persistence/mailbox.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { Problem } from '../problem.ts';
 import { readCatalogue } from './catalogue.ts';
-import { momentOf, parseCreate } from './create.ts';
+import { momentOf, type ParsedCreate, parseCreate } from './create.ts';
 import { acceptDiskOperation, resolveDisk } from './disks.ts';
 import { findReservation } from './lookup.ts';
-import { type Action, actionOf, check, type EventAction, EventMessage } from './messages.ts';
+import { type Action, actionOf, check, type EventAction, EventMessage, refuseReserved } from './messages.ts';
 
 /** Namespace of ids derived from a sender's idempotency key. */
 const KEYED = '6f0c2d2e-98e7-4c57-9a4e-0c6c4f7d8f51';
@@ -69,16 +69,6 @@ export async function acceptAction(
   }
 }
 
-/** Names of the library's own events come in at no door, whatever else the message says. */
-function refuseReserved(body: unknown): void {
-  for (const field of ['type', 'action']) {
-    const value = (body as Record<string, unknown> | null)?.[field];
-    if (typeof value === 'string' && value.startsWith('xstate.')) {
-      throw new Problem('GPU_ACTION_UNKNOWN', `The ${field} ${value.slice(0, 80)} is reserved`, { field });
-    }
-  }
-}
-
 export const CLAIM_ID = 'insert into secrets (secret_ref, owner, value) values ($1, $2, $3) on conflict (secret_ref) do nothing';
 
 export const KEEP_CONTEXT = 'insert into build_contexts (hash, owner, archive) values ($1, $2, $3) on conflict (hash) do nothing';
@@ -86,29 +76,27 @@ export const KEEP_CONTEXT = 'insert into build_contexts (hash, owner, archive) v
 async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, sender: Sender): Promise<Accepted> {
   const parsed = parseCreate(body, await readCatalogue(tx));
   const { owner } = parsed;
-  const newId = sender.newId ?? uuidv7;
-  const id = parsed.reservationId ?? (parsed.key === null ? newId() : uuidv5(`${owner}\n${parsed.key}`, KEYED));
-  const actor = `reservation/${id}`;
-  const key = `create:${id}`;
-
-  const duplicate: Accepted = { actor, key, reservationId: id, operationId: null, duplicate: true };
+  const id = idOf(parsed, sender);
+  const accepted: Accepted = {
+    actor: `reservation/${id}`,
+    key: `create:${id}`,
+    reservationId: id,
+    operationId: null,
+    duplicate: false,
+  };
+  const duplicate: Accepted = { ...accepted, duplicate: true };
   if (await isTakenBy(tx, id, owner)) return duplicate;
   // This row claims the id: of two who send one id at the same time, the second waits here for the first.
-  const token = (sender.newToken ?? (() => randomBytes(32).toString('hex')))();
-  const { rowCount: claimed } = await tx.query(CLAIM_ID, [
-    id,
-    owner,
-    JSON.stringify({ environment: parsed.environment, jupyterToken: token }),
-  ]);
+  const { rowCount: claimed } = await tx.query(CLAIM_ID, [id, owner, secretsOf(parsed, sender)]);
   if (claimed === 0 && (await isTakenBy(tx, id, owner))) return duplicate;
   if (parsed.request.gang !== null) await checkGang(tx, parsed.request.gang.id, owner);
 
   const messages: Message[] = [];
-  let disk: { id: string; name: string; onBusy: 'wait' | 'fail' } | null = null;
+  let diskId: string | null = null;
   if (parsed.disk !== null) {
-    const resolved = await resolveDisk(tx, owner, parsed.disk.name, parsed.disk.sizeGb, newId);
+    const resolved = await resolveDisk(tx, owner, parsed.disk.name, parsed.disk.sizeGb, sender.newId);
     messages.push(...resolved.messages);
-    disk = { id: resolved.id, name: parsed.disk.name, onBusy: parsed.disk.onBusy };
+    diskId = resolved.id;
   }
   if (parsed.build !== null) {
     await tx.query(KEEP_CONTEXT, [parsed.build.hash, owner, parsed.build.archive]);
@@ -117,16 +105,35 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
       messages.push({ actor: `image/${parsed.build.hash}`, key: 'opened', event: opened, sender: sender.door });
     }
   }
+  messages.push(submission(id, parsed, sender, diskId));
+  await kernel.post(messages, tx);
+  return accepted;
+}
+
+/** The id of a create: its own, one that its key leads to again and again, or a new one. */
+export function idOf({ reservationId, owner, key }: ParsedCreate, { newId = uuidv7 }: Sender): string {
+  return reservationId ?? (key === null ? newId() : uuidv5(`${owner}\n${key}`, KEYED));
+}
+
+/** What is kept apart from a request, as JSON: its environment, and a new token for Jupyter. */
+export function secretsOf({ environment }: ParsedCreate, { newToken }: Sender): string {
+  const token = (newToken ?? (() => randomBytes(32).toString('hex')))();
+  return JSON.stringify({ environment, jupyterToken: token });
+}
+
+/** The birth of a reservation. @param diskId of the disk that the request names; null if it wants none. */
+export function submission(id: string, parsed: ParsedCreate, sender: Sender, diskId: string | null): Message {
+  const { owner, policy, request, name, sentAt } = parsed;
+  const disk =
+    parsed.disk === null || diskId === null ? null : { id: diskId, name: parsed.disk.name, onBusy: parsed.disk.onBusy };
   const event: ReservationMessage = {
     type: 'reservation.submitted',
     id,
     owner,
-    policy: parsed.policy,
-    request: { ...parsed.request, name: parsed.name ?? '', disk, secretsRef: id },
+    policy,
+    request: { ...request, name: name ?? '', disk, secretsRef: id },
   };
-  messages.push({ actor, key, event, sender: sender.door, sentAt: parsed.sentAt });
-  await kernel.post(messages, tx);
-  return { actor, key, reservationId: id, operationId: null, duplicate: false };
+  return { actor: `reservation/${id}`, key: `create:${id}`, event, sender: sender.door, sentAt };
 }
 
 export const OWNER_OF_ID = `select user_id as owner from reservations where reservation_id = $1

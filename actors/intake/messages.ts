@@ -168,6 +168,16 @@ export function actionOf(body: unknown): { action: Action; body: Record<string, 
   return { action, body: record };
 }
 
+/** Names of the library's own events come in at no door, whatever else the message says. */
+export function refuseReserved(body: unknown): void {
+  for (const field of ['type', 'action']) {
+    const value = (body as Record<string, unknown> | null)?.[field];
+    if (typeof value === 'string' && value.startsWith('xstate.')) {
+      throw new Problem('GPU_ACTION_UNKNOWN', `The ${field} ${value.slice(0, 80)} is reserved`, { field });
+    }
+  }
+}
+
 /**
  * Check a body against a shape.
  * @throws Problem naming the first field at fault, in words, without its value (it may be a secret).

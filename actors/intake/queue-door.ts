@@ -1,5 +1,6 @@
 /**
  * The PGMQ door: a message is read, understood, turned into mailbox events and deleted in one transaction. A crash gives it back at once.
+ * A batch goes the swift way, all together; if one of its messages cannot, nothing has happened, and they go one by one.
  * What cannot be understood is archived, with its reason in the dead letters. A failing database leaves it in the queue. Anything else that
  * fails is tried a few times and then counts as poison.
  */
@@ -12,14 +13,17 @@ import {
   enableNotifications,
   type QueueMessage,
   readQueue,
+  takeFromQueue,
 } from '../../persistence/pgmq.ts';
 import { crashPoint } from '../kernel/crash-points.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { Loop } from '../kernel/loop.ts';
 import { Problem } from '../problem.ts';
 import { redact } from '../secret.ts';
-import { accept } from './doors.ts';
+import { KnownCatalogue } from './catalogue.ts';
+import { accept, type Sender } from './doors.ts';
 import { findReservation } from './lookup.ts';
+import { acceptTogether, NotTogether } from './together.ts';
 
 export interface QueueDoorSettings {
   db: Store;
@@ -56,6 +60,7 @@ export class QueueDoor {
   readonly stats: QueueDoorStats = { accepted: 0, refused: 0, poisoned: 0 };
   readonly #settings: QueueDoorSettings;
   readonly #loop: Loop;
+  readonly #catalogue = new KnownCatalogue();
 
   constructor(settings: QueueDoorSettings) {
     this.#settings = settings;
@@ -78,17 +83,62 @@ export class QueueDoor {
 
   /** Consume one batch. @returns how long to sleep: not at all while messages remain. */
   async consume(): Promise<number> {
-    const { db, kernel, pollMs, batchSize } = this.#settings;
-    let count: number;
-    try {
-      count = await db.withTransaction((tx) => this.#batch(tx, batchSize));
-    } catch (error) {
-      if (!(error instanceof MessageFailure)) throw error;
-      await this.#setAside(error);
-      return 0;
-    }
+    const { kernel, pollMs } = this.#settings;
+    const count = await this.#swiftly();
     if (count > 0) kernel.wake();
     return count > 0 ? 0 : pollMs;
+  }
+
+  /** @returns how many messages there were. */
+  async #swiftly(): Promise<number> {
+    const { db, batchSize } = this.#settings;
+    try {
+      const count = await db.withTransaction((tx) => this.#together(tx, batchSize));
+      this.stats.accepted += count;
+      return count;
+    } catch (error) {
+      if (error instanceof NotTogether) return this.#carefully();
+      return this.#failed(error);
+    }
+  }
+
+  async #carefully(): Promise<number> {
+    const { db, batchSize } = this.#settings;
+    try {
+      return await db.withTransaction((tx) => this.#batch(tx, batchSize));
+    } catch (error) {
+      return this.#failed(error);
+    }
+  }
+
+  async #failed(error: unknown): Promise<number> {
+    if (!(error instanceof MessageFailure)) throw error;
+    await this.#setAside(error);
+    return 1;
+  }
+
+  /** Take a batch, and accept all of it or fail: with the message that failed if it was alone, else as a batch. */
+  async #together(tx: Transaction, limit: number): Promise<number> {
+    const { kernel, queue } = this.#settings;
+    const [messages, catalogue] = await Promise.all([takeFromQueue(tx, queue, limit), this.#catalogue.read(tx)]);
+    const [first] = messages;
+    if (first === undefined) return 0;
+    const deliveries = messages.map((message) => ({ body: message.body, sender: this.#senderOf(message) }));
+    try {
+      await acceptTogether(kernel, tx, deliveries, catalogue);
+    } catch (error) {
+      if (isRetryableDatabaseError(error) || error instanceof NotTogether) throw error;
+      if (error instanceof Problem || messages.length > 1)
+        throw new NotTogether('one of them cannot be accepted', { cause: error });
+      throw new MessageFailure(first, error);
+    }
+    await crashPoint('intake.beforeCommit');
+    return messages.length;
+  }
+
+  #senderOf({ msgId }: QueueMessage): Sender {
+    const { queue } = this.#settings;
+    return { door: `queue:${queue}`, key: `queue:${queue}:${msgId}` };
   }
 
   async #batch(tx: Transaction, limit: number): Promise<number> {
@@ -106,9 +156,7 @@ export class QueueDoor {
     const { kernel, queue } = this.#settings;
     // Whatever one message wrote before it was refused must go, and the others of the batch must stay.
     try {
-      await tx.attempt(() =>
-        accept(kernel, tx, message.body, { door: `queue:${queue}`, key: `queue:${queue}:${message.msgId}` }),
-      );
+      await tx.attempt(() => accept(kernel, tx, message.body, this.#senderOf(message)));
       this.stats.accepted++;
       return true;
     } catch (error) {

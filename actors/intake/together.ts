@@ -1,0 +1,97 @@
+/**
+ * Many messages in one transaction, in their order, with one set of statements for neighbours that create. It is the swift way of the queues'
+ * door: it serves what is as it should be. Anything else fails the whole transaction, and the door goes through the messages one by one.
+ */
+import { v7 as uuidv7 } from 'uuid';
+import type { Transaction } from '../../persistence/database.ts';
+import type { Message } from '../../persistence/mailbox.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import type { Catalogue } from './catalogue.ts';
+import { type ParsedCreate, parseCreate } from './create.ts';
+import { type DiskWish, resolveDisks } from './disks.ts';
+import { acceptAction, idOf, type Sender, secretsOf, submission } from './doors.ts';
+import { actionOf, refuseReserved } from './messages.ts';
+
+/** A message, and by whom it came. */
+export interface Delivery {
+  body: unknown;
+  sender: Sender;
+}
+
+/** These messages do not all go the swift way. */
+export class NotTogether extends Error {
+  override readonly name = 'NotTogether';
+}
+
+/** A create that is neither of a gang nor with an image to build, with its id. */
+interface Plain {
+  id: string;
+  parsed: ParsedCreate;
+  sender: Sender;
+}
+
+/**
+ * Accept all of them, in order.
+ * @throws Problem, NotTogether, or the database's error; the transaction must be rolled back then.
+ */
+export async function acceptTogether(
+  kernel: Kernel,
+  tx: Transaction,
+  deliveries: readonly Delivery[],
+  catalogue: Catalogue,
+): Promise<void> {
+  let plain = new Map<string, Plain>();
+  const settle = async () => {
+    const creates = [...plain.values()];
+    plain = new Map();
+    if (creates.length > 0) await acceptCreates(kernel, tx, creates);
+  };
+  for (const { body, sender } of deliveries) {
+    const understood = actionOf(body);
+    refuseReserved(body);
+    if (understood.action.does === 'create') {
+      const parsed = parseCreate(understood.body, catalogue);
+      if (parsed.request.gang === null && parsed.build === null) {
+        const id = idOf(parsed, sender);
+        if (plain.has(id)) throw new NotTogether('an id was sent twice');
+        plain.set(id, { id, parsed, sender });
+        continue;
+      }
+    }
+    await settle();
+    await acceptAction(kernel, tx, understood.action, understood.body, sender);
+  }
+  await settle();
+}
+
+// These rows claim the ids: of two who send one id at the same time, the second waits here for the first.
+export const CLAIM_IDS = `
+  with asked as (
+    select * from unnest($1::text[], $2::text[], $3::text[]) as a(id, owner, value)),
+  claimed as (
+    insert into secrets (secret_ref, owner, value) select id, owner, value::jsonb from asked on conflict (secret_ref) do nothing returning 1)
+  select (select count(*) from claimed)::int as claimed,
+         (select count(*) from asked a join reservations r on r.reservation_id = a.id)::int
+         + (select count(*) from asked a join mailbox m on m.actor = 'reservation/' || a.id and m.event->>'type' = 'reservation.submitted')::int as taken`;
+
+async function acceptCreates(kernel: Kernel, tx: Transaction, creates: readonly Plain[]): Promise<void> {
+  const wishes = creates.flatMap(({ parsed: { owner, disk }, sender }): DiskWish[] =>
+    disk === null ? [] : [{ id: (sender.newId ?? uuidv7)(), owner, name: disk.name, sizeGb: disk.sizeGb }],
+  );
+  const [{ rows }, disks] = await Promise.all([
+    tx.query<{ claimed: number; taken: number }>(CLAIM_IDS, [
+      creates.map(({ id }) => id),
+      creates.map(({ parsed }) => parsed.owner),
+      creates.map(({ parsed, sender }) => secretsOf(parsed, sender)),
+    ]),
+    resolveDisks(tx, wishes),
+  ]);
+  if (rows[0]!.claimed !== creates.length || rows[0]!.taken !== 0) throw new NotTogether('an id is taken');
+  const messages: Message[] = [...disks.messages];
+  for (const { id, parsed, sender } of creates) {
+    const diskId = parsed.disk === null ? null : disks.idOf(parsed.owner, parsed.disk.name);
+    if (diskId === undefined) throw new NotTogether('a disk is not there to be used');
+    messages.push(submission(id, parsed, sender, diskId));
+  }
+  await kernel.post(messages, tx);
+}
