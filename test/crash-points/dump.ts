@@ -3,20 +3,21 @@ import pg from 'pg';
 import type { Database } from '../../persistence/database.ts';
 
 /**
- * What differs between two runs by design, column by column: numbers that the server draws (a rolled back transaction leaves a gap), and moments
- * of the server's clock where nothing is decided by them. Everything else must be equal, in every table there is.
+ * What differs between two runs by design, column by column: numbers that the server draws (a rolled back transaction leaves a gap), secrets
+ * that a door draws, and moments of the server's clock where nothing is decided by them. Everything else must be equal, in every table there is.
  */
 const BY_DESIGN: Readonly<Record<string, readonly string[]>> = {
   'public.mailbox': ['id'],
+  'public.disks': ['created_at'],
+  'public.secrets': ['created_at', 'value'],
+  'public.build_contexts': ['created_at'],
   'public.dead_letters': ['id', 'created_at'],
   'public.domain_mappings': ['created_at', 'updated_at'],
   'public.capacity_requests': ['requested_at'],
   'public.gang_members': ['joined_at'],
   'public.operations': ['created_at', 'updated_at'],
   'public.gpu_types': ['created_at', 'updated_at'],
-  'public.gpu_availability': ['updated_at'],
   'public.nodes': ['updated_at'],
-  'pgmq.meta': ['created_at'],
 };
 
 /** Tables of tools, which no run writes. */

@@ -35,18 +35,26 @@ export class Run {
   #life: Life | null = null;
   #round = 0;
 
-  private constructor(database: TestDatabase, points: readonly CrashPoint[]) {
+  private constructor(
+    database: TestDatabase,
+    points: readonly CrashPoint[],
+    change: (kind: ActorKind, db: Database) => ActorKind,
+  ) {
     this.#database = database;
     this.db = new Database({ ...database.config, maxConnections: 2 });
     this.crashed = new Map(points.map((point) => [point, new Map()]));
     this.#passages = new Map(points.map((point) => [point, new Passages(this.db, point)]));
-    this.#kinds = Object.values(KINDS).map((kind) => this.#withHands(kind));
+    this.#kinds = Object.values(KINDS).map((kind) => change(this.#withHands(kind), this.db));
     this.#outside = new Kernel({ db: this.db, kinds: this.#kinds, clock: this.#clock });
   }
 
-  /** A database for journeys. Whoever ends it drops the database. */
-  static async begin(points: readonly CrashPoint[], journeys: readonly Journey[]): Promise<Run> {
-    const run = new Run(await createTestDatabase(), points);
+  /** A database for journeys, which goes when the run is ended. `change` spoils the kinds, to see that it shows. */
+  static async begin(
+    points: readonly CrashPoint[],
+    journeys: readonly Journey[],
+    change: (kind: ActorKind, db: Database) => ActorKind = (kind) => kind,
+  ): Promise<Run> {
+    const run = new Run(await createTestDatabase(), points, change);
     await openPools(
       run.db,
       journeys.filter(({ kind }) => kind.kind === 'gpu-pool').map(({ id }) => id),
