@@ -92,32 +92,19 @@ async function inDatabase(
   after: (admin: Queryable) => Promise<void> = async () => {},
 ): Promise<TurnsRound> {
   const name = await server.create();
-  const round = await server.connected(name, async (admin) => {
+  const result = await server.connected(name, async (admin) => {
     await prepareJobs(admin);
     await before(admin);
     const db = new Database({ ...server.at(name), applicationName: 'gpu-dev bench' });
-    let timed: Timed;
-    try {
-      timed = await work(db, admin);
-    } finally {
-      await db.close();
-    }
+    const timed = await work(db, admin).finally(() => db.close());
     await after(admin);
-    return { ...timed, rows: await settledRows(admin) };
+    return timed;
   });
+  // Counts arrive when the connections that wrote have ended.
+  await server.left(name);
+  const rows = await server.connected(name, countRows);
   await server.drop(name);
-  return round;
-}
-
-/** Counts arrive when the connections that wrote have ended, which is soon after they were closed. */
-async function settledRows(admin: Queryable): Promise<RowCounts> {
-  for (;;) {
-    const { rows } = await admin.query<{ others: number }>(
-      `select count(*)::int as others from pg_stat_activity
-        where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'`,
-    );
-    if (rows[0]!.others === 0) return countRows(admin);
-  }
+  return { ...result, rows };
 }
 
 /** Time `work`, which is `turns` turns. */

@@ -27,6 +27,8 @@ const PRINTED = [
   'autovacuum',
 ];
 
+const OTHERS = `select count(*)::int as others from pg_stat_activity where datname = $1 and backend_type = 'client backend'`;
+
 export class BenchServer {
   readonly folder: string;
   #postgres: EmbeddedPostgres;
@@ -69,7 +71,19 @@ export class BenchServer {
   }
 
   async drop(name: string): Promise<void> {
+    await this.left(name);
     await this.administrate((client) => client.query(`drop database if exists ${pg.escapeIdentifier(name)} with (force)`));
+  }
+
+  /** Wait until nobody is connected to the database: a closed connection ends a little later. Gives up after 5 s. */
+  async left(name: string): Promise<void> {
+    await this.administrate(async (client) => {
+      for (const end = performance.now() + 5_000; performance.now() < end; ) {
+        const { rows } = await client.query<{ others: number }>(OTHERS, [name]);
+        if (rows[0]!.others === 0) return;
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+    });
   }
 
   /** How to reach a database of this server. */
