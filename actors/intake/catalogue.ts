@@ -49,7 +49,7 @@ export class KnownCatalogue {
 }
 
 /** Slots of the ledger that a request takes: its GPUs, or the one slot of a CPU node. */
-export function slotsOf(type: GpuType, gpuCount: number): number {
+export function slotsOf(type: Pick<GpuType, 'maxGpus'>, gpuCount: number): number {
   return type.maxGpus === 0 ? 1 : gpuCount;
 }
 

@@ -2,10 +2,10 @@
 import type { ReservationContext } from '../../machines/reservation.context.ts';
 import type { ReservationEffect } from '../../machines/reservation.effects.ts';
 import type { ReservationMessage } from '../../machines/reservation.events.ts';
-import { findActor } from '../../persistence/actor-store.ts';
+import { findActor, type StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Store } from '../../persistence/database.ts';
 import { TerminalError } from '../errors.ts';
-import { readCatalogue, slotsOf } from '../intake/catalogue.ts';
+import { type GpuType, slotsOf } from '../intake/catalogue.ts';
 import type { EffectContext } from '../kernel/kind.ts';
 import { topState } from '../kernel/revive.ts';
 import { Secret } from '../secret.ts';
@@ -23,22 +23,34 @@ const SHARED_MEMORY_LIMIT = 64 * 1024 ** 3;
 
 /** The reservation as stored now. */
 export async function readReservation(db: Store, actor: string): Promise<{ state: string; context: ReservationContext }> {
-  const row = await findActor(db, actor);
-  if (row?.snapshot == null) throw new TerminalError(`There is no ${actor}`);
-  return { state: topState(row.snapshot.value), context: row.snapshot.context as ReservationContext };
+  return reservationOf(actor, (await findActor(db, actor))?.snapshot);
+}
+
+function reservationOf(actor: string, snapshot: StoredSnapshot | null | undefined) {
+  if (snapshot == null) throw new TerminalError(`There is no ${actor}`);
+  return { state: topState(snapshot.value), context: snapshot.context as ReservationContext };
 }
 
 export const READ_SECRETS = 'select value from secrets where secret_ref = $1';
 
 /** Values that stand apart from the request because nobody may see them. */
-export async function readSecrets(
-  db: Store,
-  ref: string | null,
-): Promise<{ environment: Secret<Record<string, string>>; jupyterToken: Secret<string> }> {
-  const { rows } = await db.query<{ value: { environment?: Record<string, string>; jupyterToken?: string } }>(READ_SECRETS, [
-    ref,
-  ]);
-  const value = rows[0]?.value;
+export interface Secrets {
+  environment: Secret<Record<string, string>>;
+  jupyterToken: Secret<string>;
+}
+
+interface SecretValue {
+  environment?: Record<string, string>;
+  jupyterToken?: string;
+}
+
+/** @throws TerminalError if they are not there. */
+export async function readSecrets(db: Store, ref: string | null): Promise<Secrets> {
+  const { rows } = await db.query<{ value: SecretValue }>(READ_SECRETS, [ref]);
+  return secretsOf(rows[0]?.value);
+}
+
+function secretsOf(value: SecretValue | null | undefined): Secrets {
   if (value?.jupyterToken === undefined) throw new TerminalError('The secret values of this reservation are missing');
   return { environment: new Secret(value.environment ?? {}), jupyterToken: new Secret(value.jupyterToken) };
 }
@@ -62,25 +74,50 @@ export async function gatherKeys(
   return { lines: [...lines], problem };
 }
 
-export const READ_NODE = 'select address, cpu_millis as cpu, memory_bytes as memory from nodes where node = $1';
+/** What of its GPU type a server depends on. */
+type ServerType = Pick<
+  GpuType,
+  'gpuType' | 'instanceType' | 'resourceName' | 'maxGpus' | 'maxPerNode' | 'cpus' | 'memoryGb' | 'efaCount'
+>;
+
+/** All that is stored and goes into a server. */
+interface Stored {
+  snapshot: StoredSnapshot | null;
+  secrets: SecretValue | null;
+  /** null if it is no longer offered. */
+  type: ServerType | null;
+  /** Of the node that was granted; null if that has gone, or its address is not known. */
+  address: string | null;
+  nodeCpuMillis: number | null;
+}
+
+export const WHAT_TO_CREATE = `
+  select a.snapshot, s.value as secrets, n.address, n.cpu_millis as "nodeCpuMillis",
+         case when t.gpu_type is not null then
+           jsonb_build_object('gpuType', t.gpu_type, 'instanceType', t.instance_type, 'resourceName', t.resource_name, 'maxGpus', t.max_gpus,
+                              'maxPerNode', t.max_per_node, 'cpus', t.cpus, 'memoryGb', t.memory_gb, 'efaCount', t.efa_count) end as type
+    from actors a
+    left join secrets s on s.secret_ref = a.snapshot #>> '{context,request,secretsRef}'
+    left join gpu_types t on t.gpu_type = a.snapshot #>> '{context,request,gpuType}' and t.is_active
+    left join nodes n on n.node = $2
+   where a.actor = $1`;
 
 /** The specification of one life of a reservation. */
-async function specOf(ports: ReservationPorts, effect: Create, context: ReservationContext): Promise<ServerSpec> {
-  const { db, keys } = ports;
+async function specOf(
+  { keys }: ReservationPorts,
+  effect: Create,
+  context: ReservationContext,
+  stored: Stored,
+): Promise<ServerSpec> {
   const { request, policy } = context;
-  const [catalogue, secrets, gathered, node] = await Promise.all([
-    readCatalogue(db),
-    readSecrets(db, request.secretsRef),
-    gatherKeys(keys, context),
-    db.query<{ address: string | null; cpu: number; memory: number }>(READ_NODE, [effect.grant.node]),
-  ]);
-  const type = catalogue.get(request.gpuType);
-  if (type === undefined) throw new TerminalError(`The GPU type ${request.gpuType} is no longer offered`);
+  const { type, nodeCpuMillis } = stored;
+  if (type === null) throw new TerminalError(`The GPU type ${request.gpuType} is no longer offered`);
+  const secrets = secretsOf(stored.secrets);
+  const gathered = await gatherKeys(keys, context);
   const slots = slotsOf(type, request.gpuCount);
   const share = slots / type.maxPerNode;
   const isCpu = type.resourceName === null;
   const isMig = type.gpuType.includes('-mig-');
-  const row = node.rows[0];
   // Limits: half as much CPU again as the fair share, the whole share of memory; CPU types and MIG slices get what they request.
   const cpuLimitMillis = isCpu || isMig ? policy.cpuMillis : Math.min(type.cpus, Math.floor(type.cpus * share * 1.5)) * 1_000;
   const memoryLimitBytes = isCpu || isMig ? policy.memoryBytes : Math.floor(type.memoryGb * share) * 1024 ** 3;
@@ -95,10 +132,10 @@ async function specOf(ports: ReservationPorts, effect: Create, context: Reservat
     resource: type.resourceName === null ? null : { name: type.resourceName, count: slots },
     efaCount: share === 1 ? type.efaCount : 0,
     node: effect.grant.node,
-    nodeAddress: row?.address ?? null,
+    nodeAddress: stored.address,
     zone: effect.grant.zone,
     cpuRequestMillis: policy.cpuMillis,
-    cpuLimitMillis: row === undefined ? cpuLimitMillis : Math.max(policy.cpuMillis, Math.min(cpuLimitMillis, row.cpu)),
+    cpuLimitMillis: nodeCpuMillis === null ? cpuLimitMillis : Math.max(policy.cpuMillis, Math.min(cpuLimitMillis, nodeCpuMillis)),
     memoryRequestBytes: policy.memoryBytes,
     memoryLimitBytes: Math.max(policy.memoryBytes, memoryLimitBytes),
     sharedMemoryBytes: Math.min(SHARED_MEMORY_LIMIT, Math.floor(policy.memoryBytes / 2)),
@@ -121,9 +158,11 @@ export async function createServer(
   effect: Create,
   at: EffectContext,
 ): Promise<ReservationMessage | null> {
-  const { state, context } = await readReservation(ports.db, at.actor);
-  if (state !== 'provisioning' || context.generation !== effect.generation) return null;
-  const spec = await specOf(ports, effect, context);
+  const { rows } = await ports.db.query<Stored>(WHAT_TO_CREATE, [at.actor, effect.grant.node]);
+  const stored = rows[0];
+  const { state, context } = reservationOf(at.actor, stored?.snapshot);
+  if (stored === undefined || state !== 'provisioning' || context.generation !== effect.generation) return null;
+  const spec = await specOf(ports, effect, context, stored);
   const { uid, name, connection } = await ports.servers.create(spec);
   return { type: 'pod.created', generation: effect.generation, uid, name, connection };
 }
