@@ -152,43 +152,45 @@ export async function renewLeases(
   return new Set(rows.map((row) => row.effectId));
 }
 
-// A result whose lease was lost is not posted. What waits behind an ended effect in its lane may start now.
+// What waits behind an ended effect in its lane may start now.
 export const END_DONE = `
-  with given as (
-    select * from unnest($1::text[], $2::text[]) with ordinality as g(effect_id, event, place)),
-  ended as (
-    update effects e set status = 'done', attempts = e.attempts + 1, last_error = null, ended_at = coalesce($4::timestamptz, now()),
+  with ended as (
+    update effects e set status = 'done', attempts = e.attempts + 1, last_error = null, ended_at = coalesce($3::timestamptz, now()),
                          lease_token = null, lease_until = null
-      from given where e.effect_id = given.effect_id and e.lease_token = $3
-    returning e.effect_id, e.actor, e.lane),
-  posted as (
-    insert into mailbox (actor, key, event, sender, enqueued_at, held)
-    select ended.actor, 'effect:' || ended.effect_id, given.event::jsonb, 'effect', coalesce($4::timestamptz, now()),
-           a.actor is null or a.quarantined_at is not null
-      from ended join given using (effect_id) left join actors a on a.actor = ended.actor
-     where given.event is not null
-     order by given.place
-    on conflict (actor, key) do nothing)
-  select ended.effect_id as "effectId",
+      from unnest($1::text[]) as given(effect_id) where e.effect_id = given.effect_id and e.lease_token = $2
+    returning e.effect_id, e.actor, e.lane)
+  select ended.effect_id as "effectId", coalesce($3::timestamptz, now()) as now,
          exists (select 1 from effects later where later.actor = ended.actor and later.lane = ended.lane
                                                and later.status = 'pending' and later.effect_id <> ended.effect_id) as "laneGoesOn"
     from ended`;
 
+/** A handler's result: the event that tells it, or null if there is nothing to tell. */
+export interface EffectResult {
+  effectId: string;
+  actor: string;
+  result: { type: string } | null;
+}
+
+export interface EndedEffect {
+  effectId: string;
+  /** True if another effect waits in its lane. */
+  laneGoesOn: boolean;
+}
+
 /**
- * End effects whose handlers have succeeded, and post their results (null: nothing to tell), all at once.
- * @returns those that were still ours; the result of another was not taken.
+ * End effects whose handlers have succeeded.
+ * @returns those that were still ours (the result of another must not be taken), and the time of the transaction.
  */
 export async function endEffects(
-  db: Queryable,
-  options: { ended: readonly { effectId: string; result: { type: string } | null }[]; token: string; now: Date | null },
-): Promise<{ effectId: string; laneGoesOn: boolean }[]> {
-  const { rows } = await db.query<{ effectId: string; laneGoesOn: boolean }>(END_DONE, [
+  tx: Transaction,
+  options: { ended: readonly { effectId: string }[]; token: string; now: Date | null },
+): Promise<{ ours: EndedEffect[]; now: Date }> {
+  const { rows } = await tx.query<EndedEffect & { now: Date }>(END_DONE, [
     options.ended.map(({ effectId }) => effectId),
-    options.ended.map(({ result }) => (result === null ? null : storableJson(result))),
     options.token,
     options.now,
   ]);
-  return rows;
+  return { ours: rows, now: rows[0]?.now ?? new Date(0) };
 }
 
 export const FAIL = `update effects set status = 'failed', attempts = attempts + 1, last_error = $3, ended_at = coalesce($4::timestamptz, now()),

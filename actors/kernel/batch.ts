@@ -18,8 +18,8 @@ import {
 } from '../../persistence/actor-store.ts';
 import { isRetryableDatabaseError, type Store, type Transaction } from '../../persistence/database.ts';
 import { addCheckpoint } from '../../persistence/history.ts';
-import type { Message } from '../../persistence/mailbox.ts';
-import type { LeasedEffect } from '../../persistence/outbox.ts';
+import { type Message, sendMail } from '../../persistence/mailbox.ts';
+import { type EffectResult, type EndedEffect, endEffects, type LeasedEffect } from '../../persistence/outbox.ts';
 import { areCrashPointsArmed, crashPoint } from './crash-points.ts';
 import { Decisions, type HeldActor, type Leaser } from './decisions.ts';
 import type { ActorKind, Clock, StampedEvent } from './kind.ts';
@@ -137,11 +137,7 @@ async function attempt(settings: BatchSettings, only?: string): Promise<BatchRes
       const decided = new Decisions();
       await step(settings, tx, decided, locked.actors, mail, now);
       const turns = mail.length + (await passOn(settings, tx, decided, { locked: locked.actors, mail, now, known }));
-      await crashPoint('turn.stepped');
-      const leased = await decided.write(tx, now, clock.now(), settings.leaser());
-      if (areCrashPointsArmed()) await tx.flush();
-      await crashPoint('turn.beforeCommit');
-      return { turns, effects: decided.effects.length, messages: decided.messages.length, leased };
+      return write(settings, tx, decided, turns, now);
     });
   } catch (error) {
     if (single !== null && !isRetryableDatabaseError(error) && !(error instanceof ActorFailure)) {
@@ -149,6 +145,71 @@ async function attempt(settings: BatchSettings, only?: string): Promise<BatchRes
     }
     throw error;
   }
+}
+
+async function write(
+  settings: BatchSettings,
+  tx: Transaction,
+  decided: Decisions,
+  turns: number,
+  now: Date,
+): Promise<BatchResult> {
+  await crashPoint('turn.stepped');
+  const leased = await decided.write(tx, now, settings.clock.now(), settings.leaser());
+  if (areCrashPointsArmed()) await tx.flush();
+  await crashPoint('turn.beforeCommit');
+  return { turns, effects: decided.effects.length, messages: decided.messages.length, leased };
+}
+
+/**
+ * End effects whose handlers have succeeded, and let their actors take the results in the same transaction; an actor that is busy gets its
+ * result by its mailbox. If one of them spoils the batch, all go by mailbox, where a culprit is found.
+ * @returns what was done, and which effects were still ours: the result of another is not taken.
+ * @throws the database's error if the database was at fault: nothing happened, try again.
+ */
+export async function takeResults(
+  settings: BatchSettings,
+  ended: readonly EffectResult[],
+  token: string,
+): Promise<BatchResult & { ours: readonly EndedEffect[] }> {
+  const { db, clock, kinds } = settings;
+  try {
+    const result = await db.withTransaction(async (tx) => {
+      const { ours, now } = await endEffects(tx, { ended, token, now: clock.now() });
+      const known = [...kinds.values()].map(({ kind, version }) => ({ kind, version }));
+      const decided = new Decisions();
+      const taken = new Set(ours.map(({ effectId }) => effectId));
+      decided.messages = messagesOf(ended.filter(({ effectId }) => taken.has(effectId)));
+      const turns = decided.messages.length === 0 ? 0 : await passOn(settings, tx, decided, { locked: [], mail: [], now, known });
+      return { ...(await write(settings, tx, decided, turns, now)), ours };
+    });
+    await crashPoint('turn.afterCommit');
+    return result;
+  } catch (error) {
+    if (isRetryableDatabaseError(error)) throw error;
+    return postResults(settings, ended, token);
+  }
+}
+
+/** As {@link takeResults}, by mailbox alone. */
+export async function postResults(
+  { db, clock }: BatchSettings,
+  ended: readonly EffectResult[],
+  token: string,
+): Promise<BatchResult & { ours: readonly EndedEffect[] }> {
+  return db.withTransaction(async (tx) => {
+    const { ours } = await endEffects(tx, { ended, token, now: clock.now() });
+    const taken = new Set(ours.map(({ effectId }) => effectId));
+    const messages = messagesOf(ended.filter(({ effectId }) => taken.has(effectId)));
+    sendMail(tx, messages, clock.now());
+    return { ...NOTHING, messages: messages.length, ours };
+  });
+}
+
+function messagesOf(ended: readonly EffectResult[]): Message[] {
+  return ended.flatMap(({ effectId, actor, result }) =>
+    result === null ? [] : [{ actor, key: `effect:${effectId}`, event: result, sender: 'effect' }],
+  );
 }
 
 /** What a batch has locked and read so far. */

@@ -1,5 +1,5 @@
 /**
- * The dispatcher runs the handlers of leased effects outside any transaction, and posts their results as events, many at once. At least once
+ * The dispatcher runs the handlers of leased effects outside any transaction, and gives their results to their actors, many at once. At least once
  * by nature: handlers are idempotent. A handler whose lease was lost is told to stop, and its result is not taken.
  *
  * An effect comes in by two ways: leased by the turn that wrote it ({@link Dispatcher.adopt}), or leased from the outbox because its lane was
@@ -9,7 +9,15 @@ import { randomUUID } from 'node:crypto';
 import { isRetryableDatabaseError, type Store } from '../../persistence/database.ts';
 import { addDeadLetter } from '../../persistence/dead-letters.ts';
 import { enqueue } from '../../persistence/mailbox.ts';
-import { endEffects, failEffect, type LeasedEffect, leaseEffects, renewLeases, retryEffect } from '../../persistence/outbox.ts';
+import {
+  type EffectResult,
+  type EndedEffect,
+  failEffect,
+  type LeasedEffect,
+  leaseEffects,
+  renewLeases,
+  retryEffect,
+} from '../../persistence/outbox.ts';
 import { NotYet, TerminalError } from '../errors.ts';
 import { redact } from '../secret.ts';
 import { crashPoint } from './crash-points.ts';
@@ -29,10 +37,12 @@ export interface DispatcherSettings {
   /** Handlers at once. */
   concurrency: number;
   leaseSeconds: number;
+  /** Ends effects and gives their results to their actors. @returns those that were still ours. */
+  takeResults: (ended: readonly EffectResult[], token: string) => Promise<readonly EndedEffect[]>;
   /** Called when a handler has ended well: call {@link Dispatcher.endFinished} soon. */
   onFinished: () => void;
-  /** Called when results were posted: there is mail. */
-  onResult: () => void;
+  /** Called when a failure was posted: there is mail. */
+  onMail: () => void;
   /** Called when there may be an effect to lease: room after a time without, or a lane that goes on. */
   onRoom: () => void;
   /** Called with what went wrong, for the log. */
@@ -42,7 +52,7 @@ export interface DispatcherSettings {
 /** An effect whose handler has ended well. */
 interface Finished {
   effect: LeasedEffect;
-  result: { type: string } | null;
+  result: EffectResult['result'];
 }
 
 export class Dispatcher {
@@ -129,7 +139,7 @@ export class Dispatcher {
   }
 
   /**
-   * Post the results of handlers that have ended well. @returns how many.
+   * Give the results of handlers that have ended well to their actors. @returns how many.
    * @throws the database's error if it was at fault: the results are kept, and go out with the next call.
    */
   async endFinished(): Promise<number> {
@@ -137,31 +147,32 @@ export class Dispatcher {
     if (batch.length === 0) return 0;
     await crashPoint('effect.done');
     try {
-      await this.#post(batch);
+      await this.#give(batch);
     } catch (error) {
       if (isRetryableDatabaseError(error)) {
         this.#finished.unshift(...batch);
         throw error;
       }
       // One of them cannot be stored: alone, it fails alone.
-      for (const each of batch) await this.#postAlone(each);
+      for (const each of batch) await this.#giveAlone(each);
     }
     await crashPoint('effect.afterResult');
     return batch.length;
   }
 
-  async #post(batch: readonly Finished[]): Promise<void> {
-    const { db, clock, onResult, onRoom } = this.#settings;
-    const ended = batch.map(({ effect, result }) => ({ effectId: effect.effectId, result }));
-    const ours = await endEffects(db, { ended, token: this.#token, now: clock.now() });
-    for (const { effectId } of ended) this.#running.delete(effectId);
-    if (batch.some(({ result }) => result !== null)) onResult();
+  async #give(batch: readonly Finished[]): Promise<void> {
+    const { takeResults, onRoom } = this.#settings;
+    const ours = await takeResults(
+      batch.map(({ effect, result }) => ({ effectId: effect.effectId, actor: effect.actor, result })),
+      this.#token,
+    );
+    for (const { effect } of batch) this.#running.delete(effect.effectId);
     if (this.#wasFull || ours.some(({ laneGoesOn }) => laneGoesOn)) onRoom();
   }
 
-  async #postAlone(finished: Finished): Promise<void> {
+  async #giveAlone(finished: Finished): Promise<void> {
     try {
-      await this.#post([finished]);
+      await this.#give([finished]);
     } catch (error) {
       await this.#fail(finished.effect, error);
       this.#running.delete(finished.effect.effectId);
@@ -220,7 +231,7 @@ export class Dispatcher {
 
   /** End an effect that has failed for good, tell its actor, and keep a dead letter, in one transaction; a lost lease does none of it. */
   async #bury(effect: LeasedEffect, reason: string, told: { type: string } | null): Promise<void> {
-    const { db, clock, onResult } = this.#settings;
+    const { db, clock, onMail } = this.#settings;
     const { effectId, actor } = effect;
     const now = clock.now();
     await crashPoint('effect.done');
@@ -231,6 +242,6 @@ export class Dispatcher {
       await addDeadLetter(tx, { source: 'effect', actor, key: effectId, body, code: 'GPU_EFFECT_FAILED', reason });
     });
     await crashPoint('effect.afterResult');
-    if (told !== null) onResult();
+    if (told !== null) onMail();
   }
 }

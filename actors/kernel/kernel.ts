@@ -8,7 +8,7 @@ import { untilNextDeadline } from '../../persistence/deadlines.ts';
 import { findByKey, type HistoryEntry } from '../../persistence/history.ts';
 import { enqueue, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
 import { untilNextEffect } from '../../persistence/outbox.ts';
-import { type BatchResult, type BatchSettings, runBatch } from './batch.ts';
+import { type BatchResult, type BatchSettings, runBatch, takeResults } from './batch.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { type ActorKind, type Clock, databaseClock, parseAddress } from './kind.ts';
 import { Loop } from './loop.ts';
@@ -101,7 +101,12 @@ export class Kernel {
       concurrency: settings.effectConcurrency ?? 64,
       leaseSeconds: settings.leaseSeconds ?? 3,
       onFinished: () => this.#results.wake(),
-      onResult: () => this.#turns[0]!.wake(),
+      takeResults: async (ended, token) => {
+        const result = await takeResults(this.#batch, ended, token);
+        await this.#follow(result);
+        return result.ours;
+      },
+      onMail: () => this.#turns[0]!.wake(),
       onRoom: () => this.#effects.wake(),
       onFailure: (failure) => {
         this.#counts.effectFailures++;
@@ -221,12 +226,8 @@ export class Kernel {
 
   /** Take a batch of turns, of one actor if named, and start the effects that it leased. @returns how many turns. */
   async takeTurns(only?: string): Promise<number> {
-    const result: BatchResult = await runBatch(this.#batch, only);
-    this.#counts.batches++;
-    this.#counts.turns += result.turns;
-    this.#counts.effectsStarted += result.leased.length;
-    await this.#dispatcher.adopt(result.leased);
-    if (result.effects > result.leased.length) this.#effects.wake();
+    const result = await runBatch(this.#batch, only);
+    await this.#follow(result);
     return result.turns;
   }
 
@@ -237,7 +238,7 @@ export class Kernel {
     return started;
   }
 
-  /** Post the results of handlers that have ended. @returns how many. */
+  /** Give the results of handlers that have ended to their actors. @returns how many. */
   endEffects(): Promise<number> {
     return this.#dispatcher.endFinished();
   }
@@ -270,6 +271,16 @@ export class Kernel {
     done += await this.startEffects();
     await this.#dispatcher.settle();
     return done > 0;
+  }
+
+  /** What is to be done after a batch was committed. */
+  async #follow(result: BatchResult): Promise<void> {
+    this.#counts.batches++;
+    this.#counts.turns += result.turns;
+    this.#counts.effectsStarted += result.leased.length;
+    await this.#dispatcher.adopt(result.leased);
+    if (result.effects > result.leased.length) this.#effects.wake();
+    if (result.messages > 0) this.#turns[0]!.wake();
   }
 
   async #startEffects(pollMs: number): Promise<number> {

@@ -46,7 +46,8 @@ async function lease(token: string, now = NOW, busy: string[] = [], limit = 100)
   return effects.map((effect) => effect.effectId).sort();
 }
 async function end(effectId: string, token: string, now = NOW): Promise<boolean> {
-  return (await endEffects(db, { ended: [{ effectId, result: null }], token, now })).length === 1;
+  const { ours } = await db.withTransaction((tx) => endEffects(tx, { ended: [{ effectId }], token, now }));
+  return ours.length === 1;
 }
 async function status(effectId: string): Promise<string> {
   return (await db.query<{ status: string }>('select status from effects where effect_id = $1', [effectId])).rows[0]!.status;
