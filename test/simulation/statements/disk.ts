@@ -1,0 +1,144 @@
+/** Twins of actors/disk/kind.ts: the read model of disks, their snapshots and operations. */
+import * as disk from '../../../actors/disk/kind.ts';
+import type { DiskRow, DiskSnapshotRow } from '../store/schema.ts';
+import { count, moment, rows, twin } from '../store/statement.ts';
+import { SqlError } from '../store/tables.ts';
+
+twin(disk.UNDECIDED_CLONES, (t, tx, [diskId]) => {
+  const found = [...t.disks.rows(tx)].some((row) => {
+    const actor = row.state === 'cloning' ? t.actors.get(`disk/${row.diskId}`, tx) : null;
+    return actor !== null && (actor.snapshot?.context as { cloneOf?: string } | undefined)?.cloneOf === diskId;
+  });
+  return count(found ? 1 : 0);
+});
+
+twin(disk.SNAPSHOTS_TO_PURGE, (t, tx, [diskId]) => {
+  const found: { snapshot_id: string }[] = [];
+  for (const slot of t.diskSnapshots.group(diskId)) {
+    const row = t.diskSnapshots.see(slot, tx);
+    if (row === null) continue;
+    const needed = [...t.disks.rows(tx)].some(
+      (other) => other.latestSnapshot === row.snapshotId && other.diskId !== diskId && other.purgedAt === null,
+    );
+    if (!needed) found.push({ snapshot_id: row.snapshotId });
+  }
+  return rows(found);
+});
+
+interface Written {
+  id: string;
+  owner: string;
+  name: string;
+  size_gb: number;
+  state: string;
+  holder: string | null;
+  delete_at: string | null;
+  latest_snapshot: string | null;
+  claim: string | null;
+  problem: string | null;
+}
+
+twin(disk.UPSERT, (t, tx, [json, at]) => {
+  const now = moment(at)!;
+  const list = JSON.parse(json) as Written[];
+  for (const row of list) {
+    const deleted = row.delete_at !== null;
+    const changes = {
+      state: row.state,
+      reservationId: row.holder,
+      isBackingUp: row.state === 'capturing',
+      deleteDate: moment(row.delete_at),
+      purgedAt: row.state === 'purged' ? now : null,
+      latestSnapshot: row.latest_snapshot,
+      claim: row.claim,
+      problem: row.problem,
+      lastUpdated: now,
+    };
+    const born: DiskRow = {
+      ...changes,
+      diskId: row.id,
+      owner: row.owner,
+      name: row.name,
+      sizeGb: row.size_gb,
+      createdAt: now,
+      lastUsed: row.holder === null ? null : now,
+      markedDeletedAt: deleted ? now : null,
+      snapshotCount: 0,
+      pendingSnapshotCount: 0,
+      lastSnapshotAt: null,
+    };
+    const slot = t.disks.slot(row.id);
+    if (slot === undefined || (slot.holder === null && slot.value === null)) {
+      if (!t.disks.insert(born, tx)) throw new SqlError('23505', `duplicate key in disks: ${row.id}`);
+      continue;
+    }
+    t.disks.lock(slot, tx);
+    const old = slot.value!;
+    const next: DiskRow = {
+      ...old,
+      ...changes,
+      lastUsed: born.lastUsed ?? old.lastUsed,
+      markedDeletedAt: deleted ? (old.markedDeletedAt ?? now) : null,
+    };
+    t.disks.update(slot, next, tx);
+  }
+  return count(list.length);
+});
+
+twin(disk.SNAPSHOT_STARTED, (t, tx, [snapshotId, diskId, reservationId, at]) => {
+  if (t.disks.get(diskId, tx) === null) throw new SqlError('23503', `disk_snapshots: no disk ${diskId}`);
+  const row: DiskSnapshotRow = {
+    snapshotId,
+    diskId,
+    reservationId,
+    status: 'pending',
+    sizeBytes: null,
+    reason: null,
+    createdAt: moment(at)!,
+    completedAt: null,
+  };
+  return count(t.diskSnapshots.insert(row, tx) ? 1 : 0);
+});
+
+twin(disk.SNAPSHOT_COMPLETED, (t, tx, [snapshotId, at, sizeBytes]) => {
+  const slot = t.diskSnapshots.slot(snapshotId);
+  if (slot === undefined || t.diskSnapshots.see(slot, tx) === null) return count(0);
+  t.diskSnapshots.lock(slot, tx);
+  t.diskSnapshots.update(slot, { ...slot.value!, status: 'complete', completedAt: moment(at), sizeBytes }, tx);
+  return count(1);
+});
+
+twin(disk.SNAPSHOT_FAILED, (t, tx, [snapshotId, at, reason]) => {
+  const slot = t.diskSnapshots.slot(snapshotId);
+  if (slot === undefined || t.diskSnapshots.see(slot, tx)?.status !== 'pending') return count(0);
+  t.diskSnapshots.lock(slot, tx);
+  if (slot.value?.status !== 'pending') return count(0);
+  t.diskSnapshots.update(slot, { ...slot.value, status: 'failed', completedAt: moment(at), reason }, tx);
+  return count(1);
+});
+
+twin(disk.OPERATION_ENDED, (t, tx, [operationId, status, error, at]) => {
+  const slot = t.operations.slot(operationId);
+  if (slot === undefined || t.operations.see(slot, tx)?.status !== 'pending') return count(0);
+  t.operations.lock(slot, tx);
+  if (slot.value?.status !== 'pending') return count(0);
+  t.operations.update(slot, { ...slot.value, status, error, updatedAt: moment(at)! }, tx);
+  return count(1);
+});
+
+twin(disk.COUNT_SNAPSHOTS, (t, tx, [diskId]) => {
+  const slot = t.disks.slot(diskId);
+  if (slot === undefined || t.disks.see(slot, tx) === null) return count(0);
+  let [complete, pending] = [0, 0];
+  let last: number | null = null;
+  for (const one of t.diskSnapshots.group(diskId)) {
+    const row = t.diskSnapshots.see(one, tx);
+    if (row?.status === 'pending') pending++;
+    if (row?.status !== 'complete') continue;
+    complete++;
+    last = Math.max(last ?? 0, row.completedAt!);
+  }
+  t.disks.lock(slot, tx);
+  t.disks.update(slot, { ...slot.value!, snapshotCount: complete, pendingSnapshotCount: pending, lastSnapshotAt: last }, tx);
+  return count(1);
+});

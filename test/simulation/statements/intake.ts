@@ -1,0 +1,251 @@
+/** Twins of actors/intake and of the queues behind it. */
+import { CATALOGUE_VERSION, READ_CATALOGUE } from '../../../actors/intake/catalogue.ts';
+import * as disks from '../../../actors/intake/disks.ts';
+import * as doors from '../../../actors/intake/doors.ts';
+import * as lookup from '../../../actors/intake/lookup.ts';
+import { CLAIM_IDS } from '../../../actors/intake/together.ts';
+import { ADD_LETTER } from '../../../persistence/dead-letters.ts';
+import * as pgmq from '../../../persistence/pgmq.ts';
+import type { DiskRow } from '../store/schema.ts';
+import { count, rows, twin } from '../store/statement.ts';
+
+twin(READ_CATALOGUE, (t, tx) => {
+  const active = [...t.gpuTypes.rows(tx)].filter((row) => row.isActive).sort((a, b) => (a.gpuType < b.gpuType ? -1 : 1));
+  return rows(active.map(({ isActive: _active, ...row }) => row));
+});
+
+/** Nobody changes the catalogue of the simulated world. */
+twin(CATALOGUE_VERSION, () => rows([{ version: 1 }]));
+
+twin(disks.FIND_DISK, (t, tx, [owner, name]) => {
+  for (const slot of t.disks.all()) {
+    const meant = (row: DiskRow | null) => row !== null && row.owner === owner && row.name === name && row.purgedAt === null;
+    if (!meant(t.disks.see(slot, tx))) continue;
+    t.disks.share(slot, tx);
+    if (meant(slot.value)) return rows([{ disk_id: slot.value!.diskId, is_deleted: slot.value!.deleteDate !== null }]);
+  }
+  return rows([]);
+});
+
+/** The row of a disk that is to be born. */
+function newDisk(diskId: string, owner: string, name: string, sizeGb: number, now: number): DiskRow {
+  return {
+    diskId,
+    owner,
+    name,
+    sizeGb,
+    state: 'opening',
+    createdAt: now,
+    lastUsed: null,
+    reservationId: null,
+    deleteDate: null,
+    markedDeletedAt: null,
+    purgedAt: null,
+    latestSnapshot: null,
+    claim: null,
+    problem: null,
+    isBackingUp: false,
+    snapshotCount: 0,
+    pendingSnapshotCount: 0,
+    lastSnapshotAt: null,
+    lastUpdated: now,
+  };
+}
+
+twin(disks.INSERT_DISK, (t, tx, [diskId, owner, name, sizeGb]) =>
+  count(t.disks.insert(newDisk(diskId, owner, name, sizeGb, tx.now), tx) ? 1 : 0),
+);
+
+twin(disks.RESOLVE_DISKS, (t, tx, [ids, owners, names, sizes]) => {
+  const asked = new Map<string, DiskRow>();
+  for (const [index, id] of (ids as string[]).entries()) {
+    const wish = newDisk(id, owners[index], names[index], sizes[index], tx.now);
+    const key = `${wish.owner}\n${wish.name}`;
+    if (!asked.has(key)) asked.set(key, wish);
+  }
+  const answer = (row: DiskRow, made: boolean) => ({ id: row.diskId, owner: row.owner, name: row.name, sizeGb: row.sizeGb, made });
+  const found = [];
+  // What the statement makes is not there for its other half.
+  for (const slot of [...t.disks.all()]) {
+    const isThere = (row: DiskRow | null) =>
+      row !== null && row.purgedAt === null && row.deleteDate === null && asked.has(`${row.owner}\n${row.name}`);
+    if (!isThere(t.disks.see(slot, tx))) continue;
+    t.disks.share(slot, tx);
+    if (isThere(slot.value)) found.push(answer(slot.value!, false));
+  }
+  for (const wish of [...asked.values()].sort((a, b) => (`${a.owner}\n${a.name}` < `${b.owner}\n${b.name}` ? -1 : 1))) {
+    if (t.disks.insert(wish, tx)) found.push(answer(wish, true));
+  }
+  return rows(found);
+});
+
+twin(disks.READ_NOW, (_t, tx) => rows([{ now: new Date(tx.now) }]));
+
+twin(disks.OPEN_OPERATION, (t, tx, [operationId, owner, action]) => {
+  const row = { operationId, owner, action, diskId: null, status: 'pending' as const, error: null, updatedAt: tx.now };
+  return count(t.operations.insert(row, tx) ? 1 : 0);
+});
+
+twin(disks.OPERATION_OWNER, (t, tx, [operationId]) => {
+  const row = t.operations.get(operationId, tx);
+  return rows(row === null ? [] : [{ user_id: row.owner }]);
+});
+
+twin(disks.FAIL_OPERATION, (t, tx, [operationId, error]) => {
+  const slot = t.operations.slot(operationId);
+  if (slot === undefined || t.operations.see(slot, tx) === null) return count(0);
+  t.operations.lock(slot, tx);
+  t.operations.update(slot, { ...slot.value!, status: 'failed', error, updatedAt: tx.now }, tx);
+  return count(1);
+});
+
+twin(disks.OPERATION_DISK, (t, tx, [operationId, diskId]) => {
+  const slot = t.operations.slot(operationId);
+  if (slot === undefined || t.operations.see(slot, tx) === null) return count(0);
+  t.operations.lock(slot, tx);
+  t.operations.update(slot, { ...slot.value!, diskId }, tx);
+  return count(1);
+});
+
+twin(disks.DISK_SIZE, (t, tx, [diskId]) => {
+  const row = t.disks.get(diskId, tx);
+  return rows(row === null ? [] : [{ size_gb: row.sizeGb }]);
+});
+
+twin(doors.CLAIM_ID, (t, tx, [ref, owner, value]) => count(t.secrets.insert({ ref, owner, value: JSON.parse(value) }, tx) ? 1 : 0));
+
+twin(CLAIM_IDS, (t, tx, [ids, owners, values]) => {
+  let taken = 0;
+  for (const id of ids as string[]) {
+    if (t.reservations.get(id, tx) !== null) taken++;
+    for (const slot of t.mailbox.group(`reservation/${id}`)) {
+      if (t.mailbox.see(slot, tx)?.event.type === 'reservation.submitted') taken++;
+    }
+  }
+  let claimed = 0;
+  for (const [index, ref] of (ids as string[]).entries()) {
+    if (t.secrets.insert({ ref, owner: owners[index], value: JSON.parse(values[index]) }, tx)) claimed++;
+  }
+  return rows([{ claimed, taken }]);
+});
+
+twin(doors.KEEP_CONTEXT, (t, tx, [hash, owner]) => count(t.contexts.insert({ hash, owner }, tx) ? 1 : 0));
+
+twin(doors.OWNER_OF_ID, (t, tx, [id, actor]) => {
+  const reservation = t.reservations.get(id, tx);
+  if (reservation !== null) return rows([{ owner: reservation['user_id'] }]);
+  for (const slot of t.mailbox.group(actor)) {
+    const mail = t.mailbox.see(slot, tx);
+    if (mail?.event.type === 'reservation.submitted') return rows([{ owner: mail.event['owner'] }]);
+  }
+  const secret = t.secrets.get(id, tx);
+  return rows(secret === null ? [] : [{ owner: secret.owner }]);
+});
+
+twin(doors.STRANGERS_IN_GANG, (t, tx, [gangId, owner]) => {
+  for (const row of t.reservations.rows(tx)) {
+    if (row['master_reservation_id'] === gangId && row['user_id'] !== owner) return count(1);
+  }
+  for (const { event } of t.mailbox.rows(tx)) {
+    if (event.type !== 'reservation.submitted' || event['owner'] === owner) continue;
+    if ((event['request'] as { gang: { id: string } | null }).gang?.id === gangId) return count(1);
+  }
+  return count(0);
+});
+
+twin(lookup.OWNER_BY_ID, (t, tx, [id]) => {
+  const row = t.reservations.get(id, tx);
+  return rows(row === null ? [] : [{ user_id: row['user_id'] }]);
+});
+
+twin(lookup.FIND_BY_PREFIX, (t, tx, [prefix, user]) => {
+  const found = [...t.reservations.rows(tx)]
+    .filter((row) => (row['reservation_id'] as string).startsWith(prefix) && (user === null || row['user_id'] === user))
+    .map((row) => ({
+      id: row['reservation_id'] as string,
+      user_id: row['user_id'] as string,
+      ended: row['reservation_ended'] !== null,
+      created: Date.parse(row['created_at'] as string),
+    }))
+    .sort((a, b) => Number(a.ended) - Number(b.ended) || b.created - a.created);
+  return rows(found.slice(0, 20).map(({ created: _created, ...row }) => row));
+});
+
+twin(ADD_LETTER, (t, tx, [source, queue, msgId, actor, key, body, code, field, reason]) => {
+  for (const letter of t.deadLetters.rows(tx)) {
+    if (queue !== null && msgId !== null && letter.queue === queue && letter.msgId === msgId) return count(0);
+  }
+  const id = ++t.lastLetterId;
+  t.deadLetters.insert(
+    { id, source, queue, msgId, actor, key, body: body === null ? null : JSON.parse(body), code, field, reason },
+    tx,
+  );
+  return count(1);
+});
+
+twin(pgmq.READ_QUEUE, (t, tx, [queue, seconds, limit]) => {
+  const found = [];
+  for (const slot of t.queues.all()) {
+    const row = t.queues.see(slot, tx);
+    if (row === null || row.queue !== queue || row.archived || row.visibleAt > tx.now || !t.queues.isFree(slot, tx)) continue;
+    found.push(slot);
+  }
+  found.sort((a, b) => a.value!.msgId - b.value!.msgId);
+  return rows(
+    found.slice(0, limit).map((slot) => {
+      const row = { ...slot.value!, readCount: slot.value!.readCount + 1, visibleAt: tx.now + seconds * 1000 };
+      t.queues.update(slot, row, tx);
+      const { msgId, readCount, enqueuedAt, message } = row;
+      return { msg_id: msgId, read_ct: readCount, enqueued_at: new Date(enqueuedAt), message };
+    }),
+  );
+});
+
+twin(pgmq.TAKE_FROM_QUEUE, (t, tx, [queue, limit]) => {
+  const taken = [];
+  for (const slot of t.queues.all()) {
+    const row = t.queues.see(slot, tx);
+    if (row === null || row.queue !== queue || row.archived || row.visibleAt > tx.now || !t.queues.isFree(slot, tx)) continue;
+    taken.push(slot);
+  }
+  taken.sort((a, b) => a.value!.msgId - b.value!.msgId);
+  return rows(
+    taken.slice(0, limit).map((slot) => {
+      const { msgId, readCount, enqueuedAt, message } = slot.value!;
+      t.queues.delete(slot, tx);
+      return { msg_id: msgId, read_ct: readCount, enqueued_at: new Date(enqueuedAt), message };
+    }),
+  );
+});
+
+twin(pgmq.DELETE_FROM_QUEUE, (t, tx, [queue, ids]) => {
+  for (const id of ids as number[]) {
+    const slot = t.queues.slot(`${queue}\n${id}`);
+    if (slot !== undefined && t.queues.see(slot, tx) !== null) t.queues.delete(slot, tx);
+  }
+  return rows([{}]);
+});
+
+twin(pgmq.ARCHIVE_MESSAGE, (t, tx, [queue, id]) => {
+  const slot = t.queues.slot(`${queue}\n${id}`);
+  if (slot === undefined || t.queues.see(slot, tx) === null) return rows([{ archive: false }]);
+  t.queues.lock(slot, tx);
+  t.queues.update(slot, { ...slot.value!, archived: true }, tx);
+  return rows([{ archive: true }]);
+});
+
+twin(pgmq.HIDE_MESSAGE, (t, tx, [queue, id, seconds]) => {
+  const slot = t.queues.slot(`${queue}\n${id}`);
+  if (slot === undefined || t.queues.see(slot, tx) === null) return rows([]);
+  t.queues.lock(slot, tx);
+  t.queues.update(slot, { ...slot.value!, visibleAt: tx.now + seconds * 1000 }, tx);
+  return rows([{}]);
+});
+
+twin(pgmq.COUNT_FAILURE, (t, tx, [queue, msgId, reason]) => {
+  const slot = t.queueFailures.slot(`${queue}\n${msgId}`);
+  const tries = (slot === undefined ? 0 : (t.queueFailures.see(slot, tx)?.tries ?? 0)) + 1;
+  const row = { queue, msgId, tries, reason };
+  if (!t.queueFailures.insert(row, tx)) t.queueFailures.update(slot!, row, tx);
+  return rows([{ tries }]);
+});

@@ -1,0 +1,159 @@
+/** Twins of actors/gpu-pool/ledger.ts and actors/gpu-pool/kind.ts. */
+import { GRANTED_NODE } from '../../../actors/gpu-pool/kind.ts';
+import * as ledger from '../../../actors/gpu-pool/ledger.ts';
+import type { RequestRow } from '../store/schema.ts';
+import { count, moment, rows, twin } from '../store/statement.ts';
+import { SqlError } from '../store/tables.ts';
+import { deleteSlot, writeSlot } from './capacity.ts';
+
+twin(ledger.SHARE_SLOTS, (t, tx) => {
+  t.slotsLock.take(tx, false);
+  return rows([{}]);
+});
+
+twin(ledger.LOCK_SLOTS, (t, tx) => {
+  t.slotsLock.take(tx, true);
+  return rows([{}]);
+});
+
+twin(ledger.HOLD_PLANNED, (t, tx, [nodes, numbers]) => {
+  const wanted = (nodes as string[]).map((node, index) => `${node}\n${numbers[index]}`).sort();
+  let held = 0;
+  for (const key of wanted) {
+    const slot = t.slots.slot(key);
+    if (slot === undefined || t.slots.see(slot, tx)?.reservationId !== null) continue;
+    t.slots.lock(slot, tx);
+    if (slot.value?.reservationId === null) held++;
+  }
+  return count(held);
+});
+
+twin(ledger.ADD_REQUEST, (t, tx, v) => {
+  const [reservationId, gpuType, owner, generation, slots, cpuMillis, memoryBytes, durationHours, labels, gangId, gangSize, at] = v;
+  const row: RequestRow = {
+    reservationId,
+    gpuType,
+    owner,
+    generation,
+    slots,
+    cpuMillis,
+    memoryBytes,
+    durationHours,
+    nodeLabels: JSON.parse(labels),
+    gangId,
+    gangSize,
+    submittedAt: moment(at)!,
+    status: 'waiting',
+    node: null,
+    grantedAt: null,
+    waitsBecause: null,
+  };
+  return count(t.requests.insert(row, tx) ? 1 : 0);
+});
+
+twin(ledger.GRANT_SLOTS, (t, tx, [nodes, numbers, ids, generations, at]) => {
+  let granted = 0;
+  for (const [index, node] of (nodes as string[]).entries()) {
+    const slot = t.slots.slot(`${node}\n${numbers[index]}`);
+    if (slot === undefined || t.slots.see(slot, tx)?.reservationId !== null) continue;
+    t.slots.lock(slot, tx);
+    if (slot.value?.reservationId !== null) continue;
+    writeSlot(t, tx, slot, { ...slot.value, reservationId: ids[index], generation: generations[index], heldSince: moment(at) });
+    granted++;
+  }
+  return count(granted);
+});
+
+twin(ledger.GRANT_REQUESTS, (t, tx, [ids, generations, nodes, at]) => {
+  let granted = 0;
+  for (const [index, id] of (ids as string[]).entries()) {
+    const slot = t.requests.slot(id);
+    const waits = (row: RequestRow | null | undefined) => row?.status === 'waiting' && row.generation === generations[index];
+    if (slot === undefined || !waits(t.requests.see(slot, tx))) continue;
+    t.requests.lock(slot, tx);
+    if (!waits(slot.value)) continue;
+    const next = { status: 'granted' as const, node: nodes[index], grantedAt: moment(at), waitsBecause: null };
+    t.requests.update(slot, { ...slot.value!, ...next }, tx);
+    granted++;
+  }
+  return count(granted);
+});
+
+twin(ledger.DROP_REQUEST, (t, tx, [reservationId, generation]) => {
+  const slot = t.requests.slot(reservationId);
+  const meant = (row: RequestRow | null | undefined) =>
+    row !== null && row !== undefined && (generation === null || row.generation <= generation);
+  if (slot === undefined || !meant(t.requests.see(slot, tx))) return count(0);
+  t.requests.lock(slot, tx);
+  if (!meant(slot.value)) return count(0);
+  t.requests.delete(slot, tx);
+  return count(1);
+});
+
+twin(ledger.FREE_SLOTS, (t, tx, [reservationId]) => {
+  const freed: { node: string; known: boolean }[] = [];
+  for (const slot of t.slots.all()) {
+    if (t.slots.see(slot, tx)?.reservationId !== reservationId) continue;
+    t.slots.lock(slot, tx);
+    if (slot.value?.reservationId !== reservationId) continue;
+    writeSlot(t, tx, slot, { ...slot.value!, reservationId: null, generation: null, heldSince: null });
+    const { node } = slot.value!;
+    freed.push({ node, known: t.nodes.get(node, tx) !== null });
+  }
+  return rows(freed);
+});
+
+twin(ledger.DROP_NODELESS_SLOTS, (t, tx, [nodes]) => {
+  let dropped = 0;
+  for (const node of nodes as string[]) {
+    if (t.nodes.get(node, tx) !== null) continue;
+    for (const slot of t.slots.group(node)) {
+      if (t.slots.see(slot, tx)?.reservationId !== null) continue;
+      t.slots.lock(slot, tx);
+      if (slot.value?.reservationId !== null) continue;
+      deleteSlot(t, tx, slot);
+      dropped++;
+    }
+  }
+  return count(dropped);
+});
+
+twin(ledger.ENDED_REQUESTS, (t, tx, [gpuType]) => {
+  const found: { reservation_id: string }[] = [];
+  for (const row of t.requests.rows(tx)) {
+    if (row.gpuType !== gpuType || t.actors.get(`reservation/${row.reservationId}`, tx)?.status !== 'done') continue;
+    const told = [...t.mailbox.group(`gpu-pool/${gpuType}`)].some(
+      (mail) => t.mailbox.see(mail, tx)?.event['reservationId'] === row.reservationId,
+    );
+    if (!told) found.push({ reservation_id: row.reservationId });
+  }
+  return rows(found);
+});
+
+twin(ledger.JOIN_GANG, (t, tx, [gangId, reservationId, gpuType, size]) =>
+  count(t.gangMembers.insert({ gangId, reservationId, gpuType, size }, tx) ? 1 : 0),
+);
+
+twin(ledger.GANG_MEMBERS, (t, tx, [gangId, gpuType]) => {
+  const members = [...t.gangMembers.rows(tx)].filter((row) => row.gangId === gangId && row.gpuType === gpuType);
+  return rows(members.map((row) => ({ reservation_id: row.reservationId })).sort(byId));
+});
+
+const byId = (a: { reservation_id: string }, b: { reservation_id: string }) => (a.reservation_id < b.reservation_id ? -1 : 1);
+
+twin(ledger.LEAVE_GANG, (t, tx, [reservationId]) => {
+  const slot = t.gangMembers.slot(reservationId);
+  const left = slot === undefined ? null : t.gangMembers.see(slot, tx);
+  if (slot === undefined || left === null) return rows([]);
+  t.gangMembers.delete(slot, tx);
+  const others = [...t.gangMembers.rows(tx)].filter((row) => row.gangId === left.gangId && row.reservationId !== reservationId);
+  return rows(others.map((row) => ({ reservation_id: row.reservationId })).sort(byId));
+});
+
+twin(GRANTED_NODE, (t, tx, [reservationId]) => {
+  const row = t.requests.get(reservationId, tx);
+  if (row === null || row.status !== 'granted') return rows([]);
+  if (row.node === null) throw new SqlError('23514', 'a granted request has a node');
+  const node = t.nodes.get(row.node, tx);
+  return rows([{ node: row.node, schedulable: node?.schedulable ?? null, reason: node?.reason ?? null }]);
+});

@@ -1,0 +1,107 @@
+/** Makes the faults of a plan happen. */
+import type { Fault } from './plan.ts';
+import type { SimPod } from './pods.ts';
+import type { Simulation } from './simulation.ts';
+
+export class Injector {
+  readonly #simulation: Simulation;
+
+  constructor(simulation: Simulation) {
+    this.#simulation = simulation;
+  }
+
+  inject(fault: Fault): void {
+    const simulation = this.#simulation;
+    const { pods, feeds } = simulation;
+    switch (fault.kind) {
+      case 'crash':
+        return this.#crash(fault);
+      case 'freeze':
+        return this.#freeze(fault);
+      case 'pod dies':
+        return this.#toPod(fault, (pod) => pods.die(pod, 'Evicted: the node was low on memory'));
+      case 'pod is deleted':
+        return this.#toPod(fault, (pod) => pods.deleteFromOutside(pod));
+      case 'out of memory':
+        return this.#toPod(fault, (pod) => pods.outOfMemory(pod));
+      case 'watch breaks':
+        simulation.note(`watch breaks for ${fault.lasts} ms`);
+        return feeds.breakFor(fault.lasts);
+      case 'maintenance':
+        return this.#maintain(fault);
+      default:
+        return this.#toNode(fault);
+    }
+  }
+
+  #crash(fault: Fault): void {
+    const { processes, scheduler, world } = this.#simulation;
+    const alive = processes.filter(({ session }) => session.alive);
+    const process = alive[fault.pick % alive.length];
+    if (process === undefined) return;
+    this.#simulation.note(`crash of ${process.session.name}`);
+    process.session.alive = false;
+    process.db.crash();
+    // A supervisor starts another, sooner or later; the last one at once, so that somebody is there.
+    const pause = alive.length === 1 ? Math.min(fault.lasts, 2_000) : fault.lasts;
+    const restart = () => {
+      this.#simulation.tell('a process starts');
+      this.#simulation.startProcess();
+    };
+    if (alive.length === 1) restart();
+    else scheduler.at(scheduler.now + pause, world, restart);
+  }
+
+  #freeze(fault: Fault): void {
+    const { processes, scheduler, world } = this.#simulation;
+    const alive = processes.filter(({ session }) => session.alive);
+    const process = alive[fault.pick % alive.length];
+    if (process === undefined) return;
+    this.#simulation.note(`freeze of ${process.session.name} for ${fault.lasts} ms`);
+    process.session.frozenUntil = Math.max(process.session.frozenUntil, scheduler.now + fault.lasts);
+    process.db.freeze();
+    scheduler.at(process.session.frozenUntil, world, () => this.#simulation.tell(`${process.session.name} goes on`));
+  }
+
+  #toPod(fault: Fault, work: (pod: SimPod) => void): void {
+    const all = [...this.#simulation.pods.pods.values()];
+    const pod = all[fault.pick % Math.max(1, all.length)];
+    if (pod === undefined) return;
+    this.#simulation.note(`${fault.kind.replaceAll(' ', '-')} ${pod.name}`);
+    work(pod);
+  }
+
+  #toNode(fault: Fault): void {
+    const { pods, scheduler, world } = this.#simulation;
+    const all = [...pods.nodes.values()];
+    const node = all[fault.pick % Math.max(1, all.length)];
+    if (node === undefined) return;
+    this.#simulation.note(`${fault.kind.replaceAll(' ', '-')} ${node.name}`);
+    const back = scheduler.now + fault.lasts;
+    if (fault.kind === 'node is lost') {
+      const { name, gpuType, gpus } = node;
+      pods.removeNode(name);
+      scheduler.at(back, world, () => {
+        if (!pods.nodes.has(name)) pods.addNode({ name, uid: `${node.uid}'`, gpuType, gpus, ready: true, cordoned: false });
+      });
+    } else if (fault.kind === 'node is silent') {
+      pods.changeNode(node.name, { ready: false });
+      scheduler.at(back, world, () => pods.changeNode(node.name, { ready: true }));
+    } else {
+      pods.changeNode(node.name, { cordoned: true });
+      scheduler.at(back, world, () => pods.changeNode(node.name, { cordoned: false }));
+    }
+  }
+
+  /** A pool is paused, and resumed later. */
+  #maintain(fault: Fault): void {
+    const simulation = this.#simulation;
+    const { gpuType } = simulation.plan.fleet[fault.pick % simulation.plan.fleet.length]!;
+    simulation.note(`maintenance of ${gpuType}`);
+    const key = simulation.random.uuid();
+    simulation.send(`gpu-pool/${gpuType}`, `pause:${key}`, { type: 'pool.paused', reason: 'new drivers', by: 'root' });
+    simulation.scheduler.at(simulation.scheduler.now + fault.lasts, simulation.world, () =>
+      simulation.send(`gpu-pool/${gpuType}`, `resume:${key}`, { type: 'pool.resumed', by: 'root' }),
+    );
+  }
+}
