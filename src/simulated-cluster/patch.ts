@@ -66,6 +66,7 @@ function write(root: Loose, path: string[], value: Loose, how: 'add' | 'replace'
 }
 
 function same(a: Loose, b: Loose): boolean {
+  if (a === b) return true;
   if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((item, index) => same(item, b[index]));
   if (!isMap(a) || !isMap(b)) return a === b;
   const keys = Object.keys(a);

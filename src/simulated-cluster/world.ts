@@ -62,6 +62,15 @@ export class World {
     return this.replace(resource, current, draft);
   }
 
+  /** As update, for a change of the status alone: the rest is shared with the version before. */
+  updateStatus(resource: string, key: string, change: (draft: KubeObject) => void): KubeObject | undefined {
+    const current = this.store.get(resource, key);
+    if (current === undefined) return undefined;
+    const draft = { ...current, status: structuredClone(current.status) };
+    change(draft);
+    return this.replace(resource, current, draft);
+  }
+
   /** Stores `next` in place of `current`; an object that was only waiting for its finalizers goes. */
   replace(resource: string, current: KubeObject, next: KubeObject): KubeObject {
     const stored = sameJson(current, next) ? current : this.store.put(resource, next);

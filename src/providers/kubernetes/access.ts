@@ -10,7 +10,7 @@ import {
 import { NotYet, TerminalError } from '../../../actors/errors.ts';
 import type { ServerRef } from '../../../actors/reservation/ports.ts';
 import type { Secret } from '../../../actors/secret.ts';
-import type { KubernetesClient } from './client.ts';
+import { briefly, type KubernetesClient } from './client.ts';
 import { attempt, attemptOrNull, hasStatus } from './errors.ts';
 import { accessSecretName, belongsTo, environmentSecretName, LABEL, ownedByPod, serverLabels, serverOf } from './objects.ts';
 
@@ -117,7 +117,7 @@ async function ensureSecret(
   const body: V1Secret = { metadata: metadata(client, server, pod, name), type: 'Opaque', data: encoded(values) };
   await createOrAdopt(server, pod, {
     what: `Secret ${name}`,
-    create: () => core.createNamespacedSecret({ namespace, body }),
+    create: () => core.createNamespacedSecret({ namespace, body }, briefly()),
     read: () => core.readNamespacedSecret({ namespace, name }),
     remove: (uid) => core.deleteNamespacedSecret({ namespace, name, body: { preconditions: { uid } } }),
   });

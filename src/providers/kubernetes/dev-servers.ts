@@ -12,7 +12,7 @@ import {
   readPod,
   removeLeftovers,
 } from './access.ts';
-import type { KubernetesClient } from './client.ts';
+import { briefly, type KubernetesClient } from './client.ts';
 import { asPort, attempt, attemptOrNull, hasStatus } from './errors.ts';
 import { JUPYTER_PORT, startInside, stopInside } from './jupyter.ts';
 import { nodeAddress } from './node-view.ts';
@@ -63,7 +63,7 @@ export class KubernetesDevServers implements DevServers {
     const name = podName(spec);
     let pod: V1Pod;
     try {
-      pod = await attempt(`creating pod ${name}`, () => core.createNamespacedPod({ namespace, body }));
+      pod = await attempt(`creating pod ${name}`, () => core.createNamespacedPod({ namespace, body }, briefly()));
     } catch (error) {
       if (!hasStatus(error, 409)) throw error;
       const found = await attemptOrNull(`reading pod ${name}`, () => core.readNamespacedPod({ namespace, name }));

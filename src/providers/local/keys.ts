@@ -17,8 +17,13 @@ export interface LocalKeysOptions {
 
 const Settings = z.record(z.string(), z.array(z.string()));
 
+/** How long what was read counts as what is there, in milliseconds: a burst of requests reads the files once. */
+const FRESH_MS = 250;
+
 export class LocalKeys implements KeySource {
   readonly #options: LocalKeysOptions;
+  readonly #settings = shared(() => this.#readSettings());
+  readonly #ownKeys = shared(() => this.#readOwnKeys());
   #noted = false;
 
   constructor(options: LocalKeysOptions) {
@@ -45,7 +50,7 @@ export class LocalKeys implements KeySource {
     return this.#options.sshFolder ?? join(homedir(), '.ssh');
   }
 
-  async #settings(): Promise<Record<string, string[]> | null> {
+  async #readSettings(): Promise<Record<string, string[]> | null> {
     const text = await readIfThere(this.#file);
     if (text === null) return null;
     try {
@@ -55,7 +60,7 @@ export class LocalKeys implements KeySource {
     }
   }
 
-  async #ownKeys(): Promise<string[]> {
+  async #readOwnKeys(): Promise<string[]> {
     let names: string[];
     try {
       names = await readdir(this.#folder);
@@ -73,6 +78,20 @@ export class LocalKeys implements KeySource {
     this.#noted = true;
     this.#options.note?.(`No SSH public keys in ${this.#folder}/*.pub or ${this.#file}: servers are made without keys.`);
   }
+}
+
+/** Callers within {@link FRESH_MS} of a reading share it, and its failure. */
+function shared<T>(read: () => Promise<T>): () => Promise<T> {
+  let last: Promise<T> | null = null;
+  let until = 0;
+  return () => {
+    const now = performance.now();
+    if (last === null || now >= until) {
+      until = now + FRESH_MS;
+      last = read();
+    }
+    return last;
+  };
 }
 
 async function readIfThere(file: string): Promise<string | null> {

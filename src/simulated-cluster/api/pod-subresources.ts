@@ -70,8 +70,8 @@ export function bindPod(world: World, pod: KubeObject, body: Loose): ApiResponse
 
 /** Writes the node into a pod, with its PodScheduled condition. */
 export function assign(world: World, pod: KubeObject, node: string): KubeObject | undefined {
-  return world.update('pods', keyOf(pod), (draft) => {
-    draft.spec.nodeName = node;
+  return world.updateStatus('pods', keyOf(pod), (draft) => {
+    draft.spec = { ...draft.spec, nodeName: node };
     draft.status.conditions = (draft.status.conditions ?? []).filter((each: Loose) => each.type !== 'PodScheduled');
     setCondition(draft.status, world.stamp, { type: 'PodScheduled', status: 'True' });
   });

@@ -84,7 +84,7 @@ export class Kubelet implements Controller {
     }
     run.stopAt = now;
     saveRun(this.world, pod, run);
-    this.world.update('pods', keyOf(pod), (draft) => {
+    this.world.updateStatus('pods', keyOf(pod), (draft) => {
       writeStatus(this.world, draft, run);
       draft.status.phase = 'Failed';
       draft.status.reason = reason;
@@ -128,7 +128,7 @@ export class Kubelet implements Controller {
     }
     if (run.mounted) this.containers(pod, run);
     saveRun(this.world, pod, run);
-    this.world.update('pods', key, (draft) => writeStatus(this.world, draft, run));
+    this.world.updateStatus('pods', key, (draft) => writeStatus(this.world, draft, run));
     const next = nextStep(run, store.now);
     if (next !== undefined) this.world.wake(NAME, key, next - store.now);
     if (deadline !== undefined) this.world.wake(NAME, key, Math.max(0, run.startedAt + deadline * 1000 - store.now));
@@ -181,7 +181,7 @@ export class Kubelet implements Controller {
       each.terminated = { exitCode: 0, reason: 'Completed', startedAt: this.world.stamp, finishedAt: this.world.stamp };
     }
     saveRun(this.world, pod, run);
-    const stopped = this.world.update('pods', key, (draft) => writeStatus(this.world, draft, run));
+    const stopped = this.world.updateStatus('pods', key, (draft) => writeStatus(this.world, draft, run));
     if (stopped !== undefined) this.world.delete('pods', stopped, { graceSeconds: 0 });
   }
 }
