@@ -104,6 +104,9 @@ export const LEASE = `
        and (e.lease_until is null or e.lease_until < coalesce($1::timestamptz, now()))
        and e.type = any($5::text[]) and e.effect_id <> all($6::text[])
        and not exists (
+         select 1 from actors owner join unnest($7::text[], $8::int[]) as known(kind, version) on known.kind = owner.kind
+          where owner.actor = e.actor and owner.machine_version > known.version)
+       and not exists (
          select 1 from effects earlier
           where earlier.actor = e.actor and earlier.lane = e.lane and earlier.status = 'pending'
             and (earlier.seq, earlier.index) < (e.seq, e.index))
@@ -115,12 +118,14 @@ export const LEASE = `
 
 /**
  * Lease due effects that are first in their lane, of types this process has handlers for. Those that this process runs already (`busy`) are
- * left alone even if their lease ran out: their handlers must not overlap with themselves.
+ * left alone even if their lease ran out: their handlers must not overlap with themselves. So are those of actors of a newer version than
+ * `kinds` says: their handlers are newer as well.
  */
 export async function leaseEffects(
   db: Queryable,
   options: {
     limit: number;
+    kinds?: readonly { kind: string; version: number }[];
     token: string;
     seconds: number;
     types: readonly string[];
@@ -135,6 +140,8 @@ export async function leaseEffects(
     options.seconds,
     options.types,
     options.busy,
+    (options.kinds ?? []).map((known) => known.kind),
+    (options.kinds ?? []).map((known) => known.version),
   ]);
   return rows;
 }

@@ -98,9 +98,10 @@ export class Dispatcher {
     const { room } = this;
     this.#wasFull = room === 0;
     if (room === 0) return 0;
-    const { db, clock, leaseSeconds } = this.#settings;
+    const { db, kinds, clock, leaseSeconds } = this.#settings;
     const effects = await leaseEffects(db, {
       limit: room,
+      kinds: [...kinds.values()],
       token: this.#token,
       seconds: leaseSeconds,
       types: [...this.types],
