@@ -1,16 +1,23 @@
 /**
  * `npm run bench`: figures and ratios from one run on one Postgres. Options: --only turns,rivals picks measures; --rounds N (5); --json prints
- * one object and nothing else; --turns N (the length of `growth`); --kernel '{"turnLoops":3}' tries other settings of the kernel.
+ * one object and nothing else; --turns N (the length of `growth`); --kernel '{"turnLoops":3}' and
+ * --service '{"BATCH_SIZE":"50"}' try other settings of the kernel and of the service.
  */
 import { parseArgs } from 'node:util';
+import { measureMemory } from './footprint.ts';
+import { measureFreedToPod } from './freed-to-pod.ts';
+import { measureQueueToPod } from './queue-to-pod.ts';
 import { measureRivals } from './rivals.ts';
 import { BenchServer } from './support/server.ts';
+import { measureTakeover } from './takeover.ts';
 import { measureTurns } from './turns.ts';
 
 export interface BenchOptions {
   rounds: number;
   turns: number;
   kernel: Record<string, number>;
+  /** Further variables of the service's environment. */
+  environment: Record<string, string>;
   log: (line: string) => void;
 }
 
@@ -39,6 +46,22 @@ const MEASURES: Record<string, (server: BenchServer, options: BenchOptions) => P
     const { turnsPerSecond, ...figures } = await measureRivals(server, { rounds, jobs: 1_000, runs: 5, kernel, log });
     return { ...figures, rivalsTurnsPerSecond: turnsPerSecond };
   },
+  queue: async (server, { log, environment }) => {
+    const load = { perSecond: 100, seconds: 20, log, environment };
+    return {
+      queueToPodMs: await measureQueueToPod(server, { ...load, withDisk: false }),
+      queueToPodWithDiskMs: await measureQueueToPod(server, { ...load, withDisk: true }),
+    };
+  },
+  freed: async (server, { log, environment }) => ({
+    freedToPodMs: await measureFreedToPod(server, { samples: 200, log, environment }),
+  }),
+  takeover: (server, { rounds, log, environment }) => measureTakeover(server, { rounds, log, environment }),
+  memory: async (server, { log, environment }) => {
+    const line = await measureMemory(server, { pods: 2_000, queued: 100_000 }, { log, environment });
+    const pods = await measureMemory(server, { pods: 10_000, queued: 0 }, { log, environment });
+    return { rssMb100k: line.settled, rssMb10kPods: pods.settled, idleCpu: line.idleCpu, memoryDetails: { line, pods } };
+  },
 };
 
 async function main(): Promise<void> {
@@ -48,6 +71,7 @@ async function main(): Promise<void> {
       rounds: { type: 'string', default: '5' },
       turns: { type: 'string', default: '100000' },
       kernel: { type: 'string', default: '{}' },
+      service: { type: 'string', default: '{}' },
       json: { type: 'boolean', default: false },
     },
   });
@@ -61,6 +85,7 @@ async function main(): Promise<void> {
     rounds: Math.max(1, Number(values.rounds)),
     turns: Number(values.turns),
     kernel: JSON.parse(values.kernel) as Record<string, number>,
+    environment: JSON.parse(values.service) as Record<string, string>,
     log: (line) => say(`  ${line}`),
   };
   const server = await BenchServer.start();

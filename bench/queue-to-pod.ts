@@ -1,0 +1,75 @@
+/**
+ * From a message on the queue to the pod in the cluster: an open loop, so that a slow answer does not hold back the next request. The clock
+ * starts before the send, and ends when a watch shows the pod; everything between is counted, the database's commit and the watch included.
+ */
+import type { BenchServer } from './support/server.ts';
+import { create, Stage } from './support/stage.ts';
+import { type Percentiles, percentilesOf, round } from './support/statistics.ts';
+
+export interface QueueToPodOptions {
+  /** Requests a second, and for how many seconds. */
+  perSecond: number;
+  seconds: number;
+  withDisk: boolean;
+  log?: (line: string) => void;
+  /** Further variables of the service's environment. */
+  environment?: NodeJS.ProcessEnv;
+}
+
+export interface QueueToPodFigures extends Percentiles {
+  requests: number;
+  max: number;
+  /** By how much the sends were late at most, in milliseconds: an open loop must keep its own times. */
+  sentLate: number;
+}
+
+/** GPUs of a node. */
+const GPUS = 8;
+/** A service that cannot keep up is waited for: its figures say so. */
+const PATIENCE_MS = 300_000;
+
+export async function measureQueueToPod(server: BenchServer, options: QueueToPodOptions): Promise<QueueToPodFigures> {
+  const requests = options.perSecond * options.seconds;
+  const stage = await Stage.start(server, { fleet: { h100: Math.ceil(Math.max(requests, 2_000) / GPUS) + 2 } });
+  try {
+    await stage.healthy(await stage.service(options.environment));
+    const wish = () => (options.withDisk ? create({ disk_name: 'default', user_id: `user-${users++}` }) : create());
+    let users = 0;
+    // The first requests compile code and make plans; nobody would notice them in a service that has run for a minute.
+    const warmUp = Array.from({ length: GPUS }, wish);
+    await stage.sendAll(warmUp);
+    await stage.until('the first pods are there', () => stage.pods.created.size >= warmUp.length);
+
+    const sent = new Map<string, number>();
+    let sentLate = 0;
+    const pending: Promise<void>[] = [];
+    const since = performance.now();
+    for (const [index, due] of poissonTimes(requests, options.perSecond).entries()) {
+      const early = since + due - performance.now();
+      if (early > 1) await new Promise((resolve) => setTimeout(resolve, early));
+      const request = wish();
+      if (index > 0) sentLate = Math.max(sentLate, performance.now() - since - due);
+      sent.set(request.reservation_id, performance.timeOrigin + performance.now());
+      pending.push(stage.send(request));
+    }
+    await Promise.all(pending);
+    await stage.until('every request has its pod', () => [...sent.keys()].every((id) => stage.pods.created.has(id)), PATIENCE_MS);
+    const times = [...sent].map(([id, at]) => stage.pods.created.get(id)! - at);
+    const figures = { ...percentilesOf(times), max: round(Math.max(...times), 1), requests, sentLate: round(sentLate, 1) };
+    options.log?.(JSON.stringify(figures));
+    return figures;
+  } finally {
+    await stage.stop();
+  }
+}
+
+/** Times in milliseconds at which requests of a Poisson process come, the same at every run. */
+function poissonTimes(count: number, perSecond: number): number[] {
+  let state = 42;
+  const random = () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return (state + 1) / (2 ** 32 + 1);
+  };
+  let at = 0;
+  return Array.from({ length: count }, () => (at += (-Math.log(random()) * 1_000) / perSecond));
+}
