@@ -6,8 +6,10 @@
 import { parseArgs } from 'node:util';
 import { measureMemory } from './footprint.ts';
 import { measureFreedToPod } from './freed-to-pod.ts';
+import { measureGrowth } from './growth.ts';
 import { measureQueueToPod } from './queue-to-pod.ts';
 import { measureRivals } from './rivals.ts';
+import { measureSizes } from './sizes.ts';
 import { BenchServer } from './support/server.ts';
 import { measureTakeover } from './takeover.ts';
 import { measureTurns } from './turns.ts';
@@ -62,6 +64,9 @@ const MEASURES: Record<string, (server: BenchServer, options: BenchOptions) => P
     const pods = await measureMemory(server, { pods: 10_000, queued: 0 }, { log, environment });
     return { rssMb100k: line.settled, rssMb10kPods: pods.settled, idleCpu: line.idleCpu, memoryDetails: { line, pods } };
   },
+  sizes: (server, { rounds, log, environment }) =>
+    measureSizes(server, { sizes: [100, 10_000, 1_000_000], rounds, log, environment }),
+  growth: (server, { turns, log }) => measureGrowth(server, { turns, log }),
 };
 
 async function main(): Promise<void> {

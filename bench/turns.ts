@@ -5,10 +5,11 @@
  * The rival is no imitation: a run of the kernel is recorded from the database's log, and exactly its transactions are run again (the same rows
  * with the same values, the same commits) without reading, deciding or checking anything.
  */
-import { Database, isRetryableDatabaseError, type Queryable } from '../persistence/database.ts';
-import { Kernel, type KernelSettings } from '../actors/kernel/kernel.ts';
+import { Database, type Queryable } from '../persistence/database.ts';
+import type { KernelSettings } from '../actors/kernel/kernel.ts';
 import { readWritten, startReading, stopReading, type Written } from './support/changes.ts';
-import { INPUT, jobKind, prepareJobs } from './support/job.ts';
+import { Crew } from './support/crew.ts';
+import { prepareJobs } from './support/job.ts';
 import { compileReplay, readShapes, type Replay, runReplay } from './support/replay.ts';
 import type { BenchServer } from './support/server.ts';
 import { median, round } from './support/statistics.ts';
@@ -167,94 +168,4 @@ async function recordRun(server: BenchServer, options: TurnsOptions): Promise<{ 
   );
   await server.setLogical(false);
   return { replay: replay!, start: parts[0]!.transactions.length };
-}
-
-/** Jobs that are started again as soon as they are done, as a kernel of the service runs them. */
-class Crew {
-  readonly #kernel: Kernel;
-  readonly #jobs: number;
-  /** Finished runs of each, and those that may be started. */
-  readonly #runs = new Map<string, number>();
-  #ready: { id: string; run: number }[] = [];
-  #goal = 0;
-  #finished = 0;
-  #posting: Promise<void> | null = null;
-  readonly #problems: unknown[] = [];
-
-  constructor(db: Database, jobs: number, settings: Partial<KernelSettings> = {}) {
-    this.#jobs = jobs;
-    const kind = jobKind();
-    const { project } = kind;
-    kind.project = async (tx, changes) => {
-      await project!(tx, changes);
-      for (const { id, after } of changes) this.#note(id, after as { value: unknown; context: { runs: number } });
-    };
-    // A deadlock is the database's business, and the kernel tries again.
-    const onError = (_where: string, error: unknown) => void (isRetryableDatabaseError(error) || this.#problems.push(error));
-    this.#kernel = new Kernel({ db, kinds: [kind], onError, ...settings });
-  }
-
-  async begin(): Promise<void> {
-    const births = Array.from({ length: this.#jobs }, (_, index) => ({
-      actor: `job/${index}`,
-      key: 'made',
-      event: { type: 'job.made', name: `job number ${index}` } as { type: string },
-      sender: 'bench',
-    }));
-    await this.#kernel.post(births);
-    await this.#kernel.start();
-    this.#kernel.wake();
-    await this.#until(() => this.#runs.size === this.#jobs);
-  }
-
-  /** Have every job done until each has been done `goal` times since the beginning. */
-  async work(goal: number): Promise<void> {
-    this.#goal = goal;
-    this.#ready = [...this.#runs].map(([id, run]) => ({ id, run }));
-    this.#post();
-    await this.#until(() => this.#finished === this.#jobs * goal && this.#kernel.stats().turns >= this.#jobs * (1 + 2 * goal));
-  }
-
-  async end(): Promise<void> {
-    await this.#kernel.stop();
-  }
-
-  /** A job has changed. What is sent to it now it takes after the turn that tells of it. */
-  #note(id: string, { value, context: { runs } }: { value: unknown; context: { runs: number } }): void {
-    if (value !== 'waiting' || (this.#runs.get(id) ?? -1) >= runs) return;
-    this.#runs.set(id, runs);
-    if (runs > 0) this.#finished++;
-    if (runs >= this.#goal) return;
-    this.#ready.push({ id, run: runs });
-    this.#posting ??= Promise.resolve().then(() => this.#post());
-  }
-
-  /** Start what is ready, one batch after the other. */
-  #post(): void {
-    const batch = this.#ready.splice(0, 500);
-    if (batch.length === 0) {
-      this.#posting = null;
-      return;
-    }
-    const starts = batch.map(({ id, run }) => ({
-      actor: `job/${id}`,
-      key: `start:${run + 1}`,
-      event: { type: 'job.start', input: INPUT } as { type: string },
-      sender: 'bench',
-    }));
-    this.#posting = this.#kernel.post(starts).then(
-      () => {
-        this.#kernel.wake();
-        this.#post();
-      },
-      (error: unknown) => void this.#problems.push(error),
-    );
-  }
-
-  async #until(isDone: () => boolean): Promise<void> {
-    while (!isDone()) {
-      if (this.#problems.length > 0) throw this.#problems[0];
-      await new Promise((resolve) => setTimeout(resolve, 1));
-    }
-  }
 }

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type pg from 'pg';
 import { Database } from '../../persistence/database.ts';
 import { Program } from '../../test/crash/support/process.ts';
 import { PodTimes } from './pod-times.ts';
@@ -131,6 +132,11 @@ export class Stage {
       }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
+  }
+
+  /** Run `work` on a connection of its own, with the server's own settings. */
+  connected<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    return this.#server.connected(this.#database, work);
   }
 
   /** Whole numbers that a statement answers with. */
