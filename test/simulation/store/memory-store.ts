@@ -21,6 +21,8 @@ export interface StoreSettings {
   faults: StoreFaults;
   /** Told of each transaction just before its locks are released. @throws what is wrong with it */
   onCommit: (tx: Tx, session: Session) => void;
+  /** Told when the server has ended a transaction that stood idle. */
+  onTimeout: () => void;
 }
 
 /** How long Postgres lets a transaction stand idle, in milliseconds. */
@@ -89,11 +91,12 @@ export class MemoryStore implements Store {
 
   /** The process stands still: the server ends its transactions when they have been idle for too long. */
   freeze(): void {
-    const { scheduler } = this.#settings;
+    const { scheduler, onTimeout } = this.#settings;
     const open = [...this.#open];
     if (open.length === 0) return;
     scheduler.at(scheduler.now + IDLE_LIMIT, WORLD, () => {
       for (const transaction of open) transaction.terminate();
+      onTimeout();
     });
   }
 }

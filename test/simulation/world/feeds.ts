@@ -34,6 +34,10 @@ export class Feeds implements ClusterListener {
     this.#list(feed);
   }
 
+  disconnect(process: Process): void {
+    this.#feeds.delete(process);
+  }
+
   #list(feed: Feed): void {
     const { pods } = this.#simulation;
     for (const name of feed.nodes) if (!pods.nodes.has(name)) this.#tellNode(feed, { nodeGone: name });

@@ -42,6 +42,7 @@ export class Injector {
     this.#simulation.note(`crash of ${process.session.name}`);
     process.session.alive = false;
     process.db.crash();
+    this.#simulation.wakeAll();
     // A supervisor starts another, sooner or later; the last one at once, so that somebody is there.
     const pause = alive.length === 1 ? Math.min(fault.lasts, 2_000) : fault.lasts;
     const restart = () => {

@@ -159,7 +159,7 @@ export class Invariants {
     if (before === null) return;
     for (const pod of [...this.#pods.pods.values(), ...this.#pods.containers.values()]) {
       if (pod.reservationId !== before || pod.generation > committed!.generation! || pod.late) continue;
-      if (this.#pods.nodes.has(pod.node)) {
+      if (this.#pods.isThere(pod)) {
         this.#violated('capacity returns when the pod is gone', `${key.replace('\n', ' ')} came free while ${pod.name} is there`);
       }
     }

@@ -25,6 +25,8 @@ export interface SimPod {
   claim: string | null;
   version: number;
   bound: boolean;
+  /** The machine it was bound to: another may have its name later. */
+  machine: string | null;
   started: boolean;
   ready: boolean;
   waiting: string | null;
@@ -136,6 +138,7 @@ export class Pods {
       claim: spec.claim,
       version: 0,
       bound: false,
+      machine: null,
       started: false,
       ready: false,
       waiting: null,
@@ -163,6 +166,7 @@ export class Pods {
       return;
     }
     pod.bound = true;
+    pod.machine = node.uid;
     pod.unschedulable = null;
     this.#changed(pod);
     const slow = this.#random.chance(this.fortune.slow) ? 60_000 : 2_000;
@@ -178,7 +182,7 @@ export class Pods {
 
   #start(pod: SimPod): void {
     const node = this.nodes.get(pod.node);
-    if (this.pods.get(pod.name) !== pod || pod.terminating || pod.death !== null || node === undefined) return;
+    if (this.pods.get(pod.name) !== pod || pod.terminating || pod.death !== null || node?.uid !== pod.machine) return;
     if (!node.ready) return this.#later(5_000, () => this.#start(pod));
     const problem = pod.claim === null ? null : this.#volumes.mount(pod.claim, pod.uid);
     if (problem !== null) {
@@ -202,7 +206,7 @@ export class Pods {
   }
 
   #becomeReady(pod: SimPod): void {
-    if (this.pods.get(pod.name) !== pod || pod.terminating || pod.death !== null || pod.ready) return;
+    if (this.pods.get(pod.name) !== pod || !this.isThere(pod) || pod.terminating || pod.death !== null || pod.ready) return;
     if (this.nodes.get(pod.node)?.ready !== true) return this.#later(5_000, () => this.#becomeReady(pod));
     pod.ready = true;
     if (pod.claim !== null) this.#volumes.write(pod.claim, pod.uid);
@@ -259,6 +263,11 @@ export class Pods {
     pod.ready = false;
     this.#stop(pod);
     this.#changed(pod);
+  }
+
+  /** True if the pod may run, or its machine is there to run it. */
+  isThere(pod: SimPod): boolean {
+    return !pod.bound || this.nodes.get(pod.node)?.uid === pod.machine;
   }
 
   /** Somebody else deletes the pod. */

@@ -6,6 +6,7 @@ import { gpuDevKinds } from '../../../actors/kinds.ts';
 import { MemoryStore, type StoreFaults } from '../store/memory-store.ts';
 import type { Tables } from '../store/schema.ts';
 import type { Tx } from '../store/tables.ts';
+import type { Feeds } from './feeds.ts';
 import type { Plan } from './plan.ts';
 import { builderOf, keysOf, type Outside, serversOf, volumesOf } from './providers.ts';
 import { Session } from './scheduler.ts';
@@ -33,8 +34,9 @@ export interface ProcessParts {
   outside: Outside;
   faults: StoreFaults;
   onCommit: (tx: Tx, session: Session) => void;
+  onTimeout: () => void;
   onFailure: (where: string, error: unknown) => void;
-  connect: (process: Process) => void;
+  feeds: Feeds;
 }
 
 export class Process {
@@ -49,10 +51,10 @@ export class Process {
   renewing = false;
   nextLook = 0;
 
-  constructor({ name, plan, tables, outside, faults, onCommit, onFailure, connect }: ProcessParts) {
+  constructor({ name, plan, tables, outside, faults, onCommit, onTimeout, onFailure, feeds }: ProcessParts) {
     this.session = new Session(name);
     const { session } = this;
-    this.db = new MemoryStore({ tables, scheduler: outside.scheduler, session, faults, onCommit });
+    this.db = new MemoryStore({ tables, scheduler: outside.scheduler, session, faults, onCommit, onTimeout });
     const servers = serversOf(outside, session);
     const kinds = gpuDevKinds({
       db: this.db,
@@ -83,7 +85,8 @@ export class Process {
       kernel: this.kernel,
       servers,
       confirmNodeGone: (node) => outside.network.call(session, 'look for node', () => !outside.pods.nodes.has(node)),
-      connect: () => connect(this),
+      connect: () => feeds.connect(this),
+      disconnect: () => feeds.disconnect(this),
     });
     this.progress = Object.fromEntries(
       STEPS.map((step) => [step, { busy: 0, idleAt: -1, notBefore: 0, failures: 0 }]),

@@ -31,6 +31,7 @@ export interface TrackerParts {
   confirmNodeGone: (node: string) => Promise<boolean>;
   /** Begin a fresh watch: everything that is there, then what changes. */
   connect: () => void;
+  disconnect: () => void;
 }
 
 export class SimTracker {
@@ -57,14 +58,13 @@ export class SimTracker {
 
   /** Take the lease or keep it; begin anew if it was lost in between. @returns false if another process tracks. */
   async hold(): Promise<boolean> {
-    const { db, name } = this.#parts;
+    const { db, name, disconnect } = this.#parts;
     const token = await holdLease(db, LEASE, name, LEASE_SECONDS);
     if (token === this.token) return token !== null;
     this.token = null;
-    if (token === null) {
-      this.inbox.length = 0;
-      return false;
-    }
+    disconnect();
+    this.inbox.length = 0;
+    if (token === null) return false;
     this.#catalogue = await readNodeTypes(db);
     this.#recorded = await readRecordedTypes(db);
     this.#state = new ClusterState();
@@ -72,7 +72,6 @@ export class SimTracker {
     this.#dirty = new Set();
     this.#gone = new Set();
     this.#messages = [];
-    this.inbox.length = 0;
     this.synced = false;
     this.token = token;
     this.#parts.connect();

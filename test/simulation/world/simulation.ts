@@ -45,7 +45,7 @@ export interface Outcome {
 
 const START = Date.parse('2026-03-02T08:00:00Z');
 /** How long everything may take to come to its end when nothing goes wrong any more, in milliseconds. */
-const PATIENCE = Number(process.env['PATIENCE'] ?? 9) * 86_400_000;
+const PATIENCE = 9 * 86_400_000;
 const realImmediate = setImmediate;
 /** By kind and state, whether the state may rest: the same in every seed. */
 const resting = new Map<string, boolean>();
@@ -140,12 +140,13 @@ export class Simulation {
     this.#trace.push(`${seconds}s ${what}`);
   }
 
-  get commits(): number {
-    return this.#commits;
+  /** Locks came free, or something else has changed: whoever found nothing looks again. */
+  wakeAll(): void {
+    this.#commits++;
   }
 
   async run(): Promise<Outcome> {
-    setVirtualClock(this.scheduler, this.world);
+    setVirtualClock(this.scheduler, this.world, new Random(this.plan.seed ^ 0xface));
     this.#build();
     let failure: unknown = null;
     try {
@@ -236,8 +237,9 @@ export class Simulation {
         },
       },
       onCommit: (tx, session) => this.#onCommit(tx, session),
+      onTimeout: () => this.wakeAll(),
       onFailure: (where, error) => this.onFailure(where, error),
-      connect: (started) => this.feeds.connect(started),
+      feeds: this.feeds,
     });
     this.processes.push(process);
   }
@@ -378,6 +380,7 @@ export class Simulation {
       },
       (error: unknown) => {
         progress.busy--;
+        this.wakeAll();
         if (!isRetryableDatabaseError(error) && !(error instanceof LeaseLostError)) this.onFailure(step, error);
         progress.notBefore = this.scheduler.now + Math.min(800, 50 * 2 ** progress.failures++);
         this.scheduler.at(progress.notBefore, process.session, () => {});
@@ -441,7 +444,7 @@ export class Simulation {
     scheduler.now = Math.min(...future) + late;
     const patience = this.#patience();
     if (scheduler.now > patience) {
-      this.violated('everything comes to its end', unfinished(this.tables, this.pods).slice(0, 5).join('; '));
+      this.violated('everything comes to its end', [`${this.#openOps} requests have no answer`, ...unfinished(this.tables, this.pods)].slice(0, 5).join('; '));
       return false;
     }
     return true;
