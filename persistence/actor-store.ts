@@ -43,8 +43,9 @@ export const LOCK_READY = `
              where not m.held
                and (select owner.quarantined_at is null
                            and exists (select 1 from unnest($3::text[], $4::int[]) as known(kind, version)
-                                        where known.kind = owner.kind and owner.machine_version <= known.version)
+                                        where known.kind = owner.kind and greatest(owner.machine_version, m.version) <= known.version)
                       from actors owner where owner.actor = m.actor)
+               and m.actor <> all($6::text[])
              order by m.id limit $1) ready
      group by ready.actor)
   select a.actor, a.kind, a.machine_version as "machineVersion", a.seq, a.status, a.snapshot,
@@ -73,6 +74,8 @@ export interface LockOptions {
   now: Date | null;
   /** Take this actor only. */
   only?: string;
+  /** Leave these alone. */
+  except?: readonly string[];
 }
 
 export const LOCK_THESE = `
@@ -116,6 +119,7 @@ export async function lockActorsWithMail(
           kinds,
           versions,
           options.now,
+          options.except ?? [],
         ])
       : await tx.query<ActorRow & { now: Date }>(LOCK_ONE, [options.only, options.now, kinds, versions]);
   return { actors: rows, now: rows[0]?.now ?? null };
@@ -125,12 +129,14 @@ export async function lockActorsWithMail(
 export interface WaitingMail extends MailRow {
   /** Its key is in the actor's history: a duplicate. */
   processed: boolean;
+  /** Version of the actor's machine that the sender knew. */
+  version: number;
   /** Of a deadline's event, the set_seq of the deadline that has fired and not been moved since; null if there is none. */
   firedSeq: number | null;
 }
 
 export const READ_MAIL = `
-  select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt",
+  select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt", m.version,
          coalesce(h.processed, false) as processed, d.set_seq as "firedSeq"
     from unnest($1::text[]) as locked(actor) join actors a using (actor)
     cross join lateral (
@@ -151,7 +157,7 @@ export async function readMail(tx: Transaction, actors: readonly string[], perAc
 }
 
 export const READ_MORE_MAIL = `
-  select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt",
+  select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt", m.version,
          coalesce(h.processed, false) as processed, d.set_seq as "firedSeq"
     from unnest($1::text[]) as locked(actor)
     cross join lateral (

@@ -146,7 +146,8 @@ export class Database implements Store {
       idle_in_transaction_session_timeout: 5_000,
       // Plans are kept as long as a connection lives, and queue tables swing between empty and full: what was cheap to scan when the plan was
       // made is not an hour later. Every statement here has an index that fits; where one has none, it is scanned all the same.
-      options: '-c TimeZone=UTC -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off',
+      options:
+        '-c TimeZone=UTC -c lock_timeout=2000 -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off',
     });
     // An idle connection that dies is replaced at the next checkout; without a listener the process would end.
     this.#pool.on('error', () => {});

@@ -12,13 +12,16 @@ export interface Message {
   sender: string;
   /** The sender's own time, kept for people, never used for decisions. */
   sentAt?: string | null;
+  /** Version of the receiver's machine that the sender knew; older code leaves the message alone. Default 0: any understands it. */
+  version?: number;
 }
 
 export const ENQUEUE = `
-  insert into mailbox (actor, key, event, sender, sent_at, enqueued_at, held)
+  insert into mailbox (actor, key, event, sender, sent_at, enqueued_at, held, version)
   select m.actor, m.key, m.event::jsonb, m.sender, m.sent_at::timestamptz, coalesce($6::timestamptz, now()),
-         a.actor is null or a.quarantined_at is not null
-    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) with ordinality as m(actor, key, event, sender, sent_at, place)
+         a.actor is null or a.quarantined_at is not null, m.version
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $7::int[])
+           with ordinality as m(actor, key, event, sender, sent_at, version, place)
     left join actors a on a.actor = m.actor
    order by m.place
   on conflict (actor, key) do nothing`;
@@ -46,6 +49,7 @@ function columnsOf(messages: readonly Message[], now: Date | null): unknown[] {
     messages.map((message) => message.sender),
     messages.map((message) => message.sentAt ?? null),
     now,
+    messages.map((message) => message.version ?? 0),
   ];
 }
 
@@ -67,8 +71,8 @@ export const RELEASE = `
   moved as (
     delete from mailbox m using waiting w where m.actor = w.actor and m.id = w.id and w.status = 'unborn' and $1::text[] is not null returning m.*),
   behind as (
-    insert into mailbox (actor, key, event, sender, sent_at, enqueued_at)
-    select actor, key, event, sender, sent_at, enqueued_at from moved order by id
+    insert into mailbox (actor, key, event, sender, sent_at, enqueued_at, version)
+    select actor, key, event, sender, sent_at, enqueued_at, version from moved order by id
     returning id)
   select (select count(*) from kept)::int + (select count(*) from behind)::int as freed`;
 

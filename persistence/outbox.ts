@@ -146,9 +146,13 @@ export async function leaseEffects(
   return rows;
 }
 
-export const RENEW = `update effects set lease_until = coalesce($1::timestamptz, now()) + make_interval(secs => $4)
-      where effect_id = any($2::text[]) and lease_token = $3
-     returning effect_id as "effectId"`;
+// One that is locked is ending, or was leased by another: waiting for it could only end in a deadlock.
+export const RENEW = `
+  with ours as (
+    select effect_id from effects where effect_id = any($2::text[]) and lease_token = $3 for update skip locked)
+  update effects e set lease_until = coalesce($1::timestamptz, now()) + make_interval(secs => $4)
+    from ours where e.effect_id = ours.effect_id
+  returning e.effect_id as "effectId"`;
 
 /** Keep the leases of running handlers. @returns the effects whose lease is still ours; a handler of any other is fenced off. */
 export async function renewLeases(

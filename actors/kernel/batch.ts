@@ -23,9 +23,10 @@ import { type EffectResult, type EndedEffect, endEffects, type LeasedEffect } fr
 import { areCrashPointsArmed, crashPoint } from './crash-points.ts';
 import { Decisions, type HeldActor, type Leaser } from './decisions.ts';
 import type { ActorKind, Clock, StampedEvent } from './kind.ts';
-import { parseAddress } from './kind.ts';
+import { parseAddress, withVersions } from './kind.ts';
 import { migrateSnapshot, ReviveError } from './revive.ts';
 import { ActorFailure, MessageFailure, setActorAside, setMessageAside } from './set-aside.ts';
+import { BlockedActor, isLockTimeout, type PutOff } from './put-off.ts';
 import { passOver, takeTurn, UnprocessableError } from './turn.ts';
 
 export interface BatchSettings {
@@ -41,6 +42,8 @@ export interface BatchSettings {
   rounds: number;
   /** Who leases new effects as they are written; null leaves them to the outbox. */
   leaser: () => Leaser | null;
+  /** Actors whose rows a stranger holds. */
+  putOff: PutOff;
   /** Called when a batch has locked as many actors as it may: there is probably work for another. */
   onFull?: () => void;
 }
@@ -66,7 +69,7 @@ export async function runBatch(settings: BatchSettings, only?: string): Promise<
     await crashPoint('turn.afterCommit');
     return result;
   } catch (error) {
-    if (isRetryableDatabaseError(error)) throw error;
+    if (isRetryableDatabaseError(error) && !isLockTimeout(error)) throw error;
     return await oneByOne({ ...settings, actorsPerBatch: 1, mailPerActor: 1, rounds: 0 }, settings.actorsPerBatch, error, only);
   }
 }
@@ -83,6 +86,7 @@ async function oneByOne(settings: BatchSettings, spoiled: number, first: unknown
   const failed = new Map<number, number>();
   for (let round = 0; round < spoiled + TRIES; round++) {
     if (error instanceof ActorFailure) await setActorAside(settings.db, error);
+    else if (error instanceof BlockedActor) settings.putOff.add(error.actor);
     else if (error instanceof MessageFailure) {
       const tries = (failed.get(error.mail.id) ?? 0) + 1;
       failed.set(error.mail.id, tries);
@@ -101,7 +105,7 @@ async function oneByOne(settings: BatchSettings, spoiled: number, first: unknown
         if (leased.length === 0) throw next;
         break; // what was leased must be run; the database's trouble shows again in the next batch
       }
-      if (!(next instanceof ActorFailure) && !(next instanceof MessageFailure)) throw next;
+      if (!(next instanceof ActorFailure) && !(next instanceof MessageFailure) && !(next instanceof BlockedActor)) throw next;
       error = next;
       turns++;
     }
@@ -121,16 +125,20 @@ async function attempt(settings: BatchSettings, only?: string): Promise<BatchRes
         actors: actorsPerBatch,
         kinds: known,
         now: clock.now(),
+        except: settings.putOff.list(),
         ...(only === undefined ? {} : { only }),
       });
       const { now } = locked;
       if (locked.actors.length === 0 || now === null) return NOTHING;
       if (locked.actors.length >= actorsPerBatch) settings.onFull?.();
       await crashPoint('turn.locked');
-      const mail = await readMail(
-        tx,
-        locked.actors.map((row) => row.actor),
-        mailPerActor,
+      const { mail } = understood(
+        settings,
+        await readMail(
+          tx,
+          locked.actors.map((row) => row.actor),
+          mailPerActor,
+        ),
       );
       if (mail.length === 0) return NOTHING;
       if (actorsPerBatch === 1 && mail.length === 1) single = mail[0]!;
@@ -140,6 +148,7 @@ async function attempt(settings: BatchSettings, only?: string): Promise<BatchRes
       return write(settings, tx, decided, turns, now);
     });
   } catch (error) {
+    if (single !== null && isLockTimeout(error)) throw new BlockedActor((single as MailRow).actor, error);
     if (single !== null && !isRetryableDatabaseError(error) && !(error instanceof ActorFailure)) {
       throw error instanceof MessageFailure ? error : new MessageFailure(single, error);
     }
@@ -155,6 +164,7 @@ async function write(
   now: Date,
 ): Promise<BatchResult> {
   await crashPoint('turn.stepped');
+  decided.messages = withVersions(settings.kinds, decided.messages);
   const leased = await decided.write(tx, now, settings.clock.now(), settings.leaser());
   if (areCrashPointsArmed()) await tx.flush();
   await crashPoint('turn.beforeCommit');
@@ -193,14 +203,14 @@ export async function takeResults(
 
 /** As {@link takeResults}, by mailbox alone. */
 export async function postResults(
-  { db, clock }: BatchSettings,
+  { db, clock, kinds }: BatchSettings,
   ended: readonly EffectResult[],
   token: string,
 ): Promise<BatchResult & { ours: readonly EndedEffect[] }> {
   return db.withTransaction(async (tx) => {
     const { ours } = await endEffects(tx, { ended, token, now: clock.now() });
     const taken = new Set(ours.map(({ effectId }) => effectId));
-    const messages = messagesOf(ended.filter(({ effectId }) => taken.has(effectId)));
+    const messages = withVersions(kinds, messagesOf(ended.filter(({ effectId }) => taken.has(effectId))));
     sendMail(tx, messages, clock.now());
     return { ...NOTHING, messages: messages.length, ours };
   });
@@ -238,21 +248,30 @@ async function passOn(settings: BatchSettings, tx: Transaction, decided: Decisio
     const present = receivers.filter((actor) => rows.has(actor));
     if (present.length === 0) return turns;
     // Read again even for those that were here before: a sender that has joined since may have written to them in an earlier transaction.
-    const waiting = await readMoreMail(
-      tx,
-      present,
-      decided.processed.map(({ id }) => id),
-      settings.mailPerActor,
-    );
-    for (const actor of crowdedOf(waiting, settings.mailPerActor)) crowded.add(actor);
+    const read = decided.processed.map(({ id }) => id);
+    const { mail: waiting, left } = understood(settings, await readMoreMail(tx, present, read, settings.mailPerActor));
+    for (const actor of [...crowdedOf(waiting, settings.mailPerActor), ...left]) crowded.add(actor);
     const isHere = ({ actor }: Message) => rows.has(actor) && !crowded.has(actor);
     const here = decided.messages.filter(isHere);
     decided.messages = decided.messages.filter((message) => !isHere(message));
-    const mail = [...waiting, ...here.map((message) => ({ ...message, id: 0, sentAt: null, processed: false, firedSeq: null }))];
+    const mail = [
+      ...waiting,
+      ...here.map((message) => ({ ...message, id: 0, sentAt: null, version: 0, processed: false, firedSeq: null })),
+    ];
     await step(settings, tx, decided, [...rows.values()], mail, taken.now);
     turns += mail.length;
   }
   return turns;
+}
+
+/** Mail up to the first message of each actor that only newer code understands; that and what follows is left for newer code. */
+function understood({ kinds }: BatchSettings, mail: readonly WaitingMail[]): { mail: WaitingMail[]; left: Set<string> } {
+  const left = new Set<string>();
+  const ours = mail.filter(({ actor, version }) => {
+    if (version > (kinds.get(parseAddress(actor).kind)?.version ?? 0)) left.add(actor);
+    return !left.has(actor);
+  });
+  return { mail: ours, left };
 }
 
 /** Actors of which more may wait than was read. */

@@ -21,9 +21,12 @@ import {
 import { NotYet, TerminalError } from '../errors.ts';
 import { redact } from '../secret.ts';
 import { crashPoint } from './crash-points.ts';
-import { type ActorKind, type Clock, parseAddress, type RetryPolicy } from './kind.ts';
+import { type ActorKind, type Clock, parseAddress, type RetryPolicy, withVersions } from './kind.ts';
 
 const DEFAULT_RETRY: RetryPolicy = { attempts: 8, firstMs: 200, longestMs: 30_000 };
+
+/** When a handler is given up that does not end, in milliseconds: every call of a provider has a shorter limit of its own. */
+const HANDLER_LIMIT_MS = 120_000;
 
 /** Results posted in one statement, at most. */
 const RESULTS_AT_ONCE = 500;
@@ -61,7 +64,7 @@ export class Dispatcher {
   /** Types of effects that this process has handlers for. */
   readonly types: ReadonlySet<string>;
   /** Leased and not yet ended, by effect id. */
-  readonly #running = new Map<string, { abort: AbortController; done: Promise<void> }>();
+  readonly #running = new Map<string, { abort: AbortController; done: Promise<void>; since: number }>();
   /** Handlers that have ended well, and whose results are not posted. */
   #finished: Finished[] = [];
   #wasFull = false;
@@ -123,16 +126,20 @@ export class Dispatcher {
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
     const timer = setTimeout(() => {
-      for (const { abort } of this.#running.values()) abort.abort(new Error('The process drains'));
+      for (const { abort } of this.#running.values()) abort.abort(new NotYet(0, 'The process drains'));
     }, graceMs);
     // A database that is away takes no results: then the leases run out, and the effects run again.
     await this.settle().catch(() => {});
     clearTimeout(timer);
   }
 
-  /** Keep the leases of what runs, and stop the handlers of those that were lost. */
+  /** Keep the leases of what runs, stop the handlers of those that were lost, and give up those that do not end. */
   async renew(): Promise<void> {
     if (this.#running.size === 0) return;
+    const late = this.#now() - HANDLER_LIMIT_MS;
+    for (const { abort, since } of this.#running.values()) {
+      if (since < late) abort.abort(new Error(`The handler has not ended in ${HANDLER_LIMIT_MS / 1000} s`));
+    }
     const { db, clock, leaseSeconds } = this.#settings;
     const effectIds = [...this.#running.keys()];
     const kept = await renewLeases(db, { effectIds, token: this.#token, seconds: leaseSeconds, now: clock.now() });
@@ -183,7 +190,12 @@ export class Dispatcher {
   #start(effect: LeasedEffect): void {
     const abort = new AbortController();
     const done = this.#run(effect, abort.signal);
-    this.#running.set(effect.effectId, { abort, done });
+    this.#running.set(effect.effectId, { abort, done, since: this.#now() });
+  }
+
+  /** Milliseconds on the injected clock, or on any that only goes forward. */
+  #now(): number {
+    return this.#settings.clock.now()?.getTime() ?? performance.now();
   }
 
   async #run(effect: LeasedEffect, signal: AbortSignal): Promise<void> {
@@ -191,7 +203,10 @@ export class Dispatcher {
     const kind = this.#settings.kinds.get(parseAddress(actor).kind)!;
     try {
       const handler = kind.handlers[effect.type]!;
-      const result = await handler(effect.params, { effectId, actor, attempts, signal });
+      const work = handler(effect.params, { effectId, actor, attempts, signal });
+      // One that does not listen to its signal is not waited for; whatever it still does, its effect may be run again beside it.
+      work.catch(() => {});
+      const result = await Promise.race([work, abortionOf(signal)]);
       this.#finished.push({ effect, result });
       this.#settings.onFinished();
     } catch (error) {
@@ -232,17 +247,25 @@ export class Dispatcher {
 
   /** End an effect that has failed for good, tell its actor, and keep a dead letter, in one transaction; a lost lease does none of it. */
   async #bury(effect: LeasedEffect, reason: string, told: { type: string } | null): Promise<void> {
-    const { db, clock, onMail } = this.#settings;
+    const { db, clock, kinds, onMail } = this.#settings;
     const { effectId, actor } = effect;
     const now = clock.now();
     await crashPoint('effect.done');
     await db.withTransaction(async (tx) => {
       if (!(await failEffect(tx, { effectId, token: this.#token, error: reason, now }))) return;
-      if (told !== null) await enqueue(tx, [{ actor, key: `effect:${effectId}`, event: told, sender: 'effect' }], now);
+      const message = { actor, key: `effect:${effectId}`, event: told ?? { type: '' }, sender: 'effect' };
+      if (told !== null) await enqueue(tx, withVersions(kinds, [message]), now);
       const body = redact(effect.params);
       await addDeadLetter(tx, { source: 'effect', actor, key: effectId, body, code: 'GPU_EFFECT_FAILED', reason });
     });
     await crashPoint('effect.afterResult');
     if (told !== null) onMail();
   }
+}
+
+/** Rejects with the signal's reason when it is aborted. */
+function abortionOf(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
 }

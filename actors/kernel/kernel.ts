@@ -10,8 +10,9 @@ import { enqueue, type Message, releaseHeldMail } from '../../persistence/mailbo
 import { untilNextEffect } from '../../persistence/outbox.ts';
 import { type BatchResult, type BatchSettings, runBatch, takeResults } from './batch.ts';
 import { Dispatcher } from './dispatcher.ts';
-import { type ActorKind, type Clock, databaseClock, parseAddress } from './kind.ts';
+import { type ActorKind, type Clock, databaseClock, parseAddress, withVersions } from './kind.ts';
 import { Loop } from './loop.ts';
+import { PutOff } from './put-off.ts';
 import { sweepDeadlines, sweepHeldMail } from './sweeper.ts';
 import { MAIL_CHANNEL, WakeUpSender } from './wakeup.ts';
 
@@ -91,6 +92,7 @@ export class Kernel {
       mailPerActor: settings.mailPerActor ?? 50,
       rounds: settings.rounds ?? 4,
       leaser: () => ({ ...this.#dispatcher.lease, room: this.#dispatcher.room, types: this.#dispatcher.types }),
+      putOff: new PutOff(),
       onFull: () => this.#turns[this.#turns.findIndex((loop) => !loop.isBusy)]?.wake(),
     };
     this.#dispatcher = new Dispatcher({
@@ -189,7 +191,7 @@ export class Kernel {
     });
     const write = async (db: Queryable) => {
       await openActors(db, births);
-      const added = await enqueue(db, messages, this.#clock.now());
+      const added = await enqueue(db, withVersions(this.kinds, messages), this.#clock.now());
       await releaseHeldMail(
         db,
         births.map((birth) => birth.actor),

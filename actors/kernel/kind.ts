@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import type { Intent, Stamp } from '../../machines/authoring.ts';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Transaction } from '../../persistence/database.ts';
+import type { Message } from '../../persistence/mailbox.ts';
 
 /** An event with the kernel's stamp. */
 export type StampedEvent = { type: string } & Stamp;
@@ -95,6 +96,11 @@ export interface Clock {
 }
 
 export const databaseClock: Clock = { now: () => null };
+
+/** The messages with the versions of their receivers' machines that this process knows. */
+export function withVersions(kinds: ReadonlyMap<string, ActorKind>, messages: readonly Message[]): Message[] {
+  return messages.map((message) => ({ ...message, version: kinds.get(parseAddress(message.actor).kind)?.version ?? 0 }));
+}
 
 /** Split `kind/id`. */
 export function parseAddress(actor: string): { kind: string; id: string } {

@@ -6,7 +6,7 @@ import { rearmDeadline } from '../../persistence/deadlines.ts';
 import { enqueue } from '../../persistence/mailbox.ts';
 import { redact } from '../secret.ts';
 import type { ActorKind, Clock } from './kind.ts';
-import { parseAddress } from './kind.ts';
+import { parseAddress, withVersions } from './kind.ts';
 import { UnprocessableError } from './turn.ts';
 
 /** Which message a failure belongs to. */
@@ -59,7 +59,8 @@ export async function setMessageAside(
     }
     const told = kinds.get(parseAddress(mail.actor).kind)?.lost?.(mail.event, reason) ?? null;
     if (told !== null && told.type !== mail.event.type) {
-      await enqueue(tx, [{ actor: mail.actor, key: `lost:${mail.key}`, event: told, sender: 'kernel' }], clock.now());
+      const lost = { actor: mail.actor, key: `lost:${mail.key}`, event: told, sender: 'kernel' };
+      await enqueue(tx, withVersions(kinds, [lost]), clock.now());
     }
   });
 }

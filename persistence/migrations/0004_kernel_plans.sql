@@ -10,7 +10,11 @@ alter table mailbox drop constraint mailbox_pkey, add primary key (actor, id);
 drop index effects_due;
 create index effects_due on effects (next_at) where (status = 'pending') is true;
 
+-- The version of its receiver's machine that the sender knew: a message that only newer code understands waits for newer code. 0: any.
+alter table mailbox add column version integer not null default 0;
+
 -- Down Migration
+alter table mailbox drop column version;
 drop index effects_due;
 create index effects_due on effects (next_at) where status = 'pending';
 alter table mailbox drop constraint mailbox_pkey, add primary key (id);

@@ -169,4 +169,23 @@ describe('a rolling upgrade', () => {
     for await (const result of verifyAll(db, next.kinds)) expect(result, result.actor).toMatchObject({ ok: true });
     expect(await setAside()).toBe(0);
   }, 30_000);
+
+  it('R17: a message that only the new code knows waits for it, though its actor is still of the old version', async () => {
+    const old = await start(replica(oldKind()));
+    await send(old, [make('a')]);
+    await expect.poll(async () => (await findActor(db, 'lamp/a'))?.state).toBe('off');
+    const next = replica(nextKind());
+    await next.post([say('a', 'dim', 'dim'), say('a', 'then')]);
+    await send(old, [make('b')]);
+    await expect.poll(async () => (await findActor(db, 'lamp/b'))?.state).toBe('off');
+    expect(await setAside()).toBe(0);
+    await start(next);
+    await settled();
+    expect((await readHistory(db, 'lamp/a')).map((entry) => [entry.key, entry.outcome])).toEqual([
+      ['birth', 'applied'],
+      ['dim', 'applied'],
+      ['then', 'applied'],
+    ]);
+    expect(await setAside()).toBe(0);
+  }, 30_000);
 });
