@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Kernel } from '../../../actors/kernel/kernel.ts';
 import type { ActorKind } from '../../../actors/kernel/kind.ts';
@@ -155,5 +156,73 @@ describe('text that Postgres cannot store', () => {
       name: 'ab\ufffd',
       problem: 'cut \ufffd in half and more',
     });
+  });
+});
+
+describe('rows that a stranger has locked and holds', () => {
+  it('keep back the one actor that must write them, and nobody else', async () => {
+    const kernel = kernelOf(dark());
+    await make(kernel, 'a', 'b', 'c');
+    const stranger = new pg.Client(test.url);
+    await stranger.connect();
+    try {
+      await kernel.post(['a', 'b', 'c'].map((id) => press(id)));
+      await stranger.query('begin');
+      await stranger.query(`select * from mailbox where actor = 'lamp/b' for update`);
+      await settle(kernel);
+      const states = async () => Promise.all(['a', 'b', 'c'].map(async (id) => (await findActor(db, `lamp/${id}`))?.state));
+      expect(await states()).toEqual(['on', 'off', 'on']);
+      expect((await db.query('select 1 from dead_letters')).rowCount).toBe(0);
+      await stranger.query('rollback');
+      const later = async () => {
+        await kernel.takeTurns();
+        return states();
+      };
+      await expect.poll(later, { timeout: 10_000 }).toEqual(['on', 'on', 'on']);
+    } finally {
+      await stranger.end();
+    }
+  }, 30_000);
+});
+
+describe('a handler that never ends', () => {
+  const stuck = () => {
+    const signals: AbortSignal[] = [];
+    const kind = lampKind((_effect, { signal }) => {
+      signals.push(signal);
+      return new Promise(() => {});
+    });
+    return { signals, kernel: kernelOf(kind) };
+  };
+
+  it('is given up after two minutes: its place is free, and the effect is tried again', async () => {
+    const { signals, kernel } = stuck();
+    await kernel.post([
+      { actor: 'lamp/a', key: 'birth', event: { type: 'lamp.made', name: 'a' } as { type: string }, sender: 'test' },
+      press('a'),
+    ]);
+    while ((await kernel.takeTurns()) > 0);
+    await expect.poll(() => signals.length).toBe(1);
+    for (let seconds = 0; seconds < 122; seconds++) {
+      now = new Date(now.getTime() + 1_000);
+      await kernel.renewLeases();
+    }
+    expect(signals[0]!.aborted).toBe(true);
+    await expect.poll(() => kernel.stats().effectsRunning).toBe(0);
+    now = new Date(now.getTime() + 1_000);
+    expect(await kernel.startEffects()).toBe(1);
+    expect(signals).toHaveLength(2);
+  });
+
+  it('does not keep a process from draining, and its effect is free for others at once', async () => {
+    const { kernel } = stuck();
+    await kernel.post([
+      { actor: 'lamp/a', key: 'birth', event: { type: 'lamp.made', name: 'a' } as { type: string }, sender: 'test' },
+      press('a'),
+    ]);
+    while ((await kernel.takeTurns()) > 0);
+    await kernel.stop(50);
+    const other = stuck();
+    expect(await other.kernel.startEffects()).toBe(1);
   });
 });
