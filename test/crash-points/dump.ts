@@ -18,6 +18,7 @@ const BY_DESIGN: Readonly<Record<string, readonly string[]>> = {
   'public.operations': ['created_at', 'updated_at'],
   'public.gpu_types': ['created_at', 'updated_at'],
   'public.nodes': ['updated_at'],
+  'pgmq.a_gpu_reservations': ['vt', 'enqueued_at', 'last_read_at', 'archived_at'],
 };
 
 /** Tables of tools, which no run writes. */

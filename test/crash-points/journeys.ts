@@ -43,11 +43,12 @@ function answeredPaths(model: Model, paths: readonly Path[]): Path[] {
       const path = { name: scenario.name, events: [scenario.birth, ...vertex.events] };
       const open = (events: Path['events'], snapshot: AnyMachineSnapshot) => {
         if (snapshot.status !== 'active') return;
+        let plan: Plan | null = null;
         for (const event of scenario.events(snapshot)) {
           if (!IS_RESULT.has(event.type)) continue;
           const fresh = taken(model, snapshot, event).filter((name) => !answered.has(name));
           if (fresh.length === 0) continue;
-          const plan = planOf({ name: path.name, events });
+          plan ??= planOf({ name: path.name, events });
           if (!plan.canAnswer(event)) continue;
           for (const name of fresh) answered.add(name);
           found.push({ name: path.name, events: [...events, event] });

@@ -19,9 +19,12 @@ export interface LifeSettings {
   config: TestDatabase['config'];
   kinds: readonly ActorKind[];
   clock: Clock;
-  /** Asked at every crash point: true kills. */
-  dies: (point: CrashPoint, queue: string | null) => Promise<boolean>;
+  /** Asked at every crash point. */
+  fateAt: (point: CrashPoint, queue: string | null) => Promise<Fate | null>;
 }
+
+/** It dies; or it lives, and the answer to what it asks of the database next is lost with all connections. */
+export type Fate = 'death' | 'lost answer';
 
 let lives = 0;
 
@@ -77,7 +80,10 @@ export class Life {
   readonly reach = async (point: CrashPoint): Promise<void> => {
     // One after the other: who comes second must not slip past while the first is still being asked.
     const asked = this.#asked.then(async () => {
-      this.#isDead ||= await this.#settings.dies(point, this.#queue);
+      if (this.#isDead) return;
+      const fate = await this.#settings.fateAt(point, this.#queue);
+      this.#isDead = fate === 'death';
+      if (fate === 'lost answer') this.#wire.loseAnswer();
     });
     this.#asked = asked;
     await asked;
@@ -87,7 +93,10 @@ export class Life {
     await new Promise((_resolve, reject) => this.#parked.push(reject));
   };
 
-  /** Do whatever there is to do now. @returns false if it died of it; then it is gone without a trace but in the database. */
+  /**
+   * Do whatever there is to do now. @returns false if it died of it; then it is gone without a trace but in the database.
+   * @throws the error of a lost connection: it lives, and may go on.
+   */
   async workUntilIdle(): Promise<boolean> {
     const work = this.#work();
     work.catch(() => {}); // told by the race, unless it has died
@@ -116,7 +125,9 @@ export class Life {
         while ((await door.consume()) === 0) busy = true;
       }
       this.#queue = null;
-      busy = (await this.#kernel.runOnce()) || busy;
+      // What a result leads to may have begun when everything else was done.
+      const began = this.#kernel.stats().effectsRunning > 0;
+      busy = (await this.#kernel.runOnce()) || began || this.#kernel.stats().effectsRunning > 0 || busy;
     }
   }
 

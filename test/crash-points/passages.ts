@@ -19,50 +19,53 @@ const mailUnit = ({ actor, key }: { actor: string; key: string }): Unit => ({
 export class Passages {
   readonly #db: Database;
   readonly #point: CrashPoint;
-  /** Mail of the turn that is under way, seen when its actors were locked. */
-  #underWay: Unit[] = [];
 
   constructor(db: Database, point: CrashPoint) {
     this.#db = db;
     this.#point = point;
   }
 
-  /** @returns what is at stake if this is the point that is watched, else nothing. */
-  async at(point: CrashPoint, queue: string | null, answers: (effectId: string) => boolean): Promise<Unit[]> {
-    if (point === 'turn.locked' && this.#point.startsWith('turn.')) this.#underWay = await this.#mail();
-    const isAnswering = ({ is }: Unit) => 'effectId' in is && answers(is.effectId);
+  /**
+   * @returns what is at stake if this is the point that is watched, else nothing.
+   * @param answerOf what a leased effect answers now: its event, null if it ends in silence, undefined if it is not ready.
+   */
+  async at(point: CrashPoint, queue: string | null, answerOf: (effectId: string) => object | null | undefined): Promise<Unit[]> {
     if (point !== this.#point) return [];
+    const isReady = ({ is }: Unit) => 'effectId' in is && answerOf(is.effectId) !== undefined;
     switch (point) {
       case 'turn.locked':
       case 'turn.stepped':
       case 'turn.beforeCommit':
-        return this.#underWay;
+        return this.#underWay(answerOf);
       case 'turn.afterCommit':
-        return this.#underWay.splice(0);
+        return this.#mail(TAKEN);
       case 'effect.leased':
         // One that only looks whether it is ready is at stake as well, and once more when it is.
-        return (await this.#leased()).map((unit) => (isAnswering(unit) ? unit : { ...unit, name: `${unit.name} not yet` }));
+        return (await this.#effects(LEASED)).map((unit) => (isReady(unit) ? unit : { ...unit, name: `${unit.name} not yet` }));
       case 'effect.done':
-        return (await this.#leased()).filter(isAnswering);
+        return (await this.#effects(LEASED)).filter(isReady);
       case 'effect.afterResult':
         return this.#effects(ENDED);
       case 'sweep.fired':
-        return this.#mail('deadline');
+        return this.#mail(FIRED);
       case 'intake.beforeCommit':
         return this.#queued(queue!);
     }
   }
 
-  async #mail(sender: string | null = null): Promise<Unit[]> {
-    const { rows } = await this.#db.query<{ actor: string; key: string }>(
-      'select actor, key from mailbox where not held and ($1::text is null or sender = $1)',
-      [sender],
-    );
-    return rows.map(mailUnit);
+  /** The mail of actors that are locked, and the results that they are about to take without mail. */
+  async #underWay(answerOf: (effectId: string) => object | null | undefined): Promise<Unit[]> {
+    const { rows } = await this.#db.query<{ effectId: string; actor: string }>(RESULTS_UNDER_WAY, []);
+    const results = rows.filter(({ effectId }) => answerOf(effectId));
+    return [
+      ...(await this.#mail(MAIL_UNDER_WAY)),
+      ...results.map(({ actor, effectId }) => mailUnit({ actor, key: `effect:${effectId}` })),
+    ];
   }
 
-  #leased(): Promise<Unit[]> {
-    return this.#effects(LEASED);
+  async #mail(text: typeof TAKEN | typeof FIRED | typeof MAIL_UNDER_WAY): Promise<Unit[]> {
+    const { rows } = await this.#db.query<{ actor: string; key: string }>(text, []);
+    return rows.map(mailUnit);
   }
 
   async #effects(text: typeof LEASED | typeof ENDED): Promise<Unit[]> {
@@ -76,8 +79,19 @@ export class Passages {
   }
 }
 
+const FIRED = `select actor, key from mailbox where not held and sender = 'deadline'`;
+const TAKEN = 'select actor, key from history';
 const LEASED = `select effect_id as "effectId" from effects where status = 'pending' and lease_token is not null`;
 const ENDED = `select effect_id as "effectId" from effects where status in ('done', 'failed')`;
+/** Actors that nobody has locked: one who is locked cannot be shared. */
+const FREE = 'free as materialized (select actor from actors for share skip locked)';
+const MAIL_UNDER_WAY = `
+  with ${FREE}
+  select actor, key from mailbox m where not held and not exists (select 1 from free where free.actor = m.actor)`;
+const RESULTS_UNDER_WAY = `
+  with ${FREE}
+  select effect_id as "effectId", actor from effects e
+   where status = 'pending' and lease_token is not null and not exists (select 1 from free where free.actor = e.actor)`;
 const WAITING = `
   select msg_id as "msgId" from pgmq.q_gpu_reservations where $1::text = 'gpu_reservations'
   union all select msg_id from pgmq.q_disk_operations where $1::text = 'disk_operations'`;

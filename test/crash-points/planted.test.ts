@@ -18,7 +18,7 @@ const journeys = choosePaths(model).map((path, number) => {
 });
 
 const dumpAfter = async (points: readonly CrashPoint[], change?: (kind: ActorKind, db: Database) => ActorKind) => {
-  const run = await Run.begin(points, journeys, change);
+  const run = await Run.begin(points, journeys, { change });
   try {
     await run.go(journeys);
     return await dumpOf(run.db);

@@ -4,30 +4,40 @@ import { NotYet, TerminalError } from '../../actors/errors.ts';
 import { armCrashPoints, type CrashPoint } from '../../actors/kernel/crash-points.ts';
 import { Kernel } from '../../actors/kernel/kernel.ts';
 import type { ActorKind, EffectHandler } from '../../actors/kernel/kind.ts';
-import { Database } from '../../persistence/database.ts';
+import { Database, isRetryableDatabaseError } from '../../persistence/database.ts';
 import type { Message } from '../../persistence/mailbox.ts';
 import { KINDS } from '../model/drive.ts';
+import type { Case } from '../model/graph.ts';
 import { openPools } from '../model/owned.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { type Answer, type Journey, nameOf, timeOf } from './journey.ts';
-import { Life, QUEUES } from './life.ts';
+import { type Fate, Life, QUEUES } from './life.ts';
 import { Passages, type Unit } from './passages.ts';
 import { THROWN, WISHES, type Wish } from './ways.ts';
 
 /** How long an effect rests whose time to answer has not come, in milliseconds: not until the next round. */
 const REST_MS = 50;
 
+export interface RunSettings {
+  /** What happens at the points; death if nothing is said. */
+  fate?: Fate;
+  /** Spoils the kinds, to see that it shows. */
+  change?: ((kind: ActorKind, db: Database) => ActorKind) | undefined;
+}
+
 export class Run {
   readonly db: Database;
-  /** What was at stake at each point, by name, when it was the scene of a death. */
-  readonly crashed: ReadonlyMap<CrashPoint, Map<string, Unit>>;
+  /** What was at stake at each point, by name, when fate struck there. */
+  readonly struck: ReadonlyMap<CrashPoint, Map<string, Unit>>;
   /** How often the handler of each effect has answered. */
   readonly answered = new Map<string, number>();
   /** What each message on a queue has become: where it stands in history. */
   readonly sentAs = new Map<string, { actor: string; key: string }>();
-  deaths = 0;
+  /** How often fate has struck. */
+  strokes = 0;
   readonly #answeredThen = new Map<string, number>();
   readonly #database: TestDatabase;
+  readonly #settings: RunSettings;
   readonly #passages: ReadonlyMap<CrashPoint, Passages>;
   readonly #outside: Kernel;
   readonly #kinds: readonly ActorKind[];
@@ -35,26 +45,20 @@ export class Run {
   #life: Life | null = null;
   #round = 0;
 
-  private constructor(
-    database: TestDatabase,
-    points: readonly CrashPoint[],
-    change: (kind: ActorKind, db: Database) => ActorKind,
-  ) {
+  private constructor(database: TestDatabase, points: readonly CrashPoint[], settings: RunSettings) {
+    this.#settings = settings;
+    const { change = (kind: ActorKind) => kind } = settings;
     this.#database = database;
     this.db = new Database({ ...database.config, maxConnections: 2 });
-    this.crashed = new Map(points.map((point) => [point, new Map()]));
+    this.struck = new Map(points.map((point) => [point, new Map()]));
     this.#passages = new Map(points.map((point) => [point, new Passages(this.db, point)]));
     this.#kinds = Object.values(KINDS).map((kind) => change(this.#withHands(kind), this.db));
     this.#outside = new Kernel({ db: this.db, kinds: this.#kinds, clock: this.#clock });
   }
 
-  /** A database for journeys, which goes when the run is ended. `change` spoils the kinds, to see that it shows. */
-  static async begin(
-    points: readonly CrashPoint[],
-    journeys: readonly Journey[],
-    change: (kind: ActorKind, db: Database) => ActorKind = (kind) => kind,
-  ): Promise<Run> {
-    const run = new Run(await createTestDatabase(), points, change);
+  /** A database for journeys, which goes when the run is ended. */
+  static async begin(points: readonly CrashPoint[], journeys: readonly Journey[], settings: RunSettings = {}): Promise<Run> {
+    const run = new Run(await createTestDatabase(), points, { fate: 'death', ...settings });
     await openPools(
       run.db,
       journeys.filter(({ kind }) => kind.kind === 'gpu-pool').map(({ id }) => id),
@@ -89,17 +93,20 @@ export class Run {
   /** The kind with handlers that answer what the path says, when it says so. */
   #withHands(kind: ActorKind): ActorKind {
     const handler: EffectHandler = async (_effect, { effectId }) => {
-      if (!this.#isReady(effectId)) throw new NotYet(REST_MS, 'The path goes elsewhere first');
+      const event = this.#answerOf(effectId);
+      if (event === undefined) throw new NotYet(REST_MS, 'The path goes elsewhere first');
       this.answered.set(effectId, (this.answered.get(effectId) ?? 0) + 1);
-      const { event } = this.#answers.get(effectId) ?? { event: null };
       if (event !== null && THROWN.has(event.type)) throw new TerminalError(String(event['reason']));
       return event;
     };
     return { ...kind, handlers: Object.fromEntries(Object.keys(kind.handlers).map((type) => [type, handler])) };
   }
 
-  #isReady(effectId: string): boolean {
-    return (this.#answers.get(effectId)?.round ?? this.#round) === this.#round;
+  /** What this effect answers now; undefined before its round. */
+  #answerOf(effectId: string): Case | null | undefined {
+    const answer = this.#answers.get(effectId);
+    if (answer === undefined) return null;
+    return answer.round === this.#round ? answer.event : undefined;
   }
 
   /** What comes from outside in this round. */
@@ -160,6 +167,7 @@ export class Run {
   /** Work until there is nothing to do, in as many lives as it takes. */
   async settle(): Promise<void> {
     armCrashPoints(this.#passages.size === 0 ? null : (point) => this.#life?.reach(point));
+    let settled = this.strokes;
     try {
       for (;;) {
         this.#life ??= await Life.begin({
@@ -167,11 +175,20 @@ export class Run {
           config: this.#database.config,
           kinds: this.#kinds,
           clock: this.#clock,
-          dies: (point, queue) => this.#dies(point, queue),
+          fateAt: async (point, queue) => {
+            if (!(await this.#isFresh(point, queue))) return null;
+            this.strokes++;
+            return this.#settings.fate!;
+          },
         });
-        if (await this.#life.workUntilIdle()) return;
-        this.#life = null;
-        this.deaths++;
+        const outcome = await this.#life.workUntilIdle().catch((error: unknown) => {
+          if (this.#settings.fate !== 'lost answer' || !isRetryableDatabaseError(error)) throw error;
+          return 'lost answer' as const;
+        });
+        if (outcome === false) this.#life = null;
+        // Who ends an effect swallows the loss of its answer, and waits for the lease to run out.
+        if (outcome === true && this.strokes === settled) return;
+        settled = this.strokes;
         // Time stands still within a round: so the leases of the dead run out at once.
         await this.db.query(
           `update effects set lease_until = '-infinity' where status = 'pending' and lease_token is not null`,
@@ -183,14 +200,14 @@ export class Run {
     }
   }
 
-  /** A death each time when something is at stake that was not before. */
-  async #dies(point: CrashPoint, queue: string | null): Promise<boolean> {
+  /** Whether anything is at stake that was not before. */
+  async #isFresh(point: CrashPoint, queue: string | null): Promise<boolean> {
     let isFresh = false;
     for (const [watched, passages] of this.#passages) {
-      const crashed = this.crashed.get(watched)!;
-      for (const unit of await passages.at(point, queue, (effectId) => this.#isReady(effectId))) {
-        if (crashed.has(unit.name)) continue;
-        crashed.set(unit.name, unit);
+      const struck = this.struck.get(watched)!;
+      for (const unit of await passages.at(point, queue, (effectId) => this.#answerOf(effectId))) {
+        if (struck.has(unit.name)) continue;
+        struck.set(unit.name, unit);
         isFresh = true;
         if (point === 'effect.afterResult') this.#answeredThen.set(unit.name, this.answered.get(unit.name) ?? 0);
       }

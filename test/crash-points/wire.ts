@@ -1,4 +1,4 @@
-/** A connection to Postgres that can be cut, as the death of a process cuts it: at once, without a word, and for good. */
+/** The way to Postgres. It can be cut, as the death of a process cuts it: at once, without a word, and for good. Or it loses one answer. */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
@@ -6,6 +6,7 @@ export class Wire {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #isCut = false;
+  #losesAnswer = false;
 
   private constructor(server: Server) {
     this.#server = server;
@@ -31,6 +32,11 @@ export class Wire {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** Break all connections when the server has done the next work and says so: whoever asked will never know. They may connect again. */
+  loseAnswer(): void {
+    this.#losesAnswer = true;
+  }
+
   async close(): Promise<void> {
     this.cut();
     this.#server.close();
@@ -44,18 +50,30 @@ export class Wire {
       return;
     }
     const far = connect(port, host);
-    for (const [socket, other] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      this.#sockets.add(socket);
-      socket.setNoDelay(true);
-      socket.on('error', () => {});
-      socket.on('close', () => {
-        this.#sockets.delete(socket);
-        other.destroy();
-      });
-      socket.pipe(other);
-    }
+    this.#watch(near, far);
+    this.#watch(far, near);
+    near.pipe(far);
+    far.on('data', (answer) => {
+      if (this.#losesAnswer && answer.subarray(-READY.length).equals(READY)) {
+        this.#losesAnswer = false;
+        for (const socket of this.#sockets) socket.destroy();
+      } else if (!near.destroyed && !near.write(answer)) {
+        far.pause();
+        near.once('drain', () => far.resume());
+      }
+    });
+  }
+
+  #watch(socket: Socket, other: Socket): void {
+    this.#sockets.add(socket);
+    socket.setNoDelay(true);
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      this.#sockets.delete(socket);
+      other.destroy();
+    });
   }
 }
+
+/** The server is idle, outside a transaction: what was asked is committed. */
+const READY = Buffer.from([0x5a, 0, 0, 0, 5, 0x49]);
