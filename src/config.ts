@@ -22,7 +22,7 @@ const Environment = z.object({
     .default('disk_operations'),
   POLL_INTERVAL_SECONDS: z.coerce.number().min(0.1).max(3_600).default(5),
   VISIBILITY_TIMEOUT_SECONDS: whole(1, 43_200, 300),
-  BATCH_SIZE: whole(1, 1_000, 1),
+  BATCH_SIZE: whole(1, 1_000, 50),
   /** HTTP. Until identity comes, the service listens on the loopback address only. */
   PORT: whole(0, 65_535, 8080),
   /** The cluster: a kubeconfig file, else the pod's own service account. */

@@ -31,15 +31,18 @@ export interface Surroundings {
  */
 export async function writeFacts(tx: Transaction, around: Surroundings, { rows, gone, messages }: Facts): Promise<void> {
   const { kernel, lease, pods, recorded } = around;
+  if (rows.length + gone.length === 0) {
+    const [told] = await Promise.all([ofKnownActors(tx, messages), assertLease(tx, lease.name, lease.token)]);
+    await kernel.post(told, tx);
+    return;
+  }
   await assertLease(tx, lease.name, lease.token);
   const losses: Message[] = [];
-  if (rows.length + gone.length > 0) {
-    await lockSlots(tx);
-    await writeNodes(tx, rows);
-    if (rows.some((row) => (recorded.get(row.node) ?? row.gpuType) !== row.gpuType)) await moveSlots(tx, rows);
-    for (const node of gone) losses.push(...lossOf(node, await holdersOn(tx, node), pods));
-    if (gone.length > 0) await removeNodes(tx, gone);
-  }
+  await lockSlots(tx);
+  await writeNodes(tx, rows);
+  if (rows.some((row) => (recorded.get(row.node) ?? row.gpuType) !== row.gpuType)) await moveSlots(tx, rows);
+  for (const node of gone) losses.push(...lossOf(node, await holdersOn(tx, node), pods));
+  if (gone.length > 0) await removeNodes(tx, gone);
   const news = newsOf(rows, gone, around);
   // A pool that was never opened is of a type that is not offered: it has nobody in line.
   await kernel.post(await ofKnownActors(tx, [...messages, ...losses, ...news]), tx);

@@ -21,6 +21,10 @@ import { podEvents, podGone } from './pod-events.ts';
 import type { ClusterEvents, NodeView, PodView } from './ports.ts';
 
 const LEASE = 'tracker';
+/** How long changes are gathered, in milliseconds: what a pod goes through in that time costs its reservation one transaction. */
+const GATHER = 8;
+/** How long new dev servers wait until they are looked at: a pod that nobody wants is no emergency. */
+const LOOK_AFTER = 200;
 /** When questions that found no answer are asked again, in milliseconds. */
 const ASK_AGAIN = 2_000;
 
@@ -192,7 +196,7 @@ export class Tracker {
   /** Show dev servers that are new, and from time to time all: the first try may have failed, or come too early. */
   async #showServers(): Promise<number> {
     if (this.#token === null || !this.#synced) return 1_000;
-    await pause(this.#settings.gatherMs ?? 2);
+    await pause(this.#settings.gatherMs ?? LOOK_AFTER);
     const all = Date.now() >= this.#nextSweep;
     const pods = all ? [...this.#state.pods.values()].filter((pod) => pod.server !== null) : this.#fresh;
     const servers = pods.filter((pod) => !pod.terminating);
@@ -229,7 +233,7 @@ export class Tracker {
       this.#caughtUp = true;
       return 1_000;
     }
-    await pause(this.#settings.gatherMs ?? 2);
+    await pause(this.#settings.gatherMs ?? GATHER);
     const facts: Facts = {
       rows: this.#changedRows([...this.#dirtyNodes]),
       gone: [...this.#goneNodes],

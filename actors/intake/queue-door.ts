@@ -83,10 +83,11 @@ export class QueueDoor {
 
   /** Consume one batch. @returns how long to sleep: not at all while messages remain. */
   async consume(): Promise<number> {
-    const { kernel, pollMs } = this.#settings;
+    const { kernel, pollMs, batchSize } = this.#settings;
     const count = await this.#swiftly();
     if (count > 0) kernel.wake();
-    return count > 0 ? 0 : pollMs;
+    // Less than a batch was all there was: for what comes after it there is a notification.
+    return count >= batchSize ? 0 : pollMs;
   }
 
   /** @returns how many messages there were. */
@@ -114,7 +115,7 @@ export class QueueDoor {
   async #failed(error: unknown): Promise<number> {
     if (!(error instanceof MessageFailure)) throw error;
     await this.#setAside(error);
-    return 1;
+    return this.#settings.batchSize; // the others of its batch are still there
   }
 
   /** Take a batch, and accept all of it or fail: with the message that failed if it was alone, else as a batch. */

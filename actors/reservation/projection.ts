@@ -58,6 +58,8 @@ function rowOf(id: string, snapshot: StoredSnapshot) {
   };
 }
 
+type Row = ReturnType<typeof rowOf>;
+
 export const UPSERT = `
   insert into reservations as r
   select n.reservation_id, n.user_id, n.status::reservation_status, n.substate, n.gpu_type, n.gpu_count,
@@ -93,16 +95,23 @@ export const ROUTES = `
    where m.reservation_id = n.reservation_id
      and (m.node_ip, m.node_port, m.expires_at) is distinct from (n.node_ip, n.node_port, n.expires_at)`;
 
+function isSame(old: Row, row: Row): boolean {
+  return (Object.keys(row) as (keyof Row)[]).every((column) => {
+    const [before, after] = [old[column], row[column]];
+    return before === after || (typeof after === 'object' && JSON.stringify(before) === JSON.stringify(after));
+  });
+}
+
 /** Write the rows of a batch; what did not change for people is not written. */
 export async function projectReservations(tx: Transaction, changes: readonly Change[]): Promise<void> {
-  const rows: ReturnType<typeof rowOf>[] = [];
-  const routes: ReturnType<typeof rowOf>[] = [];
+  const rows: Row[] = [];
+  const routes: Row[] = [];
   for (const { id, before, after } of changes) {
     const row = rowOf(id, after);
     const old = before === null ? null : rowOf(id, before);
-    if (JSON.stringify(old) === JSON.stringify(row)) continue;
+    if (old !== null && isSame(old, row)) continue;
     rows.push(row);
-    if (old?.node_port !== row.node_port || old?.expires_at !== row.expires_at) routes.push(row);
+    if ((old?.node_port ?? null) !== row.node_port || (old?.expires_at ?? null) !== row.expires_at) routes.push(row);
   }
   if (rows.length === 0) return;
   const json = rows.map((row) => ({ ...row, ended: ENDED.includes(row.status) }));
