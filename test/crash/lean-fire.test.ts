@@ -80,6 +80,8 @@ it(
     await scene.until('the tally is complete', async () => (await scene.count('mail')) + (await scene.count('effects')) === 0);
     await scene.expectClean();
     expect(killer.unexpected).toEqual([]);
+    // No handler failed, so each effect was ended by one attempt: a late one, whose lease was lost, must not end it again.
+    expect((await scene.db.query('select effect_id from effects where attempts <> 1')).rows).toEqual([]);
 
     const { rows } = await scene.db.query<{ events: number; deliveries: number; effects: number }>(
       `select (select count(*) from history)::int as events, (select count(*) from deliveries)::int as deliveries,
