@@ -2,6 +2,7 @@
  * Deterministic simulation from the command line.
  *
  *   npm run simulate:faults -- --seeds 100000 [--from 1] [--workers 2] [--minutes 20]   many seeds
+ *                                  [--failures 5] [--shrink 20]                    failing seeds to stop at, seconds to shorten the first
  *   npm run simulate:faults -- --seed 17 [--cut "ops=…"]                                one seed, with its history
  */
 import { parseArgs } from 'node:util';
@@ -21,11 +22,9 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     cut: { type: 'string' },
     shrink: { type: 'string', default: '20' },
+    failures: { type: 'string', default: '5' },
   },
 });
-
-/** Failing seeds after which a run ends. */
-const ENOUGH = 5;
 
 process.exitCode = values.seed === undefined ? await many() : await one(Number(values.seed), values.cut);
 
@@ -55,7 +54,7 @@ async function many(): Promise<number> {
         new Promise<void>((resolve, reject) => {
           worker.on('message', (report: Report) => {
             addReport(sum, report);
-            if (sum.failures.length >= ENOUGH) for (const each of running) void each.terminate();
+            if (sum.failures.length >= Number(values.failures)) for (const each of running) void each.terminate();
             if (performance.now() - told > 10_000) console.log(lineOf(sum));
             told = Math.max(told, performance.now() - (performance.now() % 10_000));
           });

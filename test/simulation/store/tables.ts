@@ -43,6 +43,11 @@ interface Undo {
 
 let lastTx = 0;
 
+/** Number of the transaction that was begun last. */
+export function newestTx(): number {
+  return lastTx;
+}
+
 /** An open transaction over the tables. */
 export class Tx {
   readonly id = ++lastTx;

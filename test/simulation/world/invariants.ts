@@ -3,7 +3,7 @@ import type { ActorKind } from '../../../actors/kernel/kind.ts';
 import { parseAddress } from '../../../actors/kernel/kind.ts';
 import { revive } from '../../../actors/kernel/revive.ts';
 import type { ActorRow, DeadlineRow, DeadLetterRow, EffectRow, HistoryRow, MailboxRow, NodeRow, SlotRow, Tables } from '../store/schema.ts';
-import type { Slot, Tx } from '../store/tables.ts';
+import { newestTx, type Slot, type Tx } from '../store/tables.ts';
 import type { Pods } from './pods.ts';
 import type { Session } from './scheduler.ts';
 import { LEASE } from './sim-tracker.ts';
@@ -23,6 +23,10 @@ export class Invariants {
   readonly #resting: Map<string, boolean>;
   /** Deadlines that have fired, by actor, name and setting. */
   readonly #fired = new Set<string>();
+  /** Of each effect, the newest transaction begun when it last changed. */
+  readonly #changed = new Map<string, number>();
+  /** Who leases with each token. */
+  readonly #lessees = new Map<string, Session>();
   /** Of each sender and receiver, the number of the last message applied. */
   readonly #order = new Map<string, number>();
   readonly #trackerTokens: (session: Session) => number | null;
@@ -60,7 +64,7 @@ export class Invariants {
           this.#mail(slot as Slot<MailboxRow>, touched);
           break;
         case t.effects as unknown:
-          this.#effect(slot as Slot<EffectRow>, tx, touched);
+          this.#effect(slot as Slot<EffectRow>, tx, session, touched);
           break;
         case t.deadlines as unknown:
           this.#deadline(slot as Slot<DeadlineRow>, touched);
@@ -105,17 +109,37 @@ export class Invariants {
     if (value === null && committed !== null) touched.add(committed.actor);
   }
 
-  #effect({ key, value, committed }: Slot<EffectRow>, tx: Tx, touched: Set<string>): void {
+  #effect({ key, value, committed }: Slot<EffectRow>, tx: Tx, session: Session, touched: Set<string>): void {
     if (value === null) return;
     touched.add(value.actor);
-    if (committed === null) {
-      const entry = [...this.#tables.history.group(value.actor)].some((slot) => {
-        const row = this.#tables.history.see(slot, tx);
-        return row !== null && row.seq === value.seq && row.outcome === 'applied';
-      });
-      if (!entry) this.#violated('no effect without its intent in history', key);
-    } else if (committed.status !== 'pending' && value.status !== committed.status) {
+    this.#changed.set(key, newestTx());
+    if (value.leaseToken !== null) this.#lessees.set(value.leaseToken, session);
+    if (committed === null) return this.#newEffect(value, tx);
+    if (committed.status !== 'pending' && value.status !== committed.status) {
       this.#violated('an effect ends once', `${key}: ${committed.status}, then ${value.status}`);
+    }
+    if (value.status === 'done' && committed.status === 'pending' && this.#lessees.get(committed.leaseToken ?? '') !== session) {
+      this.#violated('a result is taken from whom the lease belongs to', `${key} was ended by ${session.name}`);
+    }
+  }
+
+  #newEffect({ effectId, actor, seq, index, lane, replaces }: EffectRow, tx: Tx): void {
+    const t = this.#tables;
+    const entry = [...t.history.group(actor)].some((slot) => {
+      const row = t.history.see(slot, tx);
+      return row !== null && row.seq === seq && row.outcome === 'applied';
+    });
+    if (!entry) this.#violated('no effect without its intent in history', effectId);
+    if (!replaces) return;
+    for (const slot of t.effects.group(actor)) {
+      const other = t.effects.see(slot, tx)!;
+      const before = other.seq < seq || (other.seq === seq && other.index < index);
+      if (other.lane !== lane || !before || other.status !== 'pending') continue;
+      // One that was given back while this transaction ran is found by its next try.
+      if ((this.#changed.get(other.effectId) ?? 0) >= tx.id) continue;
+      if (other.leaseUntil === null || other.leaseUntil < tx.now) {
+        this.#violated('what is replaced before it begins never begins', `${other.effectId} by ${effectId}`);
+      }
     }
   }
 

@@ -146,7 +146,7 @@ function takeSnapshot(outside: Outside, diskId: string, snapshotId: string): Sna
   const snapshot = { diskId, content: volume.content, state: 'pending' as 'pending' | 'complete' | 'failed' };
   volumes.snapshots.set(snapshotId, snapshot);
   const fails = random.chance(outside.failing);
-  scheduler.at(scheduler.now + random.between(10, 30_000), world, () => {
+  scheduler.at(scheduler.now + random.between(10, random.chance(0.1) ? 60_000 : 2_000), world, () => {
     snapshot.state = fails ? 'failed' : 'complete';
   });
   return { state: 'pending', percent: 0 };
@@ -160,7 +160,7 @@ export function builderOf(outside: Outside, session: Session): ImageBuilder {
         const name = `${hash}-${attempt}`;
         const found = builds.get(name);
         if (found === undefined) {
-          const slow = random.chance(outside.failing) ? 1_000_000 : 60_000;
+          const slow = random.chance(outside.failing / 2) ? 1_000_000 : random.chance(0.1) ? 60_000 : 3_000;
           builds.set(name, { endsAt: scheduler.now + random.between(100, slow), fails: random.chance(outside.failing * 2) });
           return { state: 'running', detail: 'Building' };
         }
