@@ -84,7 +84,10 @@ describe('a connection on which an answer takes its time', () => {
       await pause(2_800);
     });
     await pause(100);
-    await far.query('update things set n = n + 1 where id = 1');
+    await far.withTransaction(async (tx) => {
+      await tx.query(`set local lock_timeout = '10s'`);
+      await tx.query('update things set n = n + 1 where id = 1');
+    });
     await holding;
     expect((await near.query('select n from things')).rows).toEqual([{ n: 6 }]);
   });

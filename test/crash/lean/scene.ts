@@ -73,9 +73,8 @@ export class LeanScene {
         problem = error;
       }
       if (Date.now() > end) {
-        const logs = this.#programs.map((program) => program.log.slice(-500)).filter((log) => log !== '');
         throw new Error(
-          `Waited ${ms} ms in vain until ${what}. ${problem === null ? '' : String(problem)}\n${logs.slice(-3).join('\n--\n')}`,
+          `Waited ${ms} ms in vain until ${what}. ${problem === null ? '' : String(problem)}\n${await this.#report()}`,
         );
       }
       await pause(20);
@@ -111,6 +110,13 @@ export class LeanScene {
     expect(tally).toEqual([{ reports: actors.length - 1 - spinners }]);
   }
 
+  /** What is open, and what the last programs said. */
+  async #report(): Promise<string> {
+    const { rows } = await this.db.query<{ open: string }>(OPEN).catch(() => ({ rows: [] }));
+    const logs = this.#programs.map((program) => program.log.slice(-500)).filter((log) => log !== '');
+    return [...rows.map((row) => row.open), ...logs.slice(-3)].join('\n--\n');
+  }
+
   async stop(): Promise<void> {
     await Promise.all(this.#programs.map((program) => program.kill()));
     await this.db.close();
@@ -123,6 +129,13 @@ const COUNTS = {
   deadlines: 'select count(*)::int as n from deadlines',
   'couriers at work': `select count(*)::int as n from actors where kind = 'courier' and status <> 'done'`,
 };
+
+const OPEN = `
+  (select 'effect ' || to_jsonb(e)::text as open from effects e where status = 'pending' order by next_at limit 3)
+  union all (select 'mail ' || to_jsonb(m)::text from mailbox m order by id limit 3)
+  union all (select 'deadline ' || to_jsonb(d)::text from deadlines d order by due_at limit 3)
+  union all (select 'actor ' || to_jsonb(a)::text from actors a where status = 'active' and kind = 'courier' order by updated_at limit 3)
+  union all select 'now ' || now()`;
 
 const LEFT = `
   select 'dead letters' as what, count(*)::int as n from dead_letters
