@@ -1,6 +1,7 @@
 /** What the service takes when it does little: memory with a long line and many pods, and processor time when nothing happens. */
+import { processorSeconds } from './support/processor.ts';
 import type { BenchServer } from './support/server.ts';
-import { create, memoryOf, processorSeconds, type ServiceProcess, Stage } from './support/stage.ts';
+import { create, memoryOf, type ServiceProcess, Stage } from './support/stage.ts';
 import { round } from './support/statistics.ts';
 
 export interface FootprintOptions {

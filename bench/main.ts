@@ -40,6 +40,8 @@ const MEASURES: Record<string, (server: BenchServer, options: BenchOptions) => P
         rawCommits: raw.map((each) => each.commits),
         kernelLogBytes: ours.map((each) => each.logBytes),
         rawLogBytes: raw.map((each) => each.logBytes),
+        kernelProcessorMs: ours.map((each) => [each.nodeMs, each.postgresMs]),
+        rawProcessorMs: raw.map((each) => [each.nodeMs, each.postgresMs]),
         rows: ours[0]!.rows,
       },
     };
@@ -74,7 +76,7 @@ async function main(): Promise<void> {
     options: {
       only: { type: 'string' },
       rounds: { type: 'string', default: '5' },
-      turns: { type: 'string', default: '100000' },
+      turns: { type: 'string', default: '240000' },
       kernel: { type: 'string', default: '{}' },
       service: { type: 'string', default: '{}' },
       json: { type: 'boolean', default: false },

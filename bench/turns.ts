@@ -11,9 +11,10 @@ import { readWritten, startReading, stopReading, type Written } from './support/
 import { Crew } from './support/crew.ts';
 import { prepareJobs } from './support/job.ts';
 import { compileReplay, readShapes, type Replay, runReplay } from './support/replay.ts';
+import { familySeconds } from './support/processor.ts';
 import type { BenchServer } from './support/server.ts';
 import { median, round } from './support/statistics.ts';
-import { countRows, greatestDifference, logPosition, type RowCounts } from './support/written-rows.ts';
+import { countRows, type Difference, differenceOf, logPosition, type RowCounts } from './support/written-rows.ts';
 
 export interface TurnsOptions {
   rounds: number;
@@ -33,16 +34,21 @@ export interface TurnsRound {
   /** Of the timed part. */
   commits: number;
   logBytes: number;
+  /** Processor time a turn, in milliseconds: of this process, and of Postgres. */
+  nodeMs: number;
+  postgresMs: number;
 }
 
 export interface TurnsFigures {
   turnsPerSecond: number;
   rawPerSecond: number;
   rawSqlRatio: number;
+  /** The same by processor time instead of time: what the kernel adds in work, whoever else was busy. */
+  rawSqlProcessorRatio: number;
   kernel: TurnsRound[];
   raw: TurnsRound[];
-  /** Greatest difference of the rows written by the two, as part of the whole. */
-  difference: { part: number; where: string };
+  /** How far the rows written by the two differ. */
+  difference: Difference;
 }
 
 /** Transactions of the rival at once: as many as the kernel's (two loops of turns, one of results, the door). More make it no faster. */
@@ -59,12 +65,10 @@ export async function measureTurns(server: BenchServer, options: TurnsOptions): 
   const raw: TurnsRound[] = [];
   for (let index = 0; index < options.rounds; index++) {
     const ours = await runTurns(server, options);
-    const theirs = await inDatabase(server, (db, admin) => runRaw(db, admin, replay, start, options));
+    const theirs = await inDatabase(server, (db, admin) => runRaw(db, admin, server, replay, start, options));
     kernel.push(ours);
     raw.push(theirs);
-    log(
-      `kernel ${round(ours.perSecond)} turns/s, raw ${round(theirs.perSecond)}: ${round(ours.perSecond / theirs.perSecond, 2)}`,
-    );
+    log(`kernel ${describe(ours)}, raw ${describe(theirs)}: ${round(ours.perSecond / theirs.perSecond, 2)}`);
   }
   const turnsPerSecond = median(kernel.map((each) => each.perSecond));
   const rawPerSecond = median(raw.map((each) => each.perSecond));
@@ -72,18 +76,29 @@ export async function measureTurns(server: BenchServer, options: TurnsOptions): 
     turnsPerSecond: round(turnsPerSecond),
     rawPerSecond: round(rawPerSecond),
     rawSqlRatio: round(turnsPerSecond / rawPerSecond, 3),
+    rawSqlProcessorRatio: round(processorOf(raw) / processorOf(kernel), 3),
     kernel,
     raw,
-    difference: greatestDifference(kernel[0]!.rows, raw[0]!.rows),
+    difference: differenceOf(kernel[0]!.rows, raw[0]!.rows),
   };
+}
+
+/** Processor time a turn, all processes together: the median of the rounds. */
+function processorOf(rounds: readonly TurnsRound[]): number {
+  return median(rounds.map(({ nodeMs, postgresMs }) => nodeMs + postgresMs));
 }
 
 /** One timed run of the kernel alone. */
 export function runTurns(server: BenchServer, options: TurnsOptions): Promise<TurnsRound> {
-  return inDatabase(server, (db, admin) => runKernel(db, admin, options));
+  return inDatabase(server, (db, admin) => runKernel(db, admin, server, options));
 }
 
-type Timed = { perSecond: number; commits: number; logBytes: number };
+function describe({ perSecond, nodeMs, postgresMs }: TurnsRound): string {
+  return `${round(perSecond)} turns/s (${round(nodeMs * 1_000)} + ${round(postgresMs * 1_000)} µs of Node and Postgres each)`;
+}
+
+type Timed = Omit<TurnsRound, 'rows'>;
+type Postgres = { pid: number };
 
 /** Run `work` in a fresh database, and count what it wrote when its connections are closed. */
 async function inDatabase(
@@ -109,22 +124,28 @@ async function inDatabase(
 }
 
 /** Time `work`, which is `turns` turns. */
-async function timed(admin: Queryable, turns: number, work: () => Promise<void>): Promise<Timed> {
+async function timed(admin: Queryable, postgres: Postgres, turns: number, work: () => Promise<void>): Promise<Timed> {
   const before = await logPosition(admin);
+  const [ours, theirs] = [process.cpuUsage(), familySeconds(postgres.pid)];
   const since = performance.now();
   await work();
   const seconds = (performance.now() - since) / 1_000;
+  const { user, system } = process.cpuUsage(ours);
+  const postgresMs = ((familySeconds(postgres.pid) - theirs) * 1_000) / turns;
   const after = await logPosition(admin);
   return {
     perSecond: turns / seconds,
     commits: after.transactions - before.transactions,
     logBytes: after.bytes - before.bytes,
+    nodeMs: round((user + system) / 1_000 / turns, 4),
+    postgresMs: round(postgresMs, 4),
   };
 }
 
 async function runKernel(
   db: Database,
   admin: Queryable,
+  postgres: Postgres,
   { jobs, runs, kernel: settings }: TurnsOptions,
   onStart: () => Promise<void> = async () => {},
 ): Promise<Timed> {
@@ -133,7 +154,7 @@ async function runKernel(
   try {
     await crew.work(WARM_UP);
     await onStart();
-    return await timed(admin, jobs * runs * 2, () => crew.work(WARM_UP + runs));
+    return await timed(admin, postgres, jobs * runs * 2, () => crew.work(WARM_UP + runs));
   } finally {
     await crew.end();
   }
@@ -142,12 +163,13 @@ async function runKernel(
 async function runRaw(
   db: Database,
   admin: Queryable,
+  postgres: Postgres,
   replay: Replay,
   start: number,
   { jobs, runs }: TurnsOptions,
 ): Promise<Timed> {
   await runReplay(db, replay, LANES, 0, start);
-  return timed(admin, jobs * runs * 2, () => runReplay(db, replay, LANES, start, replay.steps.length));
+  return timed(admin, postgres, jobs * runs * 2, () => runReplay(db, replay, LANES, start, replay.steps.length));
 }
 
 /** Let the kernel run once, and read what it wrote. @returns it, ready to be run, and the first transaction of the timed part. */
@@ -157,7 +179,7 @@ async function recordRun(server: BenchServer, options: TurnsOptions): Promise<{ 
   let replay: Replay | null = null;
   await inDatabase(
     server,
-    (db, admin) => runKernel(db, admin, options, async () => void parts.push(await readWritten(admin))),
+    (db, admin) => runKernel(db, admin, server, options, async () => void parts.push(await readWritten(admin))),
     startReading,
     async (admin) => {
       parts.push(await readWritten(admin));

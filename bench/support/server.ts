@@ -122,6 +122,14 @@ export class BenchServer {
     this.#postgres = await startEmbeddedPostgres({ dataDir: join(this.folder, 'postgres') });
   }
 
+  /** Set how long autovacuum rests; null: as long as by default. */
+  async setNap(pause: '1s' | null): Promise<void> {
+    await this.administrate(async (client) => {
+      await client.query(pause === null ? 'alter system reset autovacuum_naptime' : "alter system set autovacuum_naptime = '1s'");
+      await client.query('select pg_reload_conf()');
+    });
+  }
+
   async surroundings(): Promise<Surroundings> {
     const { rows } = await this.administrate((client) =>
       client.query<{ name: string; value: string }>(

@@ -174,9 +174,3 @@ export function memoryOf(pid: number): { now: number; peak: number } {
   const of = (name: string) => (Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? 0) * 1024) / 1e6;
   return { now: of('VmRSS'), peak: of('VmHWM') };
 }
-
-/** Processor time that a process has used, in seconds. */
-export function processorSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
-}

@@ -1,5 +1,6 @@
 /** How much was written to a database, counted by the database. */
 import type { Queryable } from '../../persistence/database.ts';
+import { round } from './statistics.ts';
 
 /** Rows inserted, updated and deleted, by `table change`. */
 export type RowCounts = Record<string, number>;
@@ -17,17 +18,23 @@ export async function countRows(db: Queryable): Promise<RowCounts> {
   return counts;
 }
 
-/** The greatest difference between two counts, as part of the first (0.01: one in a hundred), and where it is. */
-export function greatestDifference(ours: RowCounts, theirs: RowCounts): { part: number; where: string } {
-  let greatest = { part: 0, where: '' };
-  const total = Math.max(...Object.values(ours));
+/** Differences as parts of the first (0.01: one in a hundred): of all rows written, and of the table and change where it is greatest. */
+export interface Difference {
+  all: number;
+  greatest: number;
+  where: string;
+}
+
+export function differenceOf(ours: RowCounts, theirs: RowCounts): Difference {
+  const sum = (counts: RowCounts) => Object.values(counts).reduce((total, count) => total + count, 0);
+  const found: Difference = { all: round(Math.abs(sum(ours) - sum(theirs)) / sum(ours), 4), greatest: 0, where: '' };
   for (const where of new Set([...Object.keys(ours), ...Object.keys(theirs)])) {
     const [one, other] = [ours[where] ?? 0, theirs[where] ?? 0];
     // A handful of rows in a table that hardly matters is not a difference.
-    const part = Math.abs(one - other) / Math.max(one, total / 100);
-    if (part > greatest.part) greatest = { part, where };
+    const part = round(Math.abs(one - other) / Math.max(one, sum(ours) / 1_000), 4);
+    if (part > found.greatest) Object.assign(found, { greatest: part, where });
   }
-  return greatest;
+  return found;
 }
 
 /** Where the log of the server stands, in bytes, and how many transactions have written. */

@@ -1,0 +1,41 @@
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { BenchServer } from '../../bench/support/server.ts';
+import { measureTurns, type TurnsFigures } from '../../bench/turns.ts';
+
+/** A loss that is told, as part of what was recorded. */
+const LOSS = 0.2;
+/** Somebody else's work on the same machine can spoil a measurement, a slower kernel spoils them all. */
+const TRIES = 3;
+const SHORT = { rounds: 5, jobs: 500, runs: 4 };
+
+const recorded = JSON.parse(readFileSync(new URL('../../bench/recorded.json', import.meta.url), 'utf8')) as {
+  rawSqlRatio: number;
+};
+
+let server: BenchServer;
+const found: TurnsFigures[] = [];
+const least = recorded.rawSqlRatio * (1 - LOSS);
+
+beforeAll(async () => {
+  server = await BenchServer.start();
+  while (found.length < TRIES && !found.some(({ rawSqlRatio }) => rawSqlRatio >= least)) {
+    found.push(await measureTurns(server, SHORT));
+    const { turnsPerSecond, rawPerSecond, rawSqlRatio } = found.at(-1)!;
+    console.info(`kernel ${turnsPerSecond} turns/s, bare SQL ${rawPerSecond}: ${rawSqlRatio}, recorded ${recorded.rawSqlRatio}`);
+  }
+}, 240_000);
+afterAll(async () => {
+  await server?.stop();
+});
+
+it(`the kernel has not become more than ${LOSS * 100} % slower beside the same writes as bare SQL`, () => {
+  expect(Math.max(...found.map(({ rawSqlRatio }) => rawSqlRatio))).toBeGreaterThanOrEqual(least);
+});
+
+it('what it is compared with writes the same rows, within one in a hundred', () => {
+  const { difference, kernel, raw } = found[0]!;
+  expect(difference.all).toBeLessThan(0.01);
+  expect(Object.keys(raw[0]!.rows).sort()).toEqual(Object.keys(kernel[0]!.rows).sort());
+  expect(raw[0]!.logBytes / kernel[0]!.logBytes).toBeGreaterThan(0.85);
+});
