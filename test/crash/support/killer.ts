@@ -52,9 +52,16 @@ export class Killer {
     const program = this.#options.start(place);
     const standing: Standing = { program, state: 'starting' };
     this.#standing[place] = standing;
-    void program.ready().then((line) => {
-      if (line !== null && standing.state === 'starting') standing.state = 'working';
-    });
+    program.ready().then(
+      (line) => {
+        if (line !== null && standing.state === 'starting') standing.state = 'working';
+      },
+      async (error: unknown) => {
+        this.unexpected.push(`It was not ready: ${String(error)}\n${program.log.slice(-2_000)}`);
+        await program.kill();
+        if (this.#standing[place] === standing) this.#fill(place);
+      },
+    );
   }
 
   async #strike(): Promise<void> {
