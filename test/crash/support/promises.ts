@@ -27,14 +27,17 @@ export async function expectClean(scene: Scene): Promise<void> {
      union all select 'requests', count(*)::int from capacity_requests
      union all select 'names', count(*)::int from domain_mappings
      union all select 'disks in use', count(*)::int from disks where in_use
-     union all select 'dead letters', count(*)::int from dead_letters
      union all select 'quarantined', count(*)::int from actors where quarantined_at is not null
      union all select 'deadlines', count(*)::int from deadlines d join actors a using (actor) where a.status = 'done'
      union all select 'outcomes without an effect', count(*)::int from history h where h.sender = 'effect'
         and not exists (select 1 from effects e where 'effect:' || e.effect_id = h.key and e.status in ('done', 'failed'))
      union all select 'gaps', count(*)::int from (select max(seq) <> count(*) as gap from history group by actor) g where gap`,
   );
-  const { rows: letters } = await scene.db.query('select source, actor, key, code, reason, body from dead_letters limit 10');
+  // A notice whose first bearer was killed may come when its server has been taken down: then there is nobody to tell.
+  const { rows: letters } = await scene.db.query(
+    `select source, actor, key, code, reason, body from dead_letters
+      where not (source = 'effect' and body ->> 'type' = 'notice.post' and reason = 'This server no longer exists') limit 10`,
+  );
   expect(letters).toEqual([]);
   expect(rows.filter((row) => row.n > 0)).toEqual([]);
   for (const [id, pods] of scene.watch.now) expect([...pods], `pods of ${id}`).toEqual([]);
