@@ -22,7 +22,7 @@ import type { ClusterEvents, NodeView, PodView } from './ports.ts';
 
 const LEASE = 'tracker';
 /** How long changes are gathered, in milliseconds: what a pod goes through in that time costs its reservation one transaction. */
-const GATHER = 8;
+const GATHER = 20;
 /** How long new dev servers wait until they are looked at: a pod that nobody wants is no emergency. */
 const LOOK_AFTER = 200;
 /** When questions that found no answer are asked again, in milliseconds. */
@@ -71,6 +71,7 @@ export class Tracker {
   #fresh: PodView[] = [];
   #nextSweep = 0;
   #written = new Map<string, string>();
+  #lastWrite = 0;
   #leaseAsked = false;
   #caughtUp = false;
   #synced = false;
@@ -233,7 +234,9 @@ export class Tracker {
       this.#caughtUp = true;
       return 1_000;
     }
-    await pause(this.#settings.gatherMs ?? GATHER);
+    // The first change after a quiet time goes out at once; those of a busy time go together.
+    await pause(Math.max(0, this.#lastWrite + (this.#settings.gatherMs ?? GATHER) - performance.now()));
+    this.#lastWrite = performance.now();
     const facts: Facts = {
       rows: this.#changedRows([...this.#dirtyNodes]),
       gone: [...this.#goneNodes],

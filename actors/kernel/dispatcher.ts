@@ -116,10 +116,15 @@ export class Dispatcher {
     return effects.length;
   }
 
-  /** Wait for the handlers that run now, and post what they found. */
-  async settle(): Promise<void> {
+  /** Wait for the handlers that run now, and give what they found to their actors. @returns how many results that were. */
+  async settle(): Promise<number> {
     await Promise.allSettled([...this.#running.values()].map((each) => each.done));
-    await this.endFinished();
+    let ended = 0;
+    for (;;) {
+      const some = await this.endFinished();
+      ended += some;
+      if (some === 0) return ended;
+    }
   }
 
   /** Take nothing new, wait up to `graceMs` for running handlers, then tell them to stop; their effects run again elsewhere. */

@@ -271,7 +271,7 @@ export class Kernel {
       if (turns === 0) break;
     }
     done += await this.startEffects();
-    await this.#dispatcher.settle();
+    done += await this.#dispatcher.settle();
     return done > 0;
   }
 
