@@ -16,8 +16,8 @@ export const MUTANTS: readonly Mutant[] = [
       },
       {
         file: 'test/simulation/statements/outbox.ts',
-        from: "row?.leaseToken === token && row.status === 'pending'",
-        to: "row?.status === 'pending'",
+        from: "row?.leaseToken === token;",
+        to: "row?.status === 'pending' && token !== '';",
       },
     ],
   },

@@ -5,8 +5,8 @@ import { count, dateOf, moment, momentOrNow, rows, twin } from '../store/stateme
 import { SqlError, type Slot, type Tx } from '../store/tables.ts';
 
 /** The newest version of each kind that the caller understands. */
-function knownOf(kinds: readonly string[], versions: readonly number[]): (row: ActorRow) => boolean {
-  return (row) => kinds.some((kind, index) => kind === row.kind && row.version <= versions[index]!);
+function knownOf(kinds: readonly string[], versions: readonly number[]): (row: ActorRow, version?: number) => boolean {
+  return (row, version = 0) => kinds.some((kind, index) => kind === row.kind && Math.max(row.version, version) <= versions[index]!);
 }
 
 function lockedRow(row: ActorRow) {
@@ -20,13 +20,13 @@ function lockedRow(row: ActorRow) {
   };
 }
 
-twin(store.LOCK_READY, (t, tx, [limit, actors, kinds, versions, now]) => {
+twin(store.LOCK_READY, (t, tx, [limit, actors, kinds, versions, now, except]) => {
   const known = knownOf(kinds, versions);
   const ready: MailboxRow[] = [];
   for (const mail of t.mailbox.rows(tx)) {
-    if (mail.held) continue;
+    if (mail.held || except.includes(mail.actor)) continue;
     const owner = t.actors.get(mail.actor, tx);
-    if (owner !== null && owner.quarantinedAt === null && known(owner)) ready.push(mail);
+    if (owner !== null && owner.quarantinedAt === null && known(owner, mail.version)) ready.push(mail);
   }
   ready.sort((a, b) => a.id - b.id);
   const seen = new Set<string>();
@@ -75,14 +75,14 @@ function mailOf(t: Tables, tx: Tx, actor: string, wanted: (mail: MailboxRow) => 
 }
 
 function waitingRow(t: Tables, tx: Tx, mail: MailboxRow) {
-  const { id, actor, key, event, sender } = mail;
+  const { id, actor, key, event, sender, version } = mail;
   let firedSeq: number | null = null;
   if (sender === 'deadline') {
     const deadline = t.deadlines.get(`${actor}\n${event.type.slice('deadline.'.length)}`, tx);
     if (deadline !== null && deadline.firedAt !== null) firedSeq = deadline.setSeq;
   }
   const processed = t.history.get(`${actor}\n${key}`, tx) !== null;
-  return { id, actor, key, event, sender, sentAt: dateOf(mail.sentAt), processed, firedSeq };
+  return { id, actor, key, event, sender, sentAt: dateOf(mail.sentAt), version, processed, firedSeq };
 }
 
 twin(store.READ_MAIL, (t, tx, [actors, perActor]) => {

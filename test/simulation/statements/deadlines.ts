@@ -76,5 +76,5 @@ twin(deadlines.FIRE, (t, tx, [now, limit]) => {
 twin(deadlines.UNTIL_NEXT, (t, tx, [now]) => {
   let next: number | null = null;
   for (const row of t.deadlines.rows(tx)) if (row.firedAt === null && (next === null || row.dueAt < next)) next = row.dueAt;
-  return rows([{ ms: next === null ? null : next - momentOrNow(now, tx) }]);
+  return rows([{ ms: next === null ? null : (next - momentOrNow(now, tx)).toFixed(6) }]);
 });

@@ -68,7 +68,7 @@ twin(disk.UPSERT, (t, tx, [json, at]) => {
       lastSnapshotAt: null,
     };
     const slot = t.disks.slot(row.id);
-    if (slot === undefined || (slot.holder === null && slot.value === null)) {
+    if (slot === undefined || t.disks.see(slot, tx) === null) {
       if (!t.disks.insert(born, tx)) throw new SqlError('23505', `duplicate key in disks: ${row.id}`);
       continue;
     }
@@ -86,7 +86,6 @@ twin(disk.UPSERT, (t, tx, [json, at]) => {
 });
 
 twin(disk.SNAPSHOT_STARTED, (t, tx, [snapshotId, diskId, reservationId, at]) => {
-  if (t.disks.get(diskId, tx) === null) throw new SqlError('23503', `disk_snapshots: no disk ${diskId}`);
   const row: DiskSnapshotRow = {
     snapshotId,
     diskId,
@@ -97,7 +96,9 @@ twin(disk.SNAPSHOT_STARTED, (t, tx, [snapshotId, diskId, reservationId, at]) => 
     createdAt: moment(at)!,
     completedAt: null,
   };
-  return count(t.diskSnapshots.insert(row, tx) ? 1 : 0);
+  if (!t.diskSnapshots.insert(row, tx)) return count(0);
+  if (t.disks.get(diskId, tx) === null) throw new SqlError('23503', `disk_snapshots: no disk ${diskId}`);
+  return count(1);
 });
 
 twin(disk.SNAPSHOT_COMPLETED, (t, tx, [snapshotId, at, sizeBytes]) => {

@@ -6,8 +6,9 @@ import * as lookup from '../../../actors/intake/lookup.ts';
 import { CLAIM_IDS } from '../../../actors/intake/together.ts';
 import { ADD_LETTER } from '../../../persistence/dead-letters.ts';
 import * as pgmq from '../../../persistence/pgmq.ts';
-import type { DiskRow } from '../store/schema.ts';
+import type { DiskRow, Tables } from '../store/schema.ts';
 import { count, rows, twin } from '../store/statement.ts';
+import { SqlError, type Tx } from '../store/tables.ts';
 
 twin(READ_CATALOGUE, (t, tx) => {
   const active = [...t.gpuTypes.rows(tx)].filter((row) => row.isActive).sort((a, b) => (a.gpuType < b.gpuType ? -1 : 1));
@@ -52,8 +53,15 @@ function newDisk(diskId: string, owner: string, name: string, sizeGb: number, no
   };
 }
 
+/** Insert a disk unless its owner has one of that name. */
+function insertDisk(t: Tables, tx: Tx, disk: DiskRow): boolean {
+  if (t.disks.insert(disk, tx)) return true;
+  for (const row of t.disks.rows(tx)) if (row.owner === disk.owner && row.name === disk.name && row.purgedAt === null) return false;
+  throw new SqlError('23505', `duplicate key in disks: ${disk.diskId}`);
+}
+
 twin(disks.INSERT_DISK, (t, tx, [diskId, owner, name, sizeGb]) =>
-  count(t.disks.insert(newDisk(diskId, owner, name, sizeGb, tx.now), tx) ? 1 : 0),
+  count(insertDisk(t, tx, newDisk(diskId, owner, name, sizeGb, tx.now)) ? 1 : 0),
 );
 
 twin(disks.RESOLVE_DISKS, (t, tx, [ids, owners, names, sizes]) => {
@@ -74,7 +82,7 @@ twin(disks.RESOLVE_DISKS, (t, tx, [ids, owners, names, sizes]) => {
     if (isThere(slot.value)) found.push(answer(slot.value!, false));
   }
   for (const wish of [...asked.values()].sort((a, b) => (`${a.owner}\n${a.name}` < `${b.owner}\n${b.name}` ? -1 : 1))) {
-    if (t.disks.insert(wish, tx)) found.push(answer(wish, true));
+    if (insertDisk(t, tx, wish)) found.push(answer(wish, true));
   }
   return rows(found);
 });

@@ -6,11 +6,11 @@ import { count, moment, momentOrNow, rows, twin } from '../store/statement.ts';
 import type { Slot, Tx } from '../store/tables.ts';
 
 /** Insert a message under a new id. @returns false if its key waits already */
-export function insertMail(t: Tables, tx: Tx, mail: Omit<MailboxRow, 'id'>): boolean {
-  return t.mailbox.insert({ ...mail, id: ++t.lastMailId }, tx);
+export function insertMail(t: Tables, tx: Tx, mail: Omit<MailboxRow, 'id' | 'version'> & { version?: number }): boolean {
+  return t.mailbox.insert({ version: 0, ...mail, id: ++t.lastMailId }, tx);
 }
 
-twin(mailbox.ENQUEUE, (t, tx, [actors, keys, events, senders, sentAts, now]) => {
+twin(mailbox.ENQUEUE, (t, tx, [actors, keys, events, senders, sentAts, now, versions]) => {
   let added = 0;
   for (const [index, actor] of (actors as string[]).entries()) {
     const owner = t.actors.get(actor, tx);
@@ -22,6 +22,7 @@ twin(mailbox.ENQUEUE, (t, tx, [actors, keys, events, senders, sentAts, now]) => 
       sentAt: moment(sentAts[index]),
       enqueuedAt: momentOrNow(now, tx),
       held: owner === null || owner.quarantinedAt !== null,
+      version: versions[index],
     };
     if (insertMail(t, tx, mail)) added++;
   }

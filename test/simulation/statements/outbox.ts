@@ -67,7 +67,7 @@ twin(outbox.ADD, (t, tx, v) => {
   return rows(added.map(({ effectId, leaseToken }) => ({ effectId, leased: leaseToken !== null })));
 });
 
-twin(outbox.LEASE, (t, tx, [now, limit, token, seconds, types, busy]) => {
+twin(outbox.LEASE, (t, tx, [now, limit, token, seconds, types, busy, kinds, versions]) => {
   const at = momentOrNow(now, tx);
   const due: Slot<EffectRow>[] = [];
   for (const slot of t.effects.all()) {
@@ -75,6 +75,9 @@ twin(outbox.LEASE, (t, tx, [now, limit, token, seconds, types, busy]) => {
     if (row === null || row.status !== 'pending' || row.nextAt > at) continue;
     if (row.leaseUntil !== null && row.leaseUntil >= at) continue;
     if (!types.includes(row.type) || busy.includes(row.effectId) || !t.effects.isFree(slot, tx)) continue;
+    const owner = t.actors.get(row.actor, tx);
+    const newer = (kinds as string[]).some((kind, index) => kind === owner?.kind && owner.version > versions[index]);
+    if (newer) continue;
     const blocked = [...laneOf(t, tx, row.actor, row.lane)].some((other) => {
       const earlier = t.effects.see(other, tx)!;
       return earlier.status === 'pending' && isBefore(earlier, row);
@@ -95,7 +98,7 @@ twin(outbox.LEASE, (t, tx, [now, limit, token, seconds, types, busy]) => {
 /** The effect under this lease, locked; null if the lease was lost. */
 function leased(t: Tables, tx: Tx, effectId: string, token: string): Slot<EffectRow> | null {
   const slot = t.effects.slot(effectId);
-  const holds = (row: EffectRow | null | undefined) => row?.leaseToken === token && row.status === 'pending';
+  const holds = (row: EffectRow | null | undefined) => row?.leaseToken === token;
   if (slot === undefined || !holds(t.effects.see(slot, tx))) return null;
   t.effects.lock(slot, tx);
   return holds(slot.value) ? slot : null;
@@ -103,7 +106,9 @@ function leased(t: Tables, tx: Tx, effectId: string, token: string): Slot<Effect
 
 twin(outbox.RENEW, (t, tx, [now, ids, token, seconds]) => {
   const kept: { effectId: string }[] = [];
-  for (const effectId of ids as string[]) {
+  for (const effectId of new Set<string>(ids)) {
+    const free = t.effects.slot(effectId);
+    if (free === undefined || !t.effects.isFree(free, tx)) continue;
     const slot = leased(t, tx, effectId, token);
     if (slot === null) continue;
     t.effects.update(slot, { ...slot.value!, leaseUntil: momentOrNow(now, tx) + seconds * 1000 }, tx);
@@ -168,5 +173,5 @@ twin(outbox.UNTIL_NEXT, (t, tx, [now]) => {
     const at = Math.max(row.nextAt, row.leaseUntil ?? row.nextAt);
     if (next === null || at < next) next = at;
   }
-  return rows([{ ms: next === null ? null : next - momentOrNow(now, tx) }]);
+  return rows([{ ms: next === null ? null : (next - momentOrNow(now, tx)).toFixed(6) }]);
 });

@@ -25,6 +25,7 @@ export interface MailboxRow {
   sentAt: number | null;
   enqueuedAt: number;
   held: boolean;
+  version: number;
 }
 
 export interface HistoryRow {

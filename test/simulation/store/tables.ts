@@ -163,6 +163,14 @@ export class Table<T> {
     }
   }
 
+  /** All rows that `tx` sees. */
+  *everything(tx: Tx | null): Generator<T> {
+    for (const slot of this.slots.values()) {
+      const row = this.see(slot, tx);
+      if (row !== null) yield row;
+    }
+  }
+
   isFree(slot: Slot<T>, tx: Tx): boolean {
     if (slot.holder !== null && slot.holder !== tx) return false;
     if (slot.sharers !== null) for (const other of slot.sharers) if (other !== tx) return false;

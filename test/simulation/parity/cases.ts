@@ -1,0 +1,291 @@
+/** For every statement that has a twin: how its parameters are drawn. */
+import fc from 'fast-check';
+import * as disk from '../../../actors/disk/kind.ts';
+import * as capacity from '../../../actors/gpu-pool/capacity.ts';
+import { KNOWN_ACTORS } from '../../../actors/gpu-pool/facts.ts';
+import { GRANTED_NODE } from '../../../actors/gpu-pool/kind.ts';
+import * as ledger from '../../../actors/gpu-pool/ledger.ts';
+import { BELIEVED_PODS } from '../../../actors/gpu-pool/missing.ts';
+import * as types from '../../../actors/gpu-pool/node-types.ts';
+import { OWNERS } from '../../../actors/gpu-pool/orphans.ts';
+import * as catalogue from '../../../actors/intake/catalogue.ts';
+import * as disks from '../../../actors/intake/disks.ts';
+import * as doors from '../../../actors/intake/doors.ts';
+import * as lookup from '../../../actors/intake/lookup.ts';
+import { CLAIM_IDS } from '../../../actors/intake/together.ts';
+import { DROP_MAIL } from '../../../actors/kernel/set-aside.ts';
+import * as names from '../../../actors/reservation/names.ts';
+import * as projection from '../../../actors/reservation/projection.ts';
+import * as provision from '../../../actors/reservation/provision.ts';
+import { NODE_READY } from '../../../actors/reservation/teardown.ts';
+import * as actors from '../../../persistence/actor-store.ts';
+import { ADD_LETTER } from '../../../persistence/dead-letters.ts';
+import * as deadlines from '../../../persistence/deadlines.ts';
+import * as nodes from '../../../persistence/gpu-nodes.ts';
+import * as history from '../../../persistence/history.ts';
+import * as leases from '../../../persistence/leases.ts';
+import * as mailbox from '../../../persistence/mailbox.ts';
+import * as outbox from '../../../persistence/outbox.ts';
+import * as pgmq from '../../../persistence/pgmq.ts';
+import * as a from './arbitrary.ts';
+
+type Parameters = fc.Arbitrary<unknown[]>;
+
+const { maybe, of, someOf, columns } = a;
+const all = (...parts: fc.Arbitrary<unknown>[]): Parameters => fc.tuple(...parts);
+const KINDS = [['reservation', 'disk', 'gpu-pool'], [2, 2, 0]];
+const known = [fc.constant(KINDS[0]), fc.constant(KINDS[1])];
+const queue = fc.constant('gpu_reservations');
+const name = of('box', 'www-dev');
+const effectId = of('e1', 'e2', 'e3', 'e4');
+const lane = of('pod', 'volume');
+const json = (value: unknown) => JSON.stringify(value);
+const place = (row: unknown[]) => `${row[0]} ${row[1]}`;
+const first = (row: unknown[]) => String(row[0]);
+/** Every effect has a place of its own. */
+const newEffects = fc
+  .uniqueArray(fc.tuple(effectId, of(...a.ACTORS), a.small, lane, fc.boolean(), of('pending', 'superseded'), fc.boolean()), {
+    minLength: 1,
+    maxLength: 2,
+    selector: (row) => row[0],
+  })
+  .map((rows) => [
+    ...[rows.map((row) => row[0]), rows.map((row) => row[1]), rows.map((row) => row[2])],
+    ...[rows.map((row) => Number(row[0].slice(1))), rows.map(() => 'light'), rows.map((row) => row[3])],
+    ...[rows.map((row) => row[4]), rows.map(() => json({ type: 'light' })), rows.map((row) => row[5])],
+    rows.map((row) => row[6] && row[5] === 'pending'),
+  ]);
+const nodeRows = fc
+  .uniqueArray(
+    fc.record({
+      node: a.node,
+      uid: a.text,
+      gpuType: a.gpuType,
+      ready: fc.boolean(),
+      schedulable: fc.boolean(),
+      reason: maybe(a.text),
+      slots: of(1, 2, 4),
+      foreignSlots: of(0, 1),
+      cpuMillis: of(64_000),
+      memoryBytes: of(2 ** 36),
+      foreignCpu: of(0, 1_000),
+      foreignMemory: of(0, 1_024),
+      address: maybe(of('10.0.0.1')),
+      zone: maybe(of('z')),
+      labels: of({}, { fast: 'yes' }),
+    }),
+    { minLength: 1, maxLength: 2, selector: (row) => row.node },
+  )
+  .map(json);
+const reservationRow = fc
+  .record({ reservation_id: a.reservation, user_id: a.user, status: of('queued', 'running', 'expired'), expires_at: a.iso, gang: maybe(of('gang')) })
+  .map(({ gang, ...row }) =>
+    json([
+      {
+        ...row,
+        ...{ substate: null, gpu_type: 't4', gpu_count: 1, duration_hours: 1, total_hours: 1, created_at: '2026-03-02T08:00:00.000Z' },
+        ...{ launched_at: '2026-03-02T08:00:00.000Z', ended: row.status === 'expired', name: 'box', github_user: null, image: null },
+        ...{ pod_name: null, node_name: null, node_ip: null, node_port: null, ssh_command: null, jupyter_enabled: false, jupyter_state: 'off' },
+        ...{ jupyter_url: null, jupyter_port: null, jupyter_error: null, disk_id: null, disk_name: null, snapshot_id: null },
+        ...{ failure_reason: null, current_detailed_status: 'detail', secondary_users: [], warnings_sent: [], last_extension: null },
+        ...{ oom_count: 0, last_oom_at: null, oom_container: null, is_multinode: gang !== null, master_reservation_id: gang },
+        ...{ node_index: null, total_nodes: null, preserve_entrypoint: false, cli_version: null },
+      },
+    ]),
+  );
+const diskRow = fc
+  .record({
+    id: a.disk,
+    owner: a.user,
+    name: of('data', 'copy'),
+    size_gb: of(10, 20),
+    state: of('idle', 'held', 'cloning', 'capturing', 'purged'),
+    holder: maybe(a.reservation),
+    delete_at: maybe(a.iso),
+    latest_snapshot: maybe(of('s1', 's2')),
+    claim: maybe(of('claim')),
+    problem: maybe(a.text),
+  })
+  .map((row) => json([row]));
+
+export const CASES: readonly (readonly [string, Parameters])[] = [
+  [actors.LOCK_READY, all(of(1, 10), of(1, 3), ...known, maybe(a.at), of([], [a.ACTORS[0]]))],
+  [actors.LOCK_ONE, all(a.actor, maybe(a.at), ...known)],
+  [actors.LOCK_THESE, all(someOf(a.ACTORS), ...known)],
+  [actors.READ_MAIL, all(someOf(a.ACTORS), of(1, 3))],
+  [actors.READ_MORE_MAIL, all(someOf(a.ACTORS), of([], [1, 2]), of(1, 3))],
+  [
+    actors.UPDATE_ACTORS,
+    all(
+      columns(
+        fc
+          .tuple(a.actor, a.small, of(0, 1, 3), maybe(a.snapshot), of('queued', 'running', 'provisioning'))
+          .map(([id, seq, version, snapshot, state]): unknown[] => {
+            const status = snapshot === null ? of('active') && 'active' : (JSON.parse(snapshot).status as string);
+            return [id, seq, version, status, state, snapshot];
+          }),
+        first,
+      ),
+      a.at,
+    ).map(([rows, at]) => [...(rows as unknown[][]), at]),
+  ],
+  [
+    actors.OPEN_ACTORS,
+    columns(
+      a.actor.map((id): unknown[] => [id, id.slice(0, id.indexOf('/')), 1]),
+      first,
+    ),
+  ],
+  [actors.FIND_ACTOR, all(a.actor)],
+  [actors.QUARANTINE, all(a.actor, a.text)],
+  [
+    mailbox.ENQUEUE,
+    all(columns(fc.tuple(a.actor, a.key, a.mailEvent, of('http', 'deadline', 'effect'), maybe(a.iso), of(0, 3)), place), maybe(a.at)).map(
+      ([rows, at]) => [...(rows as unknown[][]).slice(0, 5), at, (rows as unknown[][])[5]],
+    ),
+  ],
+  [mailbox.REMOVE, columns(fc.tuple(a.actor, of(1, 2, 3, 4, 5, 6)), place)],
+  [DROP_MAIL, all(a.actor, of(1, 2, 3))],
+  [mailbox.RELEASE, all(maybe(someOf(a.ACTORS)))],
+  [mailbox.TAKE_ORPHANS, all(maybe(a.at), a.seconds)],
+  [
+    history.APPEND,
+    all(
+      columns(
+        fc
+          .tuple(a.actor, a.small, a.key, of('applied', 'ignored'), maybe(a.text), maybe(a.iso))
+          .map(([id, seq, key, outcome, reason, sentAt]): unknown[] => [
+            ...[id, seq, key, json({ type: 'press', at: 'now' }), outcome, reason, 'off', 'on', 1, 'http', sentAt],
+          ]),
+        place,
+        2,
+      ),
+      a.at,
+    ).map(([rows, at]) => [...(rows as unknown[][]), at]),
+  ],
+  [history.FIND_BY_KEY, all(a.actor, a.key)],
+  [history.READ_HISTORY, all(a.actor, a.small, of(1, 10))],
+  [history.LATEST_CHECKPOINT, all(a.actor)],
+  [history.ADD_CHECKPOINT, all(a.actor, a.small, of(1), a.snapshot, of('prune', 'migration'))],
+  [
+    outbox.SUPERSEDE,
+    all(columns(fc.tuple(a.actor, lane, a.small, a.small), place), a.at).map(([rows, at]) => [...(rows as unknown[][]), at]),
+  ],
+  [outbox.ADD, all(newEffects, a.at, a.token, a.seconds).map(([rows, ...rest]) => [...(rows as unknown[][]), ...rest])],
+  [outbox.LEASE, all(maybe(a.at), of(1, 5), a.token, a.seconds, fc.constant(['light']), of([], ['e1']), ...known)],
+  [outbox.RENEW, all(maybe(a.at), someOf(['e1', 'e2', 'e3']), a.token, a.seconds)],
+  [outbox.END_DONE, all(someOf(['e1', 'e2', 'e3', 'e4']), a.token, maybe(a.at))],
+  [outbox.FAIL, all(effectId, a.token, a.text, maybe(a.at))],
+  [outbox.RETRY, all(effectId, a.token, of(0, 1), maybe(a.text), maybe(a.at), a.seconds)],
+  [outbox.UNTIL_NEXT, all(a.at)],
+  [
+    deadlines.SET,
+    columns(
+      // No two are due at one time: nobody says in which order they fire then.
+      fc.tuple(a.actor, of('warn5', 'expiry'), a.at, a.small).map(([id, name, at, seq]): unknown[] => {
+        const own = a.ACTORS.indexOf(id) * 2 + name.length;
+        return [id, name, new Date(at.getTime() + own * 100).toISOString(), seq];
+      }),
+      place,
+    ),
+  ],
+  [deadlines.CLEAR, columns(fc.tuple(a.actor, of('warn5', 'expiry')), place)],
+  [deadlines.CLEAR_OF, all(someOf(a.ACTORS))],
+  [deadlines.REARM, all(a.actor, of('warn5', 'expiry'), a.seconds, maybe(a.at))],
+  [deadlines.FIRE, all(maybe(a.at), of(100))],
+  [deadlines.UNTIL_NEXT, all(a.at)],
+  [ADD_LETTER, all(of('queue', 'mailbox'), maybe(of('q')), maybe(of(1)), maybe(a.actor), maybe(a.key), of(json({ a: 1 })), a.text, maybe(a.text), a.text)],
+  [nodes.UPSERT, all(nodeRows)],
+  [nodes.ADD_SLOTS, all(nodeRows)],
+  [nodes.DROP_SLOTS, all(nodeRows)],
+  [nodes.HOLDERS_ON, all(a.node)],
+  [nodes.REMOVE_NODES, all(someOf(a.NODES))],
+  [nodes.REMOVE_FREE_SLOTS, all(someOf(a.NODES))],
+  [capacity.NODES, all(a.gpuType)],
+  [capacity.NODE_LABELS, all(a.gpuType)],
+  [capacity.WAITING, all(a.gpuType, maybe(of(0, 1, 5)))],
+  [capacity.GANGS_GRANTED, all(of(['gang'], ['other', 'gang']))],
+  [capacity.HOLDERS, all(a.gpuType)],
+  [capacity.WRITE_AVAILABILITY, all(a.gpuType, a.small, a.small, a.small, a.small, a.small, maybe(a.text), a.iso)],
+  [capacity.WRITE_REASONS, columns(fc.tuple(a.reservation, maybe(a.text)), first)],
+  [capacity.CLEAR_REASONS, all(a.gpuType, of([], [a.RESERVATIONS[0]]))],
+  [ledger.SHARE_SLOTS, all()],
+  [ledger.LOCK_SLOTS, all()],
+  [ledger.HOLD_PLANNED, columns(fc.tuple(a.node, of(0, 1, 3)), place)],
+  [
+    ledger.ADD_REQUEST,
+    all(a.reservation, a.gpuType, a.user, of(1, 2), of(1, 2), of(1_000), of(2 ** 30), of(0.5), of('{}'), maybe(of('gang')), of(2), a.iso),
+  ],
+  [
+    ledger.GRANT_SLOTS,
+    all(columns(fc.tuple(a.node, of(0, 1, 3), a.reservation, of(1, 2)), place), a.at).map(([rows, at]) => [...(rows as unknown[][]), at]),
+  ],
+  [
+    ledger.GRANT_REQUESTS,
+    all(columns(fc.tuple(a.reservation, of(1, 2), a.node), first), a.at).map(([rows, at]) => [...(rows as unknown[][]), at]),
+  ],
+  [ledger.DROP_REQUEST, all(a.reservation, maybe(of(1, 2)))],
+  [ledger.FREE_SLOTS, all(a.reservation)],
+  [ledger.DROP_NODELESS_SLOTS, all(someOf(a.NODES))],
+  [ledger.ENDED_REQUESTS, all(a.gpuType)],
+  [ledger.JOIN_GANG, all(of('gang'), a.reservation, a.gpuType, of(2))],
+  [ledger.GANG_MEMBERS, all(of('gang'), a.gpuType)],
+  [ledger.LEAVE_GANG, all(a.reservation)],
+  [GRANTED_NODE, all(a.reservation)],
+  [KNOWN_ACTORS, all(someOf(a.ACTORS))],
+  [BELIEVED_PODS, all()],
+  [types.NODE_TYPES, all()],
+  [types.RECORDED_TYPES, all()],
+  [types.MOVE_SLOTS, all(someOf(a.NODES))],
+  [OWNERS, all(someOf(a.ACTORS))],
+  [leases.HOLD_LEASE, all(of('tracker'), of('p1', 'p2'), of(3))],
+  [leases.DROP_LEASE, all(of('tracker'), of('p1', 'p2'))],
+  [leases.ASSERT_LEASE, all(of('tracker'), of(1, 2))],
+  [names.CLAIM_NAME, all(name, a.reservation)],
+  [names.FREE_NAMES, all(someOf(a.RESERVATIONS))],
+  [projection.UPSERT, all(reservationRow, a.at)],
+  [
+    projection.ROUTES,
+    all(a.reservation, maybe(of('10.0.0.1')), a.iso).map(([reservation_id, node_ip, expires_at]) => [
+      json([{ reservation_id, node_ip, node_port: 22, expires_at }]),
+    ]),
+  ],
+  [provision.READ_SECRETS, all(a.reservation)],
+  [provision.WHAT_TO_CREATE, all(of(a.ACTORS[0], a.ACTORS[1]), a.node)],
+  [NODE_READY, all(a.node)],
+  [disk.UNDECIDED_CLONES, all(a.disk)],
+  [disk.SNAPSHOTS_TO_PURGE, all(a.disk)],
+  [disk.UPSERT, all(diskRow, a.at)],
+  [disk.SNAPSHOT_STARTED, all(of('s1', 's2'), a.disk, maybe(a.reservation), a.at)],
+  [disk.SNAPSHOT_COMPLETED, all(of('s1', 's2'), a.at, maybe(of(5)))],
+  [disk.SNAPSHOT_FAILED, all(of('s1', 's2'), a.at, a.text)],
+  [disk.OPERATION_ENDED, all(of('o1', 'o2'), of('completed', 'failed'), maybe(a.text), a.at)],
+  [disk.COUNT_SNAPSHOTS, all(a.disk)],
+  [catalogue.READ_CATALOGUE, all()],
+  [catalogue.CATALOGUE_VERSION, all()],
+  [disks.FIND_DISK, all(a.user, of('data', 'copy'))],
+  [disks.INSERT_DISK, all(a.disk, a.user, of('data', 'copy'), of(10))],
+  [disks.RESOLVE_DISKS, columns(fc.tuple(a.disk, a.user, of('data', 'copy'), of(10)), first, 2)],
+  [disks.READ_NOW, all()],
+  [disks.OPEN_OPERATION, all(of('o1', 'o2'), a.user, of('create_disk'))],
+  [disks.OPERATION_OWNER, all(of('o1', 'o2'))],
+  [disks.FAIL_OPERATION, all(of('o1', 'o2'), a.text)],
+  [disks.OPERATION_DISK, all(of('o1', 'o2'), a.disk)],
+  [disks.DISK_SIZE, all(a.disk)],
+  [doors.CLAIM_ID, all(a.reservation, a.user, of(json({ jupyterToken: 't' })))],
+  [CLAIM_IDS, columns(fc.tuple(a.reservation, a.user, of(json({ jupyterToken: 't' }))), first)],
+  [doors.KEEP_CONTEXT, all(of('h1'), a.user, fc.constant(Buffer.from('x')))],
+  [
+    doors.OWNER_OF_ID,
+    all(a.reservation).map(([id]) => [id, `reservation/${id as string}`]),
+  ],
+  [doors.STRANGERS_IN_GANG, all(of('gang'), a.user)],
+  [lookup.OWNER_BY_ID, all(a.reservation)],
+  [lookup.FIND_BY_PREFIX, all(of('0000', a.RESERVATIONS[0]), maybe(a.user))],
+  [pgmq.READ_QUEUE, all(queue, of(30), of(1, 5))],
+  [pgmq.TAKE_FROM_QUEUE, all(queue, of(1, 5))],
+  [pgmq.DELETE_FROM_QUEUE, all(queue, of([1], [1, 2]))],
+  [pgmq.ARCHIVE_MESSAGE, all(queue, of(1, 2))],
+  [pgmq.HIDE_MESSAGE, all(queue, of(1, 2), of(30))],
+  [pgmq.COUNT_FAILURE, all(queue, of(1, 2), a.text)],
+];
