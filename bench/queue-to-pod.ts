@@ -21,6 +21,8 @@ export interface QueueToPodFigures extends Percentiles {
   max: number;
   /** By how much the sends were late at most, in milliseconds: an open loop must keep its own times. */
   sentLate: number;
+  /** Processor time of each part a request, in milliseconds, until all pods were there: with so many cores, the most that can be served a second. */
+  processorMs: Record<string, number>;
 }
 
 /** GPUs of a node. */
@@ -43,6 +45,7 @@ export async function measureQueueToPod(server: BenchServer, options: QueueToPod
     const sent = new Map<string, number>();
     let sentLate = 0;
     const pending: Promise<void>[] = [];
+    const before = stage.processor();
     const since = performance.now();
     for (const [index, due] of poissonTimes(requests, options.perSecond).entries()) {
       const early = since + due - performance.now();
@@ -54,8 +57,17 @@ export async function measureQueueToPod(server: BenchServer, options: QueueToPod
     }
     await Promise.all(pending);
     await stage.until('every request has its pod', () => [...sent.keys()].every((id) => stage.pods.created.has(id)), PATIENCE_MS);
+    const after = stage.processor();
     const times = [...sent].map(([id, at]) => stage.pods.created.get(id)! - at);
-    const figures = { ...percentilesOf(times), max: round(Math.max(...times), 1), requests, sentLate: round(sentLate, 1) };
+    const parts = ['service', 'cluster', 'postgres'] as const;
+    const processorMs = parts.map((part) => [part, round(((after[part] - before[part]) * 1_000) / requests, 2)]);
+    const figures = {
+      ...percentilesOf(times),
+      max: round(Math.max(...times), 1),
+      requests,
+      sentLate: round(sentLate, 1),
+      processorMs: Object.fromEntries(processorMs) as Record<string, number>,
+    };
     options.log?.(JSON.stringify(figures));
     return figures;
   } finally {

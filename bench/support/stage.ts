@@ -8,6 +8,7 @@ import type pg from 'pg';
 import { Database } from '../../persistence/database.ts';
 import { Program } from '../../test/crash/support/process.ts';
 import { PodTimes } from './pod-times.ts';
+import { familySeconds, processorSeconds } from './processor.ts';
 import type { BenchServer } from './server.ts';
 
 const CLUSTER = fileURLToPath(new URL('../../src/simulated-cluster/main.ts', import.meta.url));
@@ -100,6 +101,12 @@ export class Stage {
   /** Wait until the service says that it can work, the tracker included. */
   async healthy({ url }: ServiceProcess): Promise<void> {
     await this.until('the service is healthy', async () => (await fetch(`${url}/health/ready`)).status === 200);
+  }
+
+  /** Processor time used so far by each part, in seconds. */
+  processor(): Record<'service' | 'cluster' | 'postgres', number> {
+    const service = this.#services.reduce((sum, { child }) => sum + processorSeconds(child.pid!), 0);
+    return { service, cluster: processorSeconds(this.#cluster.child.pid!), postgres: familySeconds(this.#server.pid) };
   }
 
   /** A call of the simulation's own controls. */
