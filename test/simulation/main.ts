@@ -76,8 +76,12 @@ function lineOf({ seeds, turns, failures }: Report): string {
 function print(sum: Report, seconds: number): void {
   console.log(lineOf(sum));
   const rate = (ms: number) => Math.round((sum.turns / ms) * 60_000).toLocaleString('en');
-  console.log(`${rate(sum.cpuMs)} turns a minute of one core; ${rate(seconds * 1000)} a minute of this run (${Math.round(seconds)} s)`);
-  console.log(`${sum.reservations} reservations, ${sum.transactions} transactions checked, ${Math.round(sum.virtualMs / 3_600_000)} virtual hours`);
+  console.log(
+    `${rate(sum.cpuMs)} turns a minute of one core; ${rate(seconds * 1000)} a minute of this run (${Math.round(seconds)} s)`,
+  );
+  console.log(
+    `${sum.reservations} reservations, ${sum.transactions} transactions checked, ${Math.round(sum.virtualMs / 3_600_000)} virtual hours`,
+  );
   const faults = Object.entries(sum.faults).sort((a, b) => b[1] - a[1]);
   console.log(`faults: ${faults.map(([kind, count]) => `${kind} ${count}`).join(', ')}`);
   for (const { seed, violation } of sum.failures) console.log(`seed ${seed}: ${violation.rule}: ${violation.what}`);

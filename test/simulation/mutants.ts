@@ -33,15 +33,18 @@ function find(mutant: Mutant): { seed: number; rule: string } | null {
     for (const { file, from, to } of mutant.edits) {
       const text = readFileSync(join(copy, file), 'utf8');
       if (text.split(from).length !== 2) throw new Error(`${mutant.name}: not exactly one place in ${file} reads: ${from}`);
-      writeFileSync(join(copy, file), text.replace(from, () => to));
+      writeFileSync(
+        join(copy, file),
+        text.replace(from, () => to),
+      );
     }
     const args = ['test/simulation/main.ts', '--seeds', values.seeds, '--failures', '1', '--shrink', '0'];
     const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: copy, encoding: 'utf8', maxBuffer: 2 ** 28 });
     const line = /^seed (\d+): ([^:]+):/m.exec(stdout);
-    if (line === null && !stdout.includes(' 0 failed')) throw new Error(`${mutant.name}: the simulation itself failed: ${stderr}`);
+    if (line === null && !stdout.includes(' 0 failed'))
+      throw new Error(`${mutant.name}: the simulation itself failed: ${stderr}`);
     return line === null ? null : { seed: Number(line[1]), rule: line[2]! };
   } finally {
     rmSync(copy, { recursive: true, force: true });
   }
 }
-

@@ -16,7 +16,7 @@ export const MUTANTS: readonly Mutant[] = [
       },
       {
         file: 'test/simulation/statements/outbox.ts',
-        from: "row?.leaseToken === token;",
+        from: 'row?.leaseToken === token;',
         to: "row?.status === 'pending' && token !== '';",
       },
     ],
@@ -87,7 +87,13 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'the tracker writes under a lease that it has lost',
-    edits: [{ file: 'persistence/leases.ts', from: 'if (rowCount === 0) throw new LeaseLostError', to: 'if (rowCount === -1) throw new LeaseLostError' }],
+    edits: [
+      {
+        file: 'persistence/leases.ts',
+        from: 'if (rowCount === 0) throw new LeaseLostError',
+        to: 'if (rowCount === -1) throw new LeaseLostError',
+      },
+    ],
   },
   {
     name: 'a state without a limit is tagged as one that may rest',
@@ -111,7 +117,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a pod is taken for gone while it terminates',
-    edits: [{ file: 'actors/reservation/teardown.ts', from: "if (gone !== 'gone') throw", to: "if (gone === null) throw" }],
+    edits: [{ file: 'actors/reservation/teardown.ts', from: "if (gone !== 'gone') throw", to: 'if (gone === null) throw' }],
   },
   {
     name: 'messages overtake those that wait',

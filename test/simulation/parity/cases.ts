@@ -33,7 +33,10 @@ type Parameters = fc.Arbitrary<unknown[]>;
 
 const { maybe, of, someOf, columns } = a;
 const all = (...parts: fc.Arbitrary<unknown>[]): Parameters => fc.tuple(...parts);
-const KINDS = [['reservation', 'disk', 'gpu-pool'], [2, 2, 0]];
+const KINDS = [
+  ['reservation', 'disk', 'gpu-pool'],
+  [2, 2, 0],
+];
 const known = [fc.constant(KINDS[0]), fc.constant(KINDS[1])];
 const queue = fc.constant('gpu_reservations');
 const name = of('box', 'www-dev');
@@ -78,16 +81,49 @@ const nodeRows = fc
   )
   .map(json);
 const reservationRow = fc
-  .record({ reservation_id: a.reservation, user_id: a.user, status: of('queued', 'running', 'expired'), expires_at: a.iso, gang: maybe(of('gang')) })
+  .record({
+    reservation_id: a.reservation,
+    user_id: a.user,
+    status: of('queued', 'running', 'expired'),
+    expires_at: a.iso,
+    gang: maybe(of('gang')),
+  })
   .map(({ gang, ...row }) =>
     json([
       {
         ...row,
-        ...{ substate: null, gpu_type: 't4', gpu_count: 1, duration_hours: 1, total_hours: 1, created_at: '2026-03-02T08:00:00.000Z' },
-        ...{ launched_at: '2026-03-02T08:00:00.000Z', ended: row.status === 'expired', name: 'box', github_user: null, image: null },
-        ...{ pod_name: null, node_name: null, node_ip: null, node_port: null, ssh_command: null, jupyter_enabled: false, jupyter_state: 'off' },
+        ...{
+          substate: null,
+          gpu_type: 't4',
+          gpu_count: 1,
+          duration_hours: 1,
+          total_hours: 1,
+          created_at: '2026-03-02T08:00:00.000Z',
+        },
+        ...{
+          launched_at: '2026-03-02T08:00:00.000Z',
+          ended: row.status === 'expired',
+          name: 'box',
+          github_user: null,
+          image: null,
+        },
+        ...{
+          pod_name: null,
+          node_name: null,
+          node_ip: null,
+          node_port: null,
+          ssh_command: null,
+          jupyter_enabled: false,
+          jupyter_state: 'off',
+        },
         ...{ jupyter_url: null, jupyter_port: null, jupyter_error: null, disk_id: null, disk_name: null, snapshot_id: null },
-        ...{ failure_reason: null, current_detailed_status: 'detail', secondary_users: [], warnings_sent: [], last_extension: null },
+        ...{
+          failure_reason: null,
+          current_detailed_status: 'detail',
+          secondary_users: [],
+          warnings_sent: [],
+          last_extension: null,
+        },
         ...{ oom_count: 0, last_oom_at: null, oom_container: null, is_multinode: gang !== null, master_reservation_id: gang },
         ...{ node_index: null, total_nodes: null, preserve_entrypoint: false, cli_version: null },
       },
@@ -140,9 +176,10 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [actors.QUARANTINE, all(a.actor, a.text)],
   [
     mailbox.ENQUEUE,
-    all(columns(fc.tuple(a.actor, a.key, a.mailEvent, of('http', 'deadline', 'effect'), maybe(a.iso), of(0, 3)), place), maybe(a.at)).map(
-      ([rows, at]) => [...(rows as unknown[][]).slice(0, 5), at, (rows as unknown[][])[5]],
-    ),
+    all(
+      columns(fc.tuple(a.actor, a.key, a.mailEvent, of('http', 'deadline', 'effect'), maybe(a.iso), of(0, 3)), place),
+      maybe(a.at),
+    ).map(([rows, at]) => [...(rows as unknown[][]).slice(0, 5), at, (rows as unknown[][])[5]]),
   ],
   [mailbox.REMOVE, columns(fc.tuple(a.actor, of(1, 2, 3, 4, 5, 6)), place)],
   [DROP_MAIL, all(a.actor, of(1, 2, 3))],
@@ -194,7 +231,20 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [deadlines.REARM, all(a.actor, of('warn5', 'expiry'), a.seconds, maybe(a.at))],
   [deadlines.FIRE, all(maybe(a.at), of(100))],
   [deadlines.UNTIL_NEXT, all(a.at)],
-  [ADD_LETTER, all(of('queue', 'mailbox'), maybe(of('q')), maybe(of(1)), maybe(a.actor), maybe(a.key), of(json({ a: 1 })), a.text, maybe(a.text), a.text)],
+  [
+    ADD_LETTER,
+    all(
+      of('queue', 'mailbox'),
+      maybe(of('q')),
+      maybe(of(1)),
+      maybe(a.actor),
+      maybe(a.key),
+      of(json({ a: 1 })),
+      a.text,
+      maybe(a.text),
+      a.text,
+    ),
+  ],
   [nodes.UPSERT, all(nodeRows)],
   [nodes.ADD_SLOTS, all(nodeRows)],
   [nodes.DROP_SLOTS, all(nodeRows)],
@@ -214,11 +264,27 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [ledger.HOLD_PLANNED, columns(fc.tuple(a.node, of(0, 1, 3)), place)],
   [
     ledger.ADD_REQUEST,
-    all(a.reservation, a.gpuType, a.user, of(1, 2), of(1, 2), of(1_000), of(2 ** 30), of(0.5), of('{}'), maybe(of('gang')), of(2), a.iso),
+    all(
+      a.reservation,
+      a.gpuType,
+      a.user,
+      of(1, 2),
+      of(1, 2),
+      of(1_000),
+      of(2 ** 30),
+      of(0.5),
+      of('{}'),
+      maybe(of('gang')),
+      of(2),
+      a.iso,
+    ),
   ],
   [
     ledger.GRANT_SLOTS,
-    all(columns(fc.tuple(a.node, of(0, 1, 3), a.reservation, of(1, 2)), place), a.at).map(([rows, at]) => [...(rows as unknown[][]), at]),
+    all(columns(fc.tuple(a.node, of(0, 1, 3), a.reservation, of(1, 2)), place), a.at).map(([rows, at]) => [
+      ...(rows as unknown[][]),
+      at,
+    ]),
   ],
   [
     ledger.GRANT_REQUESTS,
@@ -275,10 +341,7 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [doors.CLAIM_ID, all(a.reservation, a.user, of(json({ jupyterToken: 't' })))],
   [CLAIM_IDS, columns(fc.tuple(a.reservation, a.user, of(json({ jupyterToken: 't' }))), first)],
   [doors.KEEP_CONTEXT, all(of('h1'), a.user, fc.constant(Buffer.from('x')))],
-  [
-    doors.OWNER_OF_ID,
-    all(a.reservation).map(([id]) => [id, `reservation/${id as string}`]),
-  ],
+  [doors.OWNER_OF_ID, all(a.reservation).map(([id]) => [id, `reservation/${id as string}`])],
   [doors.STRANGERS_IN_GANG, all(of('gang'), a.user)],
   [lookup.OWNER_BY_ID, all(a.reservation)],
   [lookup.FIND_BY_PREFIX, all(of('0000', a.RESERVATIONS[0]), maybe(a.user))],

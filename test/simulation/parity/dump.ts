@@ -85,7 +85,11 @@ export const DUMPS: readonly Dump[] = [
   },
   { name: 'secrets', sql: 'select secret_ref as ref, owner, value from secrets', table: (tables) => tables.secrets },
   { name: 'build_contexts', sql: 'select hash, owner from build_contexts', table: (tables) => tables.contexts },
-  { name: 'queue_failures', sql: 'select queue, msg_id as "msgId", tries, reason from queue_failures', table: (t) => t.queueFailures },
+  {
+    name: 'queue_failures',
+    sql: 'select queue, msg_id as "msgId", tries, reason from queue_failures',
+    table: (t) => t.queueFailures,
+  },
   {
     name: 'nodes',
     sql: `select node, uid, gpu_type as "gpuType", ready, schedulable, reason, slots, foreign_slots as "foreignSlots", cpu_millis as "cpuMillis",

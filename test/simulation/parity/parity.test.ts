@@ -41,7 +41,7 @@ const step: fc.Arbitrary<Step> = fc
   .nat({ max: CASES.length - 1 })
   .chain((index) => CASES[index]![1].map((values) => ({ text: CASES[index]![0], values })));
 /** Statements that fill the tables come more often. */
-const writing = CASES.filter(([text]) => /^\s*(with \w+ as[^]*)?insert/i.test(text));
+const writing = CASES.filter(([text]) => /^\s*(with \w+ as[\s\S]*)?insert/i.test(text));
 const filling: fc.Arbitrary<Step> = fc
   .nat({ max: writing.length - 1 })
   .chain((index) => writing[index]![1].map((values) => ({ text: writing[index]![0], values })));
@@ -108,7 +108,15 @@ async function open(tables: Tables): Promise<Tx> {
   await client.query('truncate pgmq.q_gpu_reservations restart identity; delete from pgmq.a_gpu_reservations');
   await client.query("select pgmq.send('gpu_reservations', '1'), pgmq.send('gpu_reservations', '2')");
   for (const msgId of [1, 2]) {
-    const row = { queue: 'gpu_reservations', msgId, readCount: 0, enqueuedAt: tx.now, visibleAt: tx.now, message: msgId, archived: false };
+    const row = {
+      queue: 'gpu_reservations',
+      msgId,
+      readCount: 0,
+      enqueuedAt: tx.now,
+      visibleAt: tx.now,
+      message: msgId,
+      archived: false,
+    };
     tables.queues.insert(row, tx);
   }
   await client.query("select setval(pg_get_serial_sequence('mailbox', 'id'), 1, false)");
@@ -117,9 +125,7 @@ async function open(tables: Tables): Promise<Tx> {
 
 /** Identities that a failed statement took are gone in Postgres; in memory they are counted up to there. */
 async function sync(tables: Tables): Promise<void> {
-  const { rows } = await client.query(
-    `select case when is_called then last_value else 0 end as last from mailbox_id_seq`,
-  );
+  const { rows } = await client.query(`select case when is_called then last_value else 0 end as last from mailbox_id_seq`);
   tables.lastMailId = (rows[0] as { last: number }).last;
 }
 
@@ -137,15 +143,18 @@ async function expectSame(
   }
   const columns = real.fields.map((field) => field.name);
   // Some answers are columns that nobody reads.
-  const read = columns.filter((column) => !['?column?', 'delete', 'archive', 'set_vt', 'pg_advisory_xact_lock', 'pg_advisory_xact_lock_shared'].includes(column));
+  const read = columns.filter(
+    (column) =>
+      !['?column?', 'delete', 'archive', 'set_vt', 'pg_advisory_xact_lock', 'pg_advisory_xact_lock_shared'].includes(column),
+  );
   const unread = ['msg_id', 'read_ct', 'enqueued_at', 'vt', 'last_read_at', 'message', 'headers'];
-  const compared = columns.includes('read_ct') ? ['msg_id', 'read_ct', 'message'] : read.filter((column) => !unread.includes(column));
+  const compared = columns.includes('read_ct')
+    ? ['msg_id', 'read_ct', 'message']
+    : read.filter((column) => !unread.includes(column));
   if (compared.length > 0) expect(sorted(own.rows, compared), about).toEqual(sorted(real.rows, compared));
   if (columns.length === 0) expect(own.rowCount, about).toBe(real.rowCount);
 }
 
 function sorted(rows: readonly unknown[], columns: readonly string[]): unknown[] {
-  return rows
-    .map((row) => canonical(row, columns))
-    .sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+  return rows.map((row) => canonical(row, columns)).sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
 }

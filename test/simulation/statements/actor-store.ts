@@ -6,7 +6,8 @@ import { SqlError, type Slot, type Tx } from '../store/tables.ts';
 
 /** The newest version of each kind that the caller understands. */
 function knownOf(kinds: readonly string[], versions: readonly number[]): (row: ActorRow, version?: number) => boolean {
-  return (row, version = 0) => kinds.some((kind, index) => kind === row.kind && Math.max(row.version, version) <= versions[index]!);
+  return (row, version = 0) =>
+    kinds.some((kind, index) => kind === row.kind && Math.max(row.version, version) <= versions[index]!);
 }
 
 function lockedRow(row: ActorRow) {

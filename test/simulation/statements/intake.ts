@@ -56,7 +56,8 @@ function newDisk(diskId: string, owner: string, name: string, sizeGb: number, no
 /** Insert a disk unless its owner has one of that name. */
 function insertDisk(t: Tables, tx: Tx, disk: DiskRow): boolean {
   if (t.disks.insert(disk, tx)) return true;
-  for (const row of t.disks.rows(tx)) if (row.owner === disk.owner && row.name === disk.name && row.purgedAt === null) return false;
+  for (const row of t.disks.rows(tx))
+    if (row.owner === disk.owner && row.name === disk.name && row.purgedAt === null) return false;
   throw new SqlError('23505', `duplicate key in disks: ${disk.diskId}`);
 }
 
@@ -71,7 +72,13 @@ twin(disks.RESOLVE_DISKS, (t, tx, [ids, owners, names, sizes]) => {
     const key = `${wish.owner}\n${wish.name}`;
     if (!asked.has(key)) asked.set(key, wish);
   }
-  const answer = (row: DiskRow, made: boolean) => ({ id: row.diskId, owner: row.owner, name: row.name, sizeGb: row.sizeGb, made });
+  const answer = (row: DiskRow, made: boolean) => ({
+    id: row.diskId,
+    owner: row.owner,
+    name: row.name,
+    sizeGb: row.sizeGb,
+    made,
+  });
   const found = [];
   // What the statement makes is not there for its other half.
   for (const slot of [...t.disks.all()]) {
@@ -120,7 +127,9 @@ twin(disks.DISK_SIZE, (t, tx, [diskId]) => {
   return rows(row === null ? [] : [{ size_gb: row.sizeGb }]);
 });
 
-twin(doors.CLAIM_ID, (t, tx, [ref, owner, value]) => count(t.secrets.insert({ ref, owner, value: JSON.parse(value) }, tx) ? 1 : 0));
+twin(doors.CLAIM_ID, (t, tx, [ref, owner, value]) =>
+  count(t.secrets.insert({ ref, owner, value: JSON.parse(value) }, tx) ? 1 : 0),
+);
 
 twin(CLAIM_IDS, (t, tx, [ids, owners, values]) => {
   let taken = 0;

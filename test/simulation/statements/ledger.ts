@@ -29,7 +29,8 @@ twin(ledger.HOLD_PLANNED, (t, tx, [nodes, numbers]) => {
 });
 
 twin(ledger.ADD_REQUEST, (t, tx, v) => {
-  const [reservationId, gpuType, owner, generation, slots, cpuMillis, memoryBytes, durationHours, labels, gangId, gangSize, at] = v;
+  const [reservationId, gpuType, owner, generation, slots, cpuMillis, memoryBytes, durationHours, labels, gangId, gangSize, at] =
+    v;
   const row: RequestRow = {
     reservationId,
     gpuType,

@@ -131,7 +131,9 @@ twin(outbox.END_DONE, (t, tx, [ids, token, now]) => {
     if (slot === null) continue;
     // The question after the lane is asked of what was there before the statement.
     const { actor, lane } = slot.value!;
-    const laneGoesOn = [...laneOf(t, tx, actor, lane)].some((other) => other !== slot && t.effects.see(other, tx)!.status === 'pending');
+    const laneGoesOn = [...laneOf(t, tx, actor, lane)].some(
+      (other) => other !== slot && t.effects.see(other, tx)!.status === 'pending',
+    );
     found.push({ slot, laneGoesOn });
   }
   for (const { slot } of found) end(t, tx, slot, 'done', null, at);

@@ -29,7 +29,15 @@ export class Feeds implements ClusterListener {
   connect(process: Process): void {
     const { scheduler } = this.#simulation;
     const number = ++this.#number;
-    const feed: Feed = { process, nodesAt: scheduler.now, podsAt: scheduler.now, pods: new Map(), nodes: new Set(), broken: false, number };
+    const feed: Feed = {
+      process,
+      nodesAt: scheduler.now,
+      podsAt: scheduler.now,
+      pods: new Map(),
+      nodes: new Set(),
+      broken: false,
+      number,
+    };
     this.#feeds.set(process, feed);
     this.#list(feed);
   }
@@ -80,7 +88,8 @@ export class Feeds implements ClusterListener {
     else feed.pods.delete(change.podGone.uid);
     feed.podsAt = Math.max(feed.podsAt, this.#simulation.scheduler.now + this.#lag());
     this.#deliver(feed, change, feed.podsAt);
-    if ('pod' in change && this.#simulation.random.chance(this.#simulation.rates.watchRepeats)) this.#deliver(feed, change, feed.podsAt);
+    if ('pod' in change && this.#simulation.random.chance(this.#simulation.rates.watchRepeats))
+      this.#deliver(feed, change, feed.podsAt);
   }
 
   #tellNode(feed: Feed, change: { node: NodeView } | { nodeGone: string }): void {

@@ -45,7 +45,10 @@ function foldOne(
       const name = entry.event.type.slice('deadline.'.length);
       const set = deadlines.get(name);
       if (String(set) !== entry.key.slice(entry.key.lastIndexOf(':') + 1)) {
-        violated('a deadline that was moved or cleared does nothing', `${row.actor}: ${entry.key} was applied, it was set at ${set}`);
+        violated(
+          'a deadline that was moved or cleared does nothing',
+          `${row.actor}: ${entry.key} was applied, it was set at ${set}`,
+        );
       }
       deadlines.delete(name);
     }
@@ -79,7 +82,8 @@ export function unfinished(tables: Tables, pods: Pods): string[] {
     }
   }
   for (const mail of tables.mailbox.rows(null)) left.push(`mail ${mail.key} of ${mail.actor} waits${mail.held ? ', held' : ''}`);
-  for (const effect of tables.effects.rows(null)) left.push(`effect ${effect.effectId} (${effect.type}) is pending: ${effect.lastError}`);
+  for (const effect of tables.effects.rows(null))
+    left.push(`effect ${effect.effectId} (${effect.type}) is pending: ${effect.lastError}`);
   for (const message of tables.queues.rows(null)) left.push(`message ${message.msgId} of ${message.queue} waits`);
   for (const pod of pods.pods.values()) left.push(`pod ${pod.name} is there`);
   return left;
@@ -89,17 +93,20 @@ export function unfinished(tables: Tables, pods: Pods): string[] {
 export function checkEnd(tables: Tables, pods: Pods, volumes: Volumes, violated: Violated): void {
   const alive = (id: string | null) => id !== null && tables.actors.get(`reservation/${id}`, null)?.status === 'active';
   const left = (what: string) => violated('nothing is left over', what);
-  for (const slot of tables.slots.rows(null)) if (slot.reservationId !== null) left(`slot ${slot.slot} of ${slot.node}: ${slot.reservationId}`);
+  for (const slot of tables.slots.rows(null))
+    if (slot.reservationId !== null) left(`slot ${slot.slot} of ${slot.node}: ${slot.reservationId}`);
   for (const request of tables.requests.rows(null)) left(`a place in the line of ${request.gpuType}: ${request.reservationId}`);
   for (const member of tables.gangMembers.rows(null)) left(`a member of gang ${member.gangId}: ${member.reservationId}`);
-  for (const { name, reservationId } of tables.domains.rows(null)) if (!alive(reservationId)) left(`the name ${name} of ${reservationId}`);
+  for (const { name, reservationId } of tables.domains.rows(null))
+    if (!alive(reservationId)) left(`the name ${name} of ${reservationId}`);
   for (const uid of pods.containers.keys()) left(`containers of pod ${uid}`);
   for (const name of pods.access.keys()) left(name);
   for (const disk of tables.disks.rows(null)) {
     if (disk.reservationId !== null) left(`disk ${disk.name} is held by ${disk.reservationId}`);
     const actor = tables.actors.get(`disk/${disk.diskId}`, null);
     const state = actor?.snapshot == null ? null : topState(actor.snapshot.value);
-    if (state !== disk.state) violated('read models agree with snapshots', `disk ${disk.diskId} is ${state}, its row says ${disk.state}`);
+    if (state !== disk.state)
+      violated('read models agree with snapshots', `disk ${disk.diskId} is ${state}, its row says ${disk.state}`);
     if (!['idle', 'deleted', 'purged', 'purging'].includes(disk.state)) left(`disk ${disk.name} in ${disk.state}`);
   }
   for (const [name, volume] of volumes.volumes) {

@@ -15,22 +15,29 @@ export class Injector {
     const { pods, feeds } = simulation;
     switch (fault.kind) {
       case 'crash':
-        return this.#crash(fault);
+        this.#crash(fault);
+        break;
       case 'freeze':
-        return this.#freeze(fault);
+        this.#freeze(fault);
+        break;
       case 'pod dies':
-        return this.#toPod(fault, (pod) => pods.die(pod, 'Evicted: the node was low on memory'));
+        this.#toPod(fault, (pod) => pods.die(pod, 'Evicted: the node was low on memory'));
+        break;
       case 'pod is deleted':
-        return this.#toPod(fault, (pod) => pods.deleteFromOutside(pod));
+        this.#toPod(fault, (pod) => pods.deleteFromOutside(pod));
+        break;
       case 'out of memory':
-        return this.#toPod(fault, (pod) => pods.outOfMemory(pod));
+        this.#toPod(fault, (pod) => pods.outOfMemory(pod));
+        break;
       case 'watch breaks':
         simulation.note(`watch breaks for ${fault.lasts} ms`);
-        return feeds.breakFor(fault.lasts);
+        feeds.breakFor(fault.lasts);
+        break;
       case 'maintenance':
-        return this.#maintain(fault);
+        this.#maintain(fault);
+        break;
       default:
-        return this.#toNode(fault);
+        this.#toNode(fault);
     }
   }
 

@@ -2,7 +2,17 @@
 import type { ActorKind } from '../../../actors/kernel/kind.ts';
 import { parseAddress } from '../../../actors/kernel/kind.ts';
 import { revive } from '../../../actors/kernel/revive.ts';
-import type { ActorRow, DeadlineRow, DeadLetterRow, EffectRow, HistoryRow, MailboxRow, NodeRow, SlotRow, Tables } from '../store/schema.ts';
+import type {
+  ActorRow,
+  DeadlineRow,
+  DeadLetterRow,
+  EffectRow,
+  HistoryRow,
+  MailboxRow,
+  NodeRow,
+  SlotRow,
+  Tables,
+} from '../store/schema.ts';
 import { newestTx, type Slot, type Tx } from '../store/tables.ts';
 import type { Pods } from './pods.ts';
 import type { Session } from './scheduler.ts';
@@ -101,7 +111,10 @@ export class Invariants {
     if (latestSnapshot === null || state === 'purging') return;
     const real = this.#volumes.snapshots.get(latestSnapshot);
     if (real?.state !== 'complete') {
-      this.#violated('no disk without its last good snapshot', `${actor} counts on ${latestSnapshot}, which is ${real?.state ?? 'gone'}`);
+      this.#violated(
+        'no disk without its last good snapshot',
+        `${actor} counts on ${latestSnapshot}, which is ${real?.state ?? 'gone'}`,
+      );
     }
   }
 
@@ -114,7 +127,10 @@ export class Invariants {
     touched.add(value.actor);
     this.#changed.set(key, newestTx());
     if (value.leaseToken !== null) this.#lessees.set(value.leaseToken, session);
-    if (committed === null) return this.#newEffect(value, tx);
+    if (committed === null) {
+      this.#newEffect(value, tx);
+      return;
+    }
     if (committed.status !== 'pending' && value.status !== committed.status) {
       this.#violated('an effect ends once', `${key}: ${committed.status}, then ${value.status}`);
     }
@@ -147,7 +163,8 @@ export class Invariants {
     touched.add((value ?? committed)!.actor);
     if (value === null || value.firedAt === null) {
       // Armed again on purpose after a dead letter: it may fire once more.
-      if (value !== null && committed?.firedAt !== null && committed?.setSeq === value.setSeq) this.#fired.delete(`${key}\n${value.setSeq}`);
+      if (value !== null && committed?.firedAt !== null && committed?.setSeq === value.setSeq)
+        this.#fired.delete(`${key}\n${value.setSeq}`);
       return;
     }
     if (committed !== null && committed.firedAt !== null) return;
@@ -164,7 +181,10 @@ export class Invariants {
       this.#violated('a state that is left takes its deadlines along', `${actor}: ${key}: ${reason}`);
     }
     if (!sender.includes('/') || !key.startsWith(`${sender}:`)) return;
-    const [seq, index] = key.slice(sender.length + 1).split(':').map(Number);
+    const [seq, index] = key
+      .slice(sender.length + 1)
+      .split(':')
+      .map(Number);
     const place = seq! * 1_000 + index!;
     const pair = `${sender}\n${actor}`;
     const last = this.#order.get(pair) ?? 0;
@@ -191,7 +211,8 @@ export class Invariants {
 
   #node({ key }: Slot<NodeRow>, tx: Tx, session: Session): void {
     const token = this.#tables.leases.get(LEASE, tx)?.token ?? null;
-    if (this.#trackerTokens(session) !== token) this.#violated('only the tracker in charge writes', `${session.name} wrote ${key}`);
+    if (this.#trackerTokens(session) !== token)
+      this.#violated('only the tracker in charge writes', `${session.name} wrote ${key}`);
   }
 
   #letter({ value }: Slot<DeadLetterRow>): void {

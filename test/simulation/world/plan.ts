@@ -87,7 +87,13 @@ export function planOf(seed: number): Plan {
   const ops: Op[] = [];
   const rounds = random.between(2, 9);
   const span = random.between(2, 60) * MINUTE;
-  for (let i = 0; i < rounds; i++) addGuest(random, ops, fleet.map(({ gpuType }) => gpuType), random.int(span));
+  for (let i = 0; i < rounds; i++)
+    addGuest(
+      random,
+      ops,
+      fleet.map(({ gpuType }) => gpuType),
+      random.int(span),
+    );
   if (random.chance(0.5)) addDiskWork(random, ops, span);
   for (const op of ops) if (random.chance(0.1)) op.repeats = random.between(1, 2);
   ops.sort((a, b) => a.at - b.at);
@@ -166,7 +172,8 @@ function addGuest(random: Random, ops: Op[], types: readonly string[], at: numbe
   const missing = gang !== null && random.chance(0.2);
   for (let index = 0; index < (gang === null || missing ? 1 : gang.size); index++) {
     const id = random.uuid();
-    const member = gang === null ? {} : { is_multinode: true, master_reservation_id: gang.id, node_index: index, total_nodes: gang.size };
+    const member =
+      gang === null ? {} : { is_multinode: true, master_reservation_id: gang.id, node_index: index, total_nodes: gang.size };
     const when = at + (index === 0 ? 0 : random.int(20_000));
     ops.push({ at: when, door: doorOf(random), body: { ...body, ...member, reservation_id: id }, repeats: 0 });
     addWishes(random, ops, user, id, when);

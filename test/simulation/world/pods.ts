@@ -102,7 +102,8 @@ export class Pods {
     this.listener?.node(this.nodeView(node), false);
     for (const pod of [...this.pods.values()]) if (pod.node === name && pod.bound) this.#nodeChanged(pod, node);
     // The kubelet is back: it ends what is no longer meant to run.
-    if (came) for (const [uid, pod] of this.containers) if (pod.node === name && this.pods.get(pod.name)?.uid !== uid) this.#stop(pod);
+    if (came)
+      for (const [uid, pod] of this.containers) if (pod.node === name && this.pods.get(pod.name)?.uid !== uid) this.#stop(pod);
   }
 
   #nodeChanged(pod: SimPod, node: SimNode): void {
@@ -158,7 +159,7 @@ export class Pods {
   #bind(pod: SimPod): void {
     if (this.pods.get(pod.name) !== pod || pod.bound || pod.terminating) return;
     const node = this.nodes.get(pod.node);
-    const fits = node !== undefined && node.ready && !node.cordoned && this.#booked(pod.node) + pod.slots <= node.gpus;
+    const fits = node?.ready === true && !node.cordoned && this.#booked(pod.node) + pod.slots <= node.gpus;
     if (!fits) {
       pod.unschedulable ??= 'no node fits';
       if (pod.unschedulable !== null) this.#changed(pod);
@@ -183,14 +184,18 @@ export class Pods {
   #start(pod: SimPod): void {
     const node = this.nodes.get(pod.node);
     if (this.pods.get(pod.name) !== pod || pod.terminating || pod.death !== null || node?.uid !== pod.machine) return;
-    if (!node.ready) return this.#later(5_000, () => this.#start(pod));
+    if (!node.ready) {
+      this.#later(5_000, () => this.#start(pod));
+      return;
+    }
     const problem = pod.claim === null ? null : this.#volumes.mount(pod.claim, pod.uid);
     if (problem !== null) {
       if (pod.waiting !== problem) {
         pod.waiting = problem;
         this.#changed(pod);
       }
-      return this.#later(this.#random.between(2_000, 30_000), () => this.#start(pod));
+      this.#later(this.#random.between(2_000, 30_000), () => this.#start(pod));
+      return;
     }
     this.containers.set(pod.uid, pod);
     let used = 0;
@@ -207,7 +212,10 @@ export class Pods {
 
   #becomeReady(pod: SimPod): void {
     if (this.pods.get(pod.name) !== pod || !this.isThere(pod) || pod.terminating || pod.death !== null || pod.ready) return;
-    if (this.nodes.get(pod.node)?.ready !== true) return this.#later(5_000, () => this.#becomeReady(pod));
+    if (this.nodes.get(pod.node)?.ready !== true) {
+      this.#later(5_000, () => this.#becomeReady(pod));
+      return;
+    }
     pod.ready = true;
     if (pod.claim !== null) this.#volumes.write(pod.claim, pod.uid);
     this.#changed(pod);

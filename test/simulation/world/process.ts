@@ -12,7 +12,18 @@ import { builderOf, keysOf, type Outside, serversOf, volumesOf } from './provide
 import { Session } from './scheduler.ts';
 import { SimTracker } from './sim-tracker.ts';
 
-export const STEPS = ['turns', 'effects', 'results', 'sweeps', 'held', 'leases', 'tracker', 'looks', 'gpu_reservations', 'disk_operations'] as const;
+export const STEPS = [
+  'turns',
+  'effects',
+  'results',
+  'sweeps',
+  'held',
+  'leases',
+  'tracker',
+  'looks',
+  'gpu_reservations',
+  'disk_operations',
+] as const;
 export type Step = (typeof STEPS)[number];
 
 /** How many of a step run at once in one process. */
@@ -88,9 +99,10 @@ export class Process {
       connect: () => feeds.connect(this),
       disconnect: () => feeds.disconnect(this),
     });
-    this.progress = Object.fromEntries(
-      STEPS.map((step) => [step, { busy: 0, idleAt: -1, notBefore: 0, failures: 0 }]),
-    ) as Record<Step, Progress>;
+    this.progress = Object.fromEntries(STEPS.map((step) => [step, { busy: 0, idleAt: -1, notBefore: 0, failures: 0 }])) as Record<
+      Step,
+      Progress
+    >;
   }
 
   /** Whether the step may be tried. */

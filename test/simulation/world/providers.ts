@@ -1,6 +1,6 @@
 /** The ports of the actors over the simulated cluster, one set for each process. */
 import type { SnapshotProgress, Volumes as VolumesPort } from '../../../actors/disk/ports.ts';
-import { TerminalError } from '../../../actors/errors.ts';
+import { ServerGoneError, TerminalError } from '../../../actors/errors.ts';
 import type { BuildProgress, ImageBuilder } from '../../../actors/image/ports.ts';
 import type { DevServers, KeySource, ServerRef, ServerSpec } from '../../../actors/reservation/ports.ts';
 import type { Network } from './network.ts';
@@ -30,13 +30,11 @@ export interface Outside {
   violated: (rule: string, what: string) => void;
 }
 
-const GONE = 'This server no longer exists';
-
 export function serversOf(outside: Outside, session: Session): DevServers {
   const { network, pods, isLate } = outside;
   const living = ({ reservationId, generation }: ServerRef) => {
     const pod = pods.pods.get(Pods.nameOf(reservationId, generation));
-    if (pod === undefined || pod.terminating) throw new TerminalError(GONE);
+    if (pod === undefined || pod.terminating) throw new ServerGoneError();
     return pod;
   };
   return {
@@ -112,7 +110,10 @@ export function volumesOf(outside: Outside, session: Session): VolumesPort {
           if (volume === undefined) return 'removed' as const;
           const snapshot = volumes.snapshots.get(afterSnapshot);
           if (snapshot?.state !== 'complete' || snapshot.content !== volume.content) {
-            violated('no disk without its last good snapshot', `${claim} is to be deleted, and ${afterSnapshot} does not hold it all`);
+            violated(
+              'no disk without its last good snapshot',
+              `${claim} is to be deleted, and ${afterSnapshot} does not hold it all`,
+            );
           }
           if (volume.users.size > 0) violated('a volume in use stays', `${claim} is to be deleted while a server uses it`);
           if (!outside.volumesGo) return 'kept' as const;
@@ -123,7 +124,8 @@ export function volumesOf(outside: Outside, session: Session): VolumesPort {
       ),
     purge: (diskId, snapshotIds) =>
       network.call(session, 'purge disk', () => {
-        if (!outside.isPurging(diskId)) violated('data goes only when it is purged', `disk ${diskId} is purged, and nobody asked for it`);
+        if (!outside.isPurging(diskId))
+          violated('data goes only when it is purged', `disk ${diskId} is purged, and nobody asked for it`);
         for (const id of snapshotIds) {
           const needed = outside.needers(id).filter((other) => other !== diskId);
           if (needed.length > 0) violated('no disk without its last good snapshot', `${id} is purged, and ${needed[0]} needs it`);

@@ -16,12 +16,7 @@ export const LEASE = 'tracker';
 export const LEASE_SECONDS = 3;
 
 /** A change as the watch tells it. */
-export type Change =
-  | { node: NodeView }
-  | { nodeGone: string }
-  | { pod: PodView }
-  | { podGone: PodView }
-  | { synced: true };
+export type Change = { node: NodeView } | { nodeGone: string } | { pod: PodView } | { podGone: PodView } | { synced: true };
 
 export interface TrackerParts {
   name: string;

@@ -1,25 +1,23 @@
 /** One seed, one history: the world of a plan, run to its end. */
-import { accept } from '../../../actors/intake/doors.ts';
 import type { ActorKind } from '../../../actors/kernel/kind.ts';
-import { Problem } from '../../../actors/problem.ts';
-import { isRetryableDatabaseError } from '../../../persistence/database.ts';
-import { LeaseLostError } from '../../../persistence/leases.ts';
 import { Tables } from '../store/schema.ts';
 import { UnknownStatement } from '../store/statement.ts';
 import { Tx } from '../store/tables.ts';
 import '../statements/all.ts';
+import { Clients } from './clients.ts';
 import { checkEnd, foldAll, unfinished } from './final.ts';
 import { Feeds } from './feeds.ts';
 import { Injector } from './injector.ts';
 import { Invariants } from './invariants.ts';
 import { Network } from './network.ts';
-import { type Op, type Plan, QUIET, type Rates } from './plan.ts';
+import { type Plan, QUIET, type Rates } from './plan.ts';
 import { Pods } from './pods.ts';
-import { Process, type Step, STEPS } from './process.ts';
+import { Process } from './process.ts';
 import type { Outside } from './providers.ts';
 import { Random } from './random.ts';
 import { Scheduler, Session } from './scheduler.ts';
 import { LEASE } from './sim-tracker.ts';
+import { Steps } from './steps.ts';
 import { setVirtualClock } from './timers.ts';
 import { GPU_TYPES } from './types.ts';
 import { Volumes } from './volumes.ts';
@@ -71,7 +69,8 @@ export class Simulation {
   #violation: Violation | null = null;
   #commits = 0;
   #started = 0;
-  #openOps = 0;
+  readonly #clients: Clients;
+  readonly #steps: Steps;
   readonly #fold: boolean;
 
   constructor(plan: Plan, options: { trace?: boolean; fold?: boolean } = {}) {
@@ -92,6 +91,8 @@ export class Simulation {
     this.pods.listener = this.feeds;
     this.outside = this.#outside();
     this.#work = new Work(this.tables, this.pods);
+    this.#clients = new Clients(this);
+    this.#steps = new Steps(this, this.#work);
   }
 
   #outside(): Outside {
@@ -110,7 +111,9 @@ export class Simulation {
         const snapshot = tables.actors.get(`reservation/${reservationId}`, null)?.snapshot;
         if (snapshot?.status !== 'active') return true;
         const step = (snapshot.value as { provisioning?: string }).provisioning;
-        return step === undefined || step === 'retreating' || (snapshot.context as { generation: number }).generation !== generation;
+        return (
+          step === undefined || step === 'retreating' || (snapshot.context as { generation: number }).generation !== generation
+        );
       },
       isPurging: (diskId) => ['purging', 'purged'].includes(tables.actors.get(`disk/${diskId}`, null)?.state ?? ''),
       needers: (snapshotId) =>
@@ -156,7 +159,10 @@ export class Simulation {
     }
     for (const process of this.processes) process.session.alive = false;
     if (failure !== null) {
-      this.violated('the simulation itself works', failure instanceof Error ? (failure.stack ?? failure.message) : String(failure));
+      this.violated(
+        'the simulation itself works',
+        failure instanceof Error ? (failure.stack ?? failure.message) : String(failure),
+      );
     }
     let turns = 0;
     for (const row of this.tables.actors.rows(null)) turns += row.seq;
@@ -192,8 +198,9 @@ export class Simulation {
       trackerToken: (session) => this.processes.find((process) => process.session === session)?.tracker.token ?? null,
       violated: (rule, what) => this.violated(rule, what),
     });
-    for (const { gpuType } of plan.fleet) this.send(`gpu-pool/${gpuType}`, 'opened', { type: 'pool.opened', gpuType });
-    for (const op of plan.ops) for (let i = 0; i <= op.repeats; i++) scheduler.at(START + 2_000 + op.at + i * 700, world, () => this.#ask(op));
+    for (const { gpuType } of plan.fleet) this.#clients.send(`gpu-pool/${gpuType}`, 'opened', { type: 'pool.opened', gpuType });
+    for (const op of plan.ops)
+      for (let i = 0; i <= op.repeats; i++) scheduler.at(START + 2_000 + op.at + i * 700, world, () => this.#clients.ask(op));
     const injector = new Injector(this);
     let last = plan.ops.at(-1)?.at ?? 0;
     for (const fault of plan.faults) {
@@ -205,10 +212,11 @@ export class Simulation {
 
   /** Somebody posts an event, and insists on it. */
   send(actor: string, key: string, event: { type: string; [key: string]: unknown }): void {
-    this.#insist('send', async () => {
-      const alive = this.processes.filter(({ session }) => session.alive);
-      await this.random.pick(alive).kernel.post([{ actor, key, event, sender: 'service' }]);
-    });
+    this.#clients.send(actor, key, event);
+  }
+
+  get commits(): number {
+    return this.#commits;
   }
 
   /** Nothing goes wrong any more: all must come to its end. */
@@ -259,7 +267,9 @@ export class Simulation {
   #tellHistory(tx: Tx, session: Session): void {
     for (const slot of tx.held) {
       if (slot.table !== (this.tables.history as unknown) || slot.value === null) continue;
-      const { actor, event, outcome, from, to, sender, reason } = slot.value as Record<string, unknown> & { event: { type: string } };
+      const { actor, event, outcome, from, to, sender, reason } = slot.value as Record<string, unknown> & {
+        event: { type: string };
+      };
       const what = outcome === 'applied' ? `${from ?? 'born'} → ${to}` : `${outcome}: ${reason}`;
       this.tell(`${session.name} ${actor} ${event.type} (${sender}) ${what}`);
     }
@@ -272,55 +282,6 @@ export class Simulation {
     }
   }
 
-  /** A user asks for something. */
-  #ask(op: Op): void {
-    this.tell(`${op.door}: ${JSON.stringify(op.body).slice(0, 300)}`);
-    if (op.door !== 'http') {
-      const tx = new Tx(this.scheduler.now);
-      const at = this.scheduler.now;
-      const msgId = ++this.tables.lastMsgId;
-      const row = { queue: op.door, msgId, readCount: 0, enqueuedAt: at, visibleAt: at, message: op.body, archived: false };
-      this.tables.queues.insert(row, tx);
-      tx.end(true);
-      this.#commits++;
-      return;
-    }
-    const key = `http-${this.random.uuid()}`;
-    this.#insist('ask', async () => {
-      const alive = this.processes.filter(({ session }) => session.alive);
-      const process = this.random.pick(alive);
-      try {
-        await process.db.withTransaction((tx) => accept(process.kernel, tx, op.body, { door: 'http', key, newId: () => this.random.uuid() }));
-      } catch (error) {
-        if (!(error instanceof Problem)) throw error;
-        this.tell(`refused: ${error.message}`);
-      }
-    });
-  }
-
-  /** Try until it succeeds, as a client would: one whose server has died asks again. */
-  #insist(what: string, work: () => Promise<void>, tries = 0): void {
-    if (tries === 0) this.#openOps++;
-    let open = true;
-    const again = () => {
-      if (!open) return;
-      open = false;
-      this.#insist(what, work, tries + 1);
-    };
-    work().then(
-      () => {
-        if (open) this.#openOps--;
-        open = false;
-      },
-      (error: unknown) => {
-        if (!isRetryableDatabaseError(error)) this.onFailure(what, error);
-        this.scheduler.at(this.scheduler.now + 200, this.world, again);
-      },
-    );
-    // No answer: its process may be gone.
-    this.scheduler.at(this.scheduler.now + 30_000, this.world, again);
-  }
-
   async #loop(): Promise<void> {
     const { scheduler } = this;
     for (;;) {
@@ -329,96 +290,22 @@ export class Simulation {
       if (scheduler.runDue()) continue;
       const parked = scheduler.waiting > 0;
       if (parked && scheduler.random.chance(0.7) && scheduler.resumeOne()) continue;
-      if (this.#startStep()) continue;
+      if (this.#steps.startOne()) continue;
       if (scheduler.resumeOne()) continue;
       // Whoever is between two scheduling points gets there first.
       await new Promise((resolve) => realImmediate(resolve));
-      if (scheduler.runDue() || this.#startStep() || scheduler.resumeOne()) continue;
+      if (scheduler.runDue() || this.#steps.startOne() || scheduler.resumeOne()) continue;
       if (this.quiet && this.#isOver()) return this.#end();
       if (!this.#advance()) return;
     }
   }
 
-  /** Start one of the steps that have something to do. */
-  #startStep(): boolean {
-    const { scheduler } = this;
-    const wanted = this.#work.look(this.#commits, scheduler.now);
-    const choices: { process: Process; step: Step }[] = [];
-    const leader = this.#leader();
-    for (const process of this.processes) {
-      if (!process.session.alive || process.session.frozenUntil > scheduler.now) continue;
-      for (const step of STEPS) {
-        if (!process.isFree(step, this.#commits, scheduler.now)) continue;
-        const due =
-          step === 'results'
-            ? process.finished > 0
-            : step === 'tracker'
-              ? this.#isTrackerDue(process, leader)
-              : step === 'looks'
-                ? process === leader && process.nextLook <= scheduler.now && wanted.looks
-                : step !== 'leases' && wanted[step];
-        if (due) choices.push({ process, step });
-      }
-    }
-    if (choices.length === 0) return false;
-    const { process, step } = choices[scheduler.random.int(choices.length)]!;
-    this.start(process, step);
-    return true;
-  }
-
-  start(process: Process, step: Step): void {
-    const progress = process.progress[step];
-    progress.busy++;
-    const commits = this.#commits;
-    if (step === 'looks') process.nextLook = this.scheduler.now + 30_000;
-    process.run(step).then(
-      (done) => {
-        progress.busy--;
-        progress.failures = 0;
-        if (done === 0) progress.idleAt = commits;
-        if (process.kernel.stats().effectsRunning > 0) this.#keepLeases(process);
-      },
-      (error: unknown) => {
-        progress.busy--;
-        this.wakeAll();
-        if (!isRetryableDatabaseError(error) && !(error instanceof LeaseLostError)) this.onFailure(step, error);
-        progress.notBefore = this.scheduler.now + Math.min(800, 50 * 2 ** progress.failures++);
-        this.scheduler.at(progress.notBefore, process.session, () => {});
-      },
-    );
-  }
-
-  /** Leases are kept as long as handlers run. */
-  #keepLeases(process: Process): void {
-    if (process.renewing) return;
-    process.renewing = true;
-    this.scheduler.at(this.scheduler.now + 1_000, process.session, () => {
-      process.renewing = false;
-      if (process.kernel.stats().effectsRunning === 0) return;
-      this.start(process, 'leases');
-      this.#keepLeases(process);
-    });
-  }
-
-  /** The process that tracks, unless it cannot. */
-  #leader(): Process | null {
-    const token = this.tables.leases.get(LEASE, null)?.token ?? null;
-    if (token === null) return null;
-    const { now } = this.scheduler;
-    return this.processes.find(({ session, tracker }) => session.alive && session.frozenUntil <= now && tracker.token === token) ?? null;
-  }
-
-  #isTrackerDue(process: Process, leader: Process | null): boolean {
-    if (process === leader || process.tracker.token !== null) {
-      const { tracker } = process;
-      return tracker.inbox.length > 0 || (tracker.synced && tracker.hasWork);
-    }
-    const until = this.tables.leases.get(LEASE, null)?.until ?? 0;
-    return leader === null && until < this.scheduler.now;
-  }
-
   #isOver(): boolean {
-    return this.#openOps === 0 && unfinished(this.tables, this.pods).length === 0 && this.processes.every(({ session, tracker }) => !session.alive || tracker.inbox.length === 0);
+    return (
+      this.#clients.open === 0 &&
+      unfinished(this.tables, this.pods).length === 0 &&
+      this.processes.every(({ session, tracker }) => !session.alive || tracker.inbox.length === 0)
+    );
   }
 
   #end(): void {
@@ -431,20 +318,26 @@ export class Simulation {
   /** Time goes on. @returns false if nothing will ever happen again. */
   #advance(): boolean {
     const { scheduler } = this;
-    const leader = this.#leader();
+    const leader = this.#steps.leader();
     const times = [scheduler.next, this.#work.next(scheduler.now)];
     if (leader === null) times.push((this.tables.leases.get(LEASE, null)?.until ?? scheduler.now) + 1);
     else if (this.#work.look(this.#commits, scheduler.now).looks) times.push(leader.nextLook);
     const future = times.filter((time): time is number => time !== null && time > scheduler.now);
     if (future.length === 0) {
-      this.violated('everything comes to its end', `nothing will happen any more: ${unfinished(this.tables, this.pods).join('; ')}`);
+      this.violated(
+        'everything comes to its end',
+        `nothing will happen any more: ${unfinished(this.tables, this.pods).join('; ')}`,
+      );
       return false;
     }
     const late = scheduler.random.chance(0.2) ? scheduler.random.int(500) : 0;
     scheduler.now = Math.min(...future) + late;
     const patience = this.#patience();
     if (scheduler.now > patience) {
-      this.violated('everything comes to its end', [`${this.#openOps} requests have no answer`, ...unfinished(this.tables, this.pods)].slice(0, 5).join('; '));
+      this.violated(
+        'everything comes to its end',
+        [`${this.#clients.open} requests have no answer`, ...unfinished(this.tables, this.pods)].slice(0, 5).join('; '),
+      );
       return false;
     }
     return true;

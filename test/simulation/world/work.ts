@@ -21,7 +21,15 @@ export class Work {
   readonly #pods: Pods;
   #commits = -1;
   #now = -1;
-  #wanted: Wanted = { turns: false, effects: false, sweeps: false, held: false, looks: false, gpu_reservations: false, disk_operations: false };
+  #wanted: Wanted = {
+    turns: false,
+    effects: false,
+    sweeps: false,
+    held: false,
+    looks: false,
+    gpu_reservations: false,
+    disk_operations: false,
+  };
 
   constructor(tables: Tables, pods: Pods) {
     this.#tables = tables;
@@ -33,10 +41,19 @@ export class Work {
     this.#commits = commits;
     this.#now = now;
     const t = this.#tables;
-    const wanted = { turns: false, effects: false, sweeps: false, held: false, looks: false, gpu_reservations: false, disk_operations: false };
+    const wanted = {
+      turns: false,
+      effects: false,
+      sweeps: false,
+      held: false,
+      looks: false,
+      gpu_reservations: false,
+      disk_operations: false,
+    };
     for (const mail of t.mailbox.rows(null)) {
       if (!mail.held) wanted.turns = true;
-      else if (mail.enqueuedAt + HELD_MS < now || (t.actors.get(mail.actor, null)?.status ?? 'unborn') !== 'unborn') wanted.held = true;
+      else if (mail.enqueuedAt + HELD_MS < now || (t.actors.get(mail.actor, null)?.status ?? 'unborn') !== 'unborn')
+        wanted.held = true;
     }
     for (const { status, nextAt, leaseUntil } of t.effects.rows(null)) {
       if (status === 'pending' && nextAt <= now && (leaseUntil === null || leaseUntil < now)) wanted.effects = true;
