@@ -5,6 +5,13 @@ export class TerminalError extends Error {
   override readonly name = 'TerminalError';
 }
 
+/** The dev server is gone or going: nothing can be done to it any more. */
+export class ServerGoneError extends TerminalError {
+  constructor() {
+    super('This server no longer exists');
+  }
+}
+
 /** Not ready yet, and no failure: look again after `milliseconds`, without counting an attempt. */
 export class NotYet extends Error {
   override readonly name = 'NotYet';

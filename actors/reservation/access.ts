@@ -1,7 +1,7 @@
 /** Handlers for what happens inside a running server: keys of users, Jupyter, notices. */
 import type { ReservationEffect } from '../../machines/reservation.effects.ts';
 import type { ReservationMessage } from '../../machines/reservation.events.ts';
-import { TerminalError } from '../errors.ts';
+import { ServerGoneError, TerminalError } from '../errors.ts';
 import type { EffectContext } from '../kernel/kind.ts';
 import { gatherKeys, type ReservationPorts, readReservation, readSecrets } from './provision.ts';
 
@@ -49,7 +49,7 @@ export async function stopJupyter(
   return { type: 'jupyter.stopped', generation };
 }
 
-/** Put a notice into the server; nothing if the server is on its way out, or has moved on. */
+/** Put a notice into the server; nothing if the server is on its way out, gone, or has moved on. */
 export async function postNotice(
   ports: ReservationPorts,
   effect: Effect<'notice.post'>,
@@ -60,6 +60,11 @@ export async function postNotice(
   if (!['running', 'extending'].includes(state) || context.generation !== generation) return null;
   // A warning that an extension has overtaken would only alarm.
   if (about === 'warning' && endsAt !== context.expiresAt) return null;
-  await ports.servers.post({ reservationId: context.id, generation }, { about, minutesLeft, endsAt, text });
+  try {
+    await ports.servers.post({ reservationId: context.id, generation }, { about, minutesLeft, endsAt, text });
+  } catch (error) {
+    // It went between our look and the call; whoever waits for it hears of that by the watch.
+    if (!(error instanceof ServerGoneError)) throw error;
+  }
   return null;
 }

@@ -70,7 +70,7 @@ export interface DevServers {
   removeAccess(server: ServerRef): Promise<void>;
   /** Make the server's authorized keys exactly these. */
   setKeys(server: ServerRef, authorizedKeys: string[]): Promise<void>;
-  /** Put a notice inside the server (a file that the shell prompt shows), replacing those it makes obsolete. */
+  /** Put a notice inside the server (a file that the shell prompt shows), replacing those it makes obsolete. @throws ServerGoneError if there is none. */
   post(server: ServerRef, notice: Notice): Promise<void>;
   /** Start Jupyter if it does not run, and its service. The URL bears no token. */
   startJupyter(server: ServerRef, token: Secret<string>): Promise<{ url: string; port: number }>;

@@ -1,6 +1,6 @@
 /** DevServers on Kubernetes: create or adopt, prove the end, and reach inside. */
 import type { V1Pod } from '@kubernetes/client-node';
-import { NotYet, TerminalError } from '../../../actors/errors.ts';
+import { NotYet, ServerGoneError, TerminalError } from '../../../actors/errors.ts';
 import type { DevServers, Notice, ServerRef, ServerSpec } from '../../../actors/reservation/ports.ts';
 import type { Secret } from '../../../actors/secret.ts';
 import {
@@ -155,10 +155,10 @@ export class KubernetesDevServers implements DevServers {
     });
   }
 
-  /** @throws TerminalError if the server is gone or going */
+  /** @throws ServerGoneError if the server is gone or going */
   async #living(server: ServerRef): Promise<PodIdentity & { node: string }> {
     const pod = await readPod(this.#client, server, podName(server));
-    if (pod === null || pod.metadata?.deletionTimestamp !== undefined) throw new TerminalError('This server no longer exists');
+    if (pod === null || pod.metadata?.deletionTimestamp !== undefined) throw new ServerGoneError();
     return { name: podName(server), uid: pod.metadata?.uid ?? '', node: pod.spec?.nodeName ?? '' };
   }
 
