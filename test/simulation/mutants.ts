@@ -1,7 +1,7 @@
 /**
  * Plants bugs, one at a time, in a copy of the tree, and shows after how many seeds the simulation finds each.
  *
- *   node test/simulation/mutants.ts [--seeds 3000] [--only words of a name]
+ *   node test/simulation/mutants.ts [--seeds 3000] [--only words of a name] [--part 0/2]
  */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -12,10 +12,18 @@ import { parseArgs } from 'node:util';
 import { MUTANTS, type Mutant } from './mutants/list.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const { values } = parseArgs({ options: { seeds: { type: 'string', default: '3000' }, only: { type: 'string', default: '' } } });
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '3000' },
+    only: { type: 'string', default: '' },
+    part: { type: 'string', default: '0/1' },
+  },
+});
 
 let missed = 0;
-for (const mutant of MUTANTS.filter(({ name }) => name.includes(values.only))) {
+const [part, parts] = values.part.split('/').map(Number);
+for (const [index, mutant] of MUTANTS.entries()) {
+  if (index % parts! !== part || !mutant.name.includes(values.only)) continue;
   const found = find(mutant);
   if (found === null) missed++;
   console.log(`| ${mutant.name} | ${found === null ? `not in ${values.seeds} seeds` : `${found.seed} | ${found.rule}`} |`);

@@ -1,7 +1,11 @@
 /** Makes the faults of a plan happen. */
 import type { Fault } from './plan.ts';
 import type { SimPod } from './pods.ts';
+import type { Process } from './process.ts';
 import type { Simulation } from './simulation.ts';
+
+/** Half seconds that a fault waits for its moment, at most. */
+const LONGEST_WAIT = 600;
 
 export class Injector {
   readonly #simulation: Simulation;
@@ -15,10 +19,8 @@ export class Injector {
     const { pods, feeds } = simulation;
     switch (fault.kind) {
       case 'crash':
-        this.#crash(fault);
-        break;
       case 'freeze':
-        this.#freeze(fault);
+        this.#inTheAct(fault);
         break;
       case 'pod dies':
         this.#toPod(fault, (pod) => pods.die(pod, 'Evicted: the node was low on memory'));
@@ -41,32 +43,41 @@ export class Injector {
     }
   }
 
-  #crash(fault: Fault): void {
+  /** Half of these faults wait for a process that is in the middle of something. */
+  #inTheAct(fault: Fault, tries = 0): void {
     const { processes, scheduler, world } = this.#simulation;
-    const alive = processes.filter(({ session }) => session.alive);
-    const process = alive[fault.pick % alive.length];
+    const alive = processes.filter(({ session }) => session.alive && session.frozenUntil <= scheduler.now);
+    const busy = alive.filter(({ kernel }) => kernel.stats().effectsRunning > 0);
+    if (fault.pick % 2 === 0 && busy.length === 0 && tries < LONGEST_WAIT && !this.#simulation.quiet) {
+      scheduler.at(scheduler.now + 500, world, () => this.#inTheAct(fault, tries + 1));
+      return;
+    }
+    const candidates = fault.pick % 2 === 0 && busy.length > 0 ? busy : alive;
+    const process = candidates[(fault.pick >> 1) % candidates.length];
     if (process === undefined) return;
+    if (fault.kind === 'crash') this.#crash(process, fault.lasts, alive.length === 1);
+    else this.#freeze(process, fault.lasts);
+  }
+
+  #crash(process: Process, lasts: number, isLast: boolean): void {
+    const { scheduler, world } = this.#simulation;
     this.#simulation.note(`crash of ${process.session.name}`);
     process.session.alive = false;
     process.db.crash();
     this.#simulation.wakeAll();
-    // A supervisor starts another, sooner or later; the last one at once, so that somebody is there.
-    const pause = alive.length === 1 ? Math.min(fault.lasts, 2_000) : fault.lasts;
     const restart = () => {
       this.#simulation.tell('a process starts');
       this.#simulation.startProcess();
     };
-    if (alive.length === 1) restart();
-    else scheduler.at(scheduler.now + pause, world, restart);
+    // A supervisor starts another, sooner or later; the last one at once, so that somebody is there.
+    if (isLast) restart();
+    else scheduler.at(scheduler.now + lasts, world, restart);
   }
 
-  #freeze(fault: Fault): void {
-    const { processes, scheduler, world } = this.#simulation;
-    const alive = processes.filter(({ session }) => session.alive);
-    const process = alive[fault.pick % alive.length];
-    if (process === undefined) return;
-    this.#simulation.note(`freeze of ${process.session.name} for ${fault.lasts} ms`);
-    process.session.frozenUntil = Math.max(process.session.frozenUntil, scheduler.now + fault.lasts);
+  #freeze(process: Process, lasts: number): void {
+    const { scheduler, world } = this.#simulation;
+    this.#simulation.note(`freeze of ${process.session.name} for ${lasts} ms`);
+    process.session.frozenUntil = scheduler.now + lasts;
     process.db.freeze();
     scheduler.at(process.session.frozenUntil, world, () => this.#simulation.tell(`${process.session.name} goes on`));
   }
