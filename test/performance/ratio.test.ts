@@ -3,6 +3,8 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { BenchServer } from '../../bench/support/server.ts';
 import { measureTurns, type TurnsFigures } from '../../bench/turns.ts';
 
+type Ratios = Pick<TurnsFigures, 'rawSqlRatio' | 'rawSqlProcessorRatio'>;
+
 /** A loss that is told, as part of what was recorded. */
 const LOSS = 0.2;
 /** Somebody else's work on the same machine can spoil a measurement, a slower kernel spoils them all. */
@@ -15,14 +17,18 @@ const recorded = JSON.parse(readFileSync(new URL('../../bench/recorded.json', im
 
 let server: BenchServer;
 const found: TurnsFigures[] = [];
-const least = recorded.rawSqlRatio * (1 - LOSS);
+const best = (key: keyof Ratios) => Math.max(...found.map((each) => each[key]));
+const holds = (key: keyof Ratios) => best(key) >= recorded[key] * (1 - LOSS);
 
 beforeAll(async () => {
   server = await BenchServer.start();
-  while (found.length < TRIES && !found.some(({ rawSqlRatio }) => rawSqlRatio >= least)) {
+  while (found.length < TRIES && !(holds('rawSqlRatio') && holds('rawSqlProcessorRatio'))) {
     found.push(await measureTurns(server, SHORT));
-    const { turnsPerSecond, rawPerSecond, rawSqlRatio } = found.at(-1)!;
-    console.info(`kernel ${turnsPerSecond} turns/s, bare SQL ${rawPerSecond}: ${rawSqlRatio}, recorded ${recorded.rawSqlRatio}`);
+    const { turnsPerSecond, rawPerSecond, rawSqlRatio, rawSqlProcessorRatio } = found.at(-1)!;
+    console.info(
+      `kernel ${turnsPerSecond} turns/s, bare SQL ${rawPerSecond}: ${rawSqlRatio} (recorded ${recorded.rawSqlRatio}), ` +
+        `by processor time ${rawSqlProcessorRatio} (recorded ${recorded.rawSqlProcessorRatio})`,
+    );
   }
 }, 240_000);
 afterAll(async () => {
@@ -30,7 +36,11 @@ afterAll(async () => {
 });
 
 it(`the kernel has not become more than ${LOSS * 100} % slower beside the same writes as bare SQL`, () => {
-  expect(Math.max(...found.map(({ rawSqlRatio }) => rawSqlRatio))).toBeGreaterThanOrEqual(least);
+  expect(best('rawSqlRatio')).toBeGreaterThanOrEqual(recorded.rawSqlRatio * (1 - LOSS));
+});
+
+it(`nor does it take ${LOSS * 100} % more processor time`, () => {
+  expect(best('rawSqlProcessorRatio')).toBeGreaterThanOrEqual(recorded.rawSqlProcessorRatio * (1 - LOSS));
 });
 
 it('what it is compared with writes the same rows, within one in a hundred', () => {
