@@ -32,6 +32,20 @@ export interface MailRow {
   sentAt: string | null;
 }
 
+// The swift way: the oldest mail, whoever it is for. If none of it is for an actor that can be had, the careful way looks behind it.
+export const LOCK_OLDEST = `
+  with heads as (
+    select oldest.actor, min(oldest.id) as head
+      from (select actor, id from mailbox where not held and actor <> all($6::text[]) order by id limit $1) oldest
+     group by oldest.actor)
+  select a.actor, a.kind, a.machine_version as "machineVersion", a.seq, a.status, a.snapshot,
+         coalesce($5::timestamptz, now()) as now
+    from heads join actors a using (actor)
+   where a.quarantined_at is null and a.machine_version <= ($4::int[])[array_position($3::text[], a.kind)]
+   order by heads.head
+   limit $2
+     for update of a skip locked`;
+
 // Mail that this process cannot take (of quarantined actors, of versions it does not know) is passed over before anything is counted, and
 // actors locked elsewhere are skipped before the limit is applied: neither may hide work that could be done. The owner is a subquery so that
 // the plan begins with the oldest mail, however much of it there is.
@@ -111,18 +125,15 @@ export async function lockActorsWithMail(
 ): Promise<{ actors: ActorRow[]; now: Date | null }> {
   const kinds = options.kinds.map((known) => known.kind);
   const versions = options.kinds.map((known) => known.version);
-  const { rows } =
-    options.only === undefined
-      ? await tx.query<ActorRow & { now: Date }>(LOCK_READY, [
-          Math.max(options.actors * 2, 200),
-          options.actors,
-          kinds,
-          versions,
-          options.now,
-          options.except ?? [],
-        ])
-      : await tx.query<ActorRow & { now: Date }>(LOCK_ONE, [options.only, options.now, kinds, versions]);
-  return { actors: rows, now: rows[0]?.now ?? null };
+  const lock = async (text: string, values: unknown[]) => {
+    const { rows } = await tx.query<ActorRow & { now: Date }>(text, values);
+    return { actors: rows, now: rows[0]?.now ?? null };
+  };
+  if (options.only !== undefined) return lock(LOCK_ONE, [options.only, options.now, kinds, versions]);
+  const heads = Math.max(options.actors * 2, 200);
+  const values = [heads, options.actors, kinds, versions, options.now, options.except ?? []];
+  const oldest = await lock(LOCK_OLDEST, values);
+  return oldest.actors.length > 0 ? oldest : lock(LOCK_READY, values);
 }
 
 /** A waiting message of a locked actor, with what the database knows of it. */
@@ -138,11 +149,11 @@ export interface WaitingMail extends MailRow {
 export const READ_MAIL = `
   select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt", m.version,
          coalesce(h.processed, false) as processed, d.set_seq as "firedSeq"
-    from unnest($1::text[]) as locked(actor) join actors a using (actor)
+    from unnest($1::text[], $2::bool[]) as locked(actor, born)
     cross join lateral (
       select * from mailbox b
-       where b.actor = locked.actor and (a.status <> 'unborn' or not b.held)
-       order by b.id limit case when a.status = 'unborn' then 1 else $2 end) m
+       where b.actor = locked.actor and (locked.born or not b.held)
+       order by b.id limit case when locked.born then $3 else 1 end) m
     left join lateral (select true as processed from history h where h.actor = m.actor and h.key = m.key limit 1) h on true
     left join deadlines d on m.sender = 'deadline' and d.actor = m.actor and 'deadline.' || d.name = m.event->>'type' and d.fired_at is not null
    order by m.id`;
@@ -151,8 +162,16 @@ export const READ_MAIL = `
  * The waiting messages of locked actors, in order, `perActor` at most of each. The unborn read their birth alone: a message that was sent
  * before it, by a transaction that committed after it, is held with a lower id, and its turn comes next.
  */
-export async function readMail(tx: Transaction, actors: readonly string[], perActor: number): Promise<WaitingMail[]> {
-  const { rows } = await tx.query<WaitingMail>(READ_MAIL, [actors, perActor]);
+export async function readMail(
+  tx: Transaction,
+  actors: readonly Pick<ActorRow, 'actor' | 'status'>[],
+  perActor: number,
+): Promise<WaitingMail[]> {
+  const { rows } = await tx.query<WaitingMail>(READ_MAIL, [
+    actors.map(({ actor }) => actor),
+    actors.map(({ status }) => status !== 'unborn'),
+    perActor,
+  ]);
   return rows;
 }
 

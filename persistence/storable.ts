@@ -13,9 +13,17 @@ export function storableText(text: string | null): string | null {
 // What JSON.stringify makes of the two: an escape. The look costs little, and nearly always finds nothing.
 const SUSPECT = /\\u0000|\\ud[89a-f]/i;
 
+// Texts that are known already, of values that nobody changes.
+const texts = new WeakMap<object, string>();
+
+/** Remember the JSON of a value that will be stored and never changed. */
+export function rememberJson(value: object, json: string): void {
+  texts.set(value, json);
+}
+
 /** JSON that can be stored as jsonb. */
 export function storableJson(value: unknown): string {
-  const json = JSON.stringify(value);
+  const json = (typeof value === 'object' && value !== null ? texts.get(value) : undefined) ?? JSON.stringify(value);
   if (!SUSPECT.test(json)) return json;
   return JSON.stringify(value, (_key, inner: unknown) => {
     if (typeof inner === 'string') return storableText(inner);

@@ -132,14 +132,7 @@ async function attempt(settings: BatchSettings, only?: string): Promise<BatchRes
       if (locked.actors.length === 0 || now === null) return NOTHING;
       if (locked.actors.length >= actorsPerBatch) settings.onFull?.();
       await crashPoint('turn.locked');
-      const { mail } = understood(
-        settings,
-        await readMail(
-          tx,
-          locked.actors.map((row) => row.actor),
-          mailPerActor,
-        ),
-      );
+      const { mail } = understood(settings, await readMail(tx, locked.actors, mailPerActor));
       if (mail.length === 0) return NOTHING;
       if (actorsPerBatch === 1 && mail.length === 1) single = mail[0]!;
       const decided = new Decisions();

@@ -100,7 +100,7 @@ export class Kernel {
       kinds: this.kinds,
       clock: this.#clock,
       random: settings.random ?? Math.random,
-      concurrency: settings.effectConcurrency ?? 64,
+      concurrency: settings.effectConcurrency ?? 256,
       leaseSeconds: settings.leaseSeconds ?? 3,
       onFinished: () => this.#results.wake(),
       takeResults: async (ended, token) => {

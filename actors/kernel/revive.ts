@@ -1,6 +1,7 @@
 /** From the stored shape to a live snapshot and back. The one place that leans on the library's own format. */
 import type { AnyMachineSnapshot } from 'xstate';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
+import { rememberJson } from '../../persistence/storable.ts';
 import type { ActorKind } from './kind.ts';
 
 /** The stored snapshot cannot become a live one: the actor is quarantined, its mail waits, nobody else is delayed. */
@@ -45,16 +46,17 @@ export function revive(kind: ActorKind, stored: StoredSnapshot): AnyMachineSnaps
 /** The stored shape of a live snapshot. It shares nothing with it: what comes out is plain JSON. */
 export function dehydrate(kind: ActorKind, snapshot: AnyMachineSnapshot): StoredSnapshot {
   const persisted = kind.machine.getPersistedSnapshot(snapshot) as unknown as StoredSnapshot;
-  return JSON.parse(
-    JSON.stringify({
-      status: persisted.status,
-      value: persisted.value,
-      context: persisted.context,
-      historyValue: persisted.historyValue ?? {},
-      output: persisted.output ?? null,
-      error: persisted.error ?? null,
-    }),
-  ) as StoredSnapshot;
+  const json = JSON.stringify({
+    status: persisted.status,
+    value: persisted.value,
+    context: persisted.context,
+    historyValue: persisted.historyValue ?? {},
+    output: persisted.output ?? null,
+    error: persisted.error ?? null,
+  });
+  const stored = JSON.parse(json) as StoredSnapshot;
+  rememberJson(stored, json);
+  return stored;
 }
 
 /** The top-level name of a state value. */

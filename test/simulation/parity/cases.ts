@@ -146,9 +146,18 @@ const diskRow = fc
 
 export const CASES: readonly (readonly [string, Parameters])[] = [
   [actors.LOCK_READY, all(of(1, 10), of(1, 3), ...known, maybe(a.at), of([], [a.ACTORS[0]]))],
+  [actors.LOCK_OLDEST, all(of(1, 10), of(1, 3), ...known, maybe(a.at), of([], [a.ACTORS[0]]))],
   [actors.LOCK_ONE, all(a.actor, maybe(a.at), ...known)],
   [actors.LOCK_THESE, all(someOf(a.ACTORS), ...known)],
-  [actors.READ_MAIL, all(someOf(a.ACTORS), of(1, 3))],
+  [
+    actors.READ_MAIL,
+    fc
+      .tuple(
+        columns(fc.tuple(a.actor, of(true, false)), ([actor]) => actor),
+        of(1, 3),
+      )
+      .map(([locked, most]) => [...locked, most]),
+  ],
   [actors.READ_MORE_MAIL, all(someOf(a.ACTORS), of([], [1, 2]), of(1, 3))],
   [
     actors.UPDATE_ACTORS,

@@ -21,26 +21,45 @@ function lockedRow(row: ActorRow) {
   };
 }
 
-twin(store.LOCK_READY, (t, tx, [limit, actors, kinds, versions, now, except]) => {
-  const known = knownOf(kinds, versions);
-  const ready: MailboxRow[] = [];
-  for (const mail of t.mailbox.rows(tx)) {
-    if (mail.held || except.includes(mail.actor)) continue;
-    const owner = t.actors.get(mail.actor, tx);
-    if (owner !== null && owner.quarantinedAt === null && known(owner, mail.version)) ready.push(mail);
-  }
-  ready.sort((a, b) => a.id - b.id);
+/** Lock the actors of the first of these messages, as far as they are free. */
+function lockHeads(
+  t: Tables,
+  tx: Tx,
+  mail: MailboxRow[],
+  limit: number,
+  actors: number,
+  now: unknown,
+  wanted: (row: ActorRow) => boolean,
+) {
   const seen = new Set<string>();
   const found = [];
-  for (const { actor } of ready.slice(0, limit)) {
+  for (const { actor } of mail.sort((a, b) => a.id - b.id).slice(0, limit)) {
     if (seen.has(actor)) continue;
     seen.add(actor);
-    const slot = t.actors.slot(actor)!;
+    const slot = t.actors.slot(actor);
+    const row = slot === undefined ? null : t.actors.see(slot, tx);
+    if (slot === undefined || row === null || !wanted(row)) continue;
     if (found.length >= actors || !t.actors.isFree(slot, tx)) continue;
     t.actors.lock(slot, tx);
     found.push({ ...lockedRow(slot.value!), now: new Date(momentOrNow(now, tx)) });
   }
   return rows(found);
+}
+
+twin(store.LOCK_OLDEST, (t, tx, [limit, actors, kinds, versions, now, except]) => {
+  const known = knownOf(kinds, versions);
+  const oldest = [...t.mailbox.rows(tx)].filter((mail) => !mail.held && !except.includes(mail.actor));
+  return lockHeads(t, tx, oldest, limit, actors, now, (row) => row.quarantinedAt === null && known(row));
+});
+
+twin(store.LOCK_READY, (t, tx, [limit, actors, kinds, versions, now, except]) => {
+  const known = knownOf(kinds, versions);
+  const ready = [...t.mailbox.rows(tx)].filter((mail) => {
+    if (mail.held || except.includes(mail.actor)) return false;
+    const owner = t.actors.get(mail.actor, tx);
+    return owner !== null && owner.quarantinedAt === null && known(owner, mail.version);
+  });
+  return lockHeads(t, tx, ready, limit, actors, now, (row) => row.quarantinedAt === null);
 });
 
 twin(store.LOCK_ONE, (t, tx, [actor, now, kinds, versions]) => {
@@ -86,14 +105,10 @@ function waitingRow(t: Tables, tx: Tx, mail: MailboxRow) {
   return { id, actor, key, event, sender, sentAt: dateOf(mail.sentAt), version, processed, firedSeq };
 }
 
-twin(store.READ_MAIL, (t, tx, [actors, perActor]) => {
-  const found: MailboxRow[] = [];
-  for (const actor of actors as string[]) {
-    const row = t.actors.get(actor, tx);
-    if (row === null) continue;
-    const unborn = row.status === 'unborn';
-    found.push(...mailOf(t, tx, actor, (mail) => !unborn || !mail.held, unborn ? 1 : perActor));
-  }
+twin(store.READ_MAIL, (t, tx, [actors, born, perActor]) => {
+  const found = (actors as string[]).flatMap((actor, index) =>
+    mailOf(t, tx, actor, (mail) => born[index] || !mail.held, born[index] ? perActor : 1),
+  );
   return rows(found.sort((a, b) => a.id - b.id).map((mail) => waitingRow(t, tx, mail)));
 });
 
