@@ -18,7 +18,7 @@ twin(KNOWN_ACTORS, (t, tx, [actors]) =>
 
 twin(BELIEVED_PODS, (t, tx) => {
   const found = [];
-  for (const row of t.actors.rows(tx)) {
+  for (const row of t.actors.everything(tx)) {
     if (row.kind !== 'reservation' || !['provisioning', 'running', 'extending'].includes(row.state ?? '')) continue;
     const { generation, pod } = row.snapshot!.context as Known;
     if (pod.uid !== null) found.push({ id: row.actor.slice(12), generation, uid: pod.uid });

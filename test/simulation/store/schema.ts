@@ -247,7 +247,7 @@ export interface GpuTypeRow {
 }
 
 export class Tables {
-  readonly actors = new Table<ActorRow>('actors', { key: (row) => row.actor });
+  readonly actors = new Table<ActorRow>('actors', { key: (row) => row.actor, hot: (row) => row.status !== 'done' });
   readonly mailbox = new Table<MailboxRow>('mailbox', {
     key: (row) => `${row.actor}\n${row.key}`,
     unique: [(row) => String(row.id)],

@@ -12,7 +12,7 @@ type Violated = (rule: string, what: string) => void;
 /** Fold every history, with the effects and deadlines that its steps asked for. @returns how many events. */
 export function foldAll(tables: Tables, kinds: ReadonlyMap<string, ActorKind>, violated: Violated): number {
   let events = 0;
-  for (const row of tables.actors.rows(null)) {
+  for (const row of tables.actors.everything(null)) {
     const kind = kinds.get(row.kind)!;
     const entries: HistoryRow[] = [];
     for (const slot of tables.history.group(row.actor)) entries.push(slot.value!);
@@ -116,7 +116,7 @@ export function checkEnd(tables: Tables, pods: Pods, volumes: Volumes, violated:
   for (const [name, { diskId }] of volumes.snapshots) {
     if (tables.diskSnapshots.get(name, null) === null) left(`snapshot ${name} of ${diskId}, which no row knows`);
   }
-  for (const row of tables.actors.rows(null)) {
+  for (const row of tables.actors.everything(null)) {
     if (row.kind !== 'reservation' || row.snapshot === null) continue;
     const read = tables.reservations.get(row.actor.slice('reservation/'.length), null);
     const context = row.snapshot.context as { expiresAt: string | null; outcome: { reason: string } | null };

@@ -80,7 +80,7 @@ export class Invariants {
           this.#deadline(slot as Slot<DeadlineRow>, touched);
           break;
         case t.history as unknown:
-          this.#history(slot as Slot<HistoryRow>);
+          this.#history(slot as Slot<HistoryRow>, tx);
           break;
         case t.slots as unknown:
           this.#gpuSlot(slot as Slot<SlotRow>, tx);
@@ -174,8 +174,9 @@ export class Invariants {
     if (value.firedAt < value.dueAt) this.#violated('no deadline fires before its time', key.replace('\n', ' '));
   }
 
-  #history({ value }: Slot<HistoryRow>): void {
+  #history({ value }: Slot<HistoryRow>, tx: Tx): void {
     if (value === null) return;
+    this.#life(value, tx);
     const { actor, sender, key, outcome, reason } = value;
     if (sender === 'deadline' && outcome === 'ignored' && reason?.startsWith('Not expected') === true) {
       this.#violated('a state that is left takes its deadlines along', `${actor}: ${key}: ${reason}`);
@@ -190,6 +191,16 @@ export class Invariants {
     const last = this.#order.get(pair) ?? 0;
     if (place < last) this.#violated('messages of one sender come in order', `${actor}: ${key} after ${last}`);
     this.#order.set(pair, place);
+  }
+
+  /** What comes of an earlier life of a reservation changes nothing. */
+  #life({ actor, event, key, outcome }: HistoryRow, tx: Tx): void {
+    const { generation } = event as { generation?: number };
+    if (outcome !== 'applied' || generation === undefined || !/^(pod|access|jupyter)\./.test(event.type)) return;
+    const slot = this.#tables.actors.slot(actor);
+    const before = slot?.holder === tx ? slot.committed : slot?.value;
+    const life = (before?.snapshot?.context as { generation?: number } | undefined)?.generation ?? 0;
+    if (generation < life) this.#violated('what comes of an earlier life changes nothing', `${actor}: ${key} in life ${life}`);
   }
 
   /** A slot comes free when nothing of its holder runs any more. */

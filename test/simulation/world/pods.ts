@@ -151,7 +151,8 @@ export class Pods {
     };
     this.pods.set(name, pod);
     this.#changed(pod);
-    this.#later(this.#random.between(0, 200), () => this.#bind(pod));
+    const stuck = this.#random.chance(this.fortune.neverReady);
+    this.#later(stuck ? this.#random.between(300_000, 900_000) : this.#random.between(0, 200), () => this.#bind(pod));
     return pod;
   }
 

@@ -121,7 +121,7 @@ export class Process {
       case 'results':
         return this.kernel.endEffects().then((done) => {
           this.finished -= done;
-          return 1;
+          return done;
         });
       case 'sweeps':
         return this.kernel.sweepDeadlines();

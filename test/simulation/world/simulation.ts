@@ -44,6 +44,8 @@ export interface Outcome {
 const START = Date.parse('2026-03-02T08:00:00Z');
 /** How long everything may take to come to its end when nothing goes wrong any more, in milliseconds. */
 const PATIENCE = 9 * 86_400_000;
+/** Choices of a seed, at most; a usual one has some ten thousand. */
+const MOST_ROUNDS = 1_000_000;
 const realImmediate = setImmediate;
 /** By kind and state, whether the state may rest: the same in every seed. */
 const resting = new Map<string, boolean>();
@@ -165,7 +167,7 @@ export class Simulation {
       );
     }
     let turns = 0;
-    for (const row of this.tables.actors.rows(null)) turns += row.seq;
+    for (const row of this.tables.actors.everything(null)) turns += row.seq;
     return {
       violation: this.#violation,
       turns,
@@ -284,7 +286,14 @@ export class Simulation {
 
   async #loop(): Promise<void> {
     const { scheduler } = this;
-    for (;;) {
+    for (let rounds = 0; ; rounds++) {
+      if (rounds > MOST_ROUNDS) {
+        this.violated(
+          'everything comes to its end',
+          `too much happens: ${unfinished(this.tables, this.pods).slice(0, 5).join('; ')}`,
+        );
+        return;
+      }
       for (let i = 0; i < 3; i++) await null;
       if (this.#violation !== null) return;
       if (scheduler.runDue()) continue;
