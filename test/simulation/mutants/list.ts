@@ -50,12 +50,12 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'persistence/actor-store.ts',
-        from: "order by b.id limit case when a.status = 'unborn'",
-        to: "limit case when a.status = 'unborn'",
+        from: 'order by b.id limit case when locked.born',
+        to: 'limit case when locked.born',
       },
       {
         file: 'test/simulation/statements/actor-store.ts',
-        from: 'return found.sort((a, b) => a.id - b.id).slice(0, limit);',
+        from: 'return found.sort(byId).slice(0, limit);',
         to: 'return found.reverse().slice(0, limit);',
       },
     ],

@@ -52,6 +52,8 @@ twin(store.LOCK_OLDEST, (t, tx, [limit, actors, kinds, versions, now, except]) =
   return lockHeads(t, tx, oldest, limit, actors, now, (row) => row.quarantinedAt === null && known(row));
 });
 
+const byId = (a: MailboxRow, b: MailboxRow) => a.id - b.id;
+
 twin(store.LOCK_READY, (t, tx, [limit, actors, kinds, versions, now, except]) => {
   const known = knownOf(kinds, versions);
   const ready = [...t.mailbox.rows(tx)].filter((mail) => {
@@ -59,7 +61,7 @@ twin(store.LOCK_READY, (t, tx, [limit, actors, kinds, versions, now, except]) =>
     const owner = t.actors.get(mail.actor, tx);
     return owner !== null && owner.quarantinedAt === null && known(owner, mail.version);
   });
-  return lockHeads(t, tx, ready, limit, actors, now, (row) => row.quarantinedAt === null);
+  return lockHeads(t, tx, ready, limit, actors, now, () => true);
 });
 
 twin(store.LOCK_ONE, (t, tx, [actor, now, kinds, versions]) => {
@@ -91,7 +93,7 @@ function mailOf(t: Tables, tx: Tx, actor: string, wanted: (mail: MailboxRow) => 
     const mail = t.mailbox.see(slot, tx);
     if (mail !== null && wanted(mail)) found.push(mail);
   }
-  return found.sort((a, b) => a.id - b.id).slice(0, limit);
+  return found.sort(byId).slice(0, limit);
 }
 
 function waitingRow(t: Tables, tx: Tx, mail: MailboxRow) {
@@ -106,16 +108,18 @@ function waitingRow(t: Tables, tx: Tx, mail: MailboxRow) {
 }
 
 twin(store.READ_MAIL, (t, tx, [actors, born, perActor]) => {
-  const found = (actors as string[]).flatMap((actor, index) =>
-    mailOf(t, tx, actor, (mail) => born[index] || !mail.held, born[index] ? perActor : 1),
-  );
-  return rows(found.sort((a, b) => a.id - b.id).map((mail) => waitingRow(t, tx, mail)));
+  const found: MailboxRow[] = [];
+  for (const [index, actor] of (actors as string[]).entries()) {
+    const isBorn = born[index] as boolean;
+    found.push(...mailOf(t, tx, actor, (mail) => isBorn || !mail.held, isBorn ? perActor : 1));
+  }
+  return rows(found.sort(byId).map((mail) => waitingRow(t, tx, mail)));
 });
 
 twin(store.READ_MORE_MAIL, (t, tx, [actors, read, perActor]) => {
   const known = new Set<number>(read);
   const found = (actors as string[]).flatMap((actor) => mailOf(t, tx, actor, (mail) => !known.has(mail.id), perActor));
-  return rows(found.sort((a, b) => a.id - b.id).map((mail) => waitingRow(t, tx, mail)));
+  return rows(found.sort(byId).map((mail) => waitingRow(t, tx, mail)));
 });
 
 twin(store.UPDATE_ACTORS, (t, tx, [actors, seqs, versions, statuses, states, snapshots, now]) => {

@@ -101,8 +101,11 @@ export function planOf(seed: number): Plan {
   const faults: Fault[] = [];
   const end = span + 40 * MINUTE;
   for (let i = calm ? 0 : random.int(8); i > 0; i--) {
-    const lasts = random.chance(0.5) ? random.between(500, 10_000) : random.between(10_000, 20 * MINUTE);
-    faults.push({ at: random.int(end), kind: random.pick(FAULTS), pick: random.int(1_000), lasts });
+    const kind = random.pick(FAULTS);
+    // Just longer than a lease is when two believe that they hold it.
+    const short = kind === 'freeze' ? random.between(2_500, 8_000) : random.between(500, 10_000);
+    const lasts = random.chance(0.6) ? short : random.between(10_000, 20 * MINUTE);
+    faults.push({ at: random.int(end), kind, pick: random.int(1_000), lasts });
   }
   faults.sort((a, b) => a.at - b.at);
   return {
@@ -138,7 +141,7 @@ export const QUIET: Rates = {
 function ratesOf(random: Random): Rates {
   const some = (most: number) => (random.chance(0.5) ? random.next() * most : 0);
   return {
-    network: { slow: some(0.2), hang: some(0.08), refuse: some(0.15), unanswered: some(0.1), repeat: some(0.05) },
+    network: { slow: some(0.2), hang: some(0.12), refuse: some(0.15), unanswered: some(0.1), repeat: some(0.05) },
     statementLost: some(0.005),
     commitLost: some(0.02),
     commitUnanswered: some(0.02),

@@ -31,6 +31,8 @@ export interface SimPod {
   ready: boolean;
   waiting: string | null;
   unschedulable: string | null;
+  /** Its node was not there, or went before it was bound: that node's end counts as its own. */
+  homeless: boolean;
   terminating: boolean;
   death: string | null;
   ooms: number;
@@ -120,6 +122,7 @@ export class Pods {
     for (const pod of [...this.containers.values()]) if (pod.node === name) this.#stop(pod);
     this.listener?.node({ name }, true);
     for (const pod of [...this.pods.values()]) {
+      if (pod.node === name && !pod.bound) pod.homeless = true;
       if (pod.node === name && pod.bound) this.#later(this.#random.between(0, 60_000), () => this.#delete(pod));
     }
   }
@@ -144,6 +147,7 @@ export class Pods {
       ready: false,
       waiting: null,
       unschedulable: null,
+      homeless: !this.nodes.has(spec.node),
       terminating: false,
       death: null,
       ooms: 0,
@@ -276,7 +280,7 @@ export class Pods {
 
   /** True if the pod may run, or its machine is there to run it. */
   isThere(pod: SimPod): boolean {
-    return !pod.bound || this.nodes.get(pod.node)?.uid === pod.machine;
+    return pod.bound ? this.nodes.get(pod.node)?.uid === pod.machine : !pod.homeless;
   }
 
   /** Somebody else deletes the pod. */
