@@ -155,7 +155,9 @@ export const READ_MAIL = `
        where b.actor = locked.actor and (locked.born or not b.held)
        order by b.id limit case when locked.born then $3 else 1 end) m
     left join lateral (select true as processed from history h where h.actor = m.actor and h.key = m.key limit 1) h on true
-    left join deadlines d on m.sender = 'deadline' and d.actor = m.actor and 'deadline.' || d.name = m.event->>'type' and d.fired_at is not null
+    left join lateral (
+      select set_seq from deadlines
+       where m.sender = 'deadline' and actor = m.actor and 'deadline.' || name = m.event->>'type' and fired_at is not null) d on true
    order by m.id`;
 
 /**
@@ -182,7 +184,9 @@ export const READ_MORE_MAIL = `
     cross join lateral (
       select * from mailbox b where b.actor = locked.actor and b.id <> all($2::bigint[]) order by b.id limit $3) m
     left join lateral (select true as processed from history h where h.actor = m.actor and h.key = m.key limit 1) h on true
-    left join deadlines d on m.sender = 'deadline' and d.actor = m.actor and 'deadline.' || d.name = m.event->>'type' and d.fired_at is not null
+    left join lateral (
+      select set_seq from deadlines
+       where m.sender = 'deadline' and actor = m.actor and 'deadline.' || name = m.event->>'type' and fired_at is not null) d on true
    order by m.id`;
 
 /** What waits for locked actors beside the messages of these ids, in order. The unborn must have been born in this transaction. */

@@ -6,6 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import pg from 'pg';
+import { arrayLiteral } from './array-literal.ts';
 import { PostgresListener } from './listener.ts';
 import { WatchedClient } from './watched-client.ts';
 
@@ -104,7 +105,7 @@ function prepared(text: string, values: readonly unknown[] | undefined): pg.Quer
     name = createHash('sha256').update(text).digest('hex').slice(0, 32);
     names.set(text, name);
   }
-  return { name, text, values: values as unknown[] };
+  return { name, text, values: values.map((value) => (Array.isArray(value) ? (arrayLiteral(value) ?? value) : value)) };
 }
 
 /** Numbers of the pool for /metrics. */

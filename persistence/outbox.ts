@@ -19,7 +19,8 @@ export const SUPERSEDE = `
    where e.actor = newer.actor and e.lane = newer.lane and (e.seq, e.index) < (newer.seq, newer.index)
      and e.status = 'pending' and (e.lease_until is null or e.lease_until < $5)`;
 
-// One that is wanted at once is leased as it is written, unless an earlier one of its lane is still at work.
+// One that is wanted at once is leased as it is written, unless an earlier one of its lane is still at work. ("offset 0" keeps the look from
+// being made twice.)
 export const ADD = `
   insert into effects (effect_id, actor, seq, index, type, lane, replaces, params, status, ended_at, next_at, created_at, lease_token, lease_until)
   select n.effect_id, n.actor, n.seq, n.index, n.type, n.lane, n.replaces, n.params::jsonb, n.status,
@@ -30,7 +31,7 @@ export const ADD = `
     cross join lateral (
       select n.wanted and not exists (
         select 1 from effects earlier
-         where earlier.actor = n.actor and earlier.lane = n.lane and earlier.status = 'pending') as given) lease
+         where earlier.actor = n.actor and earlier.lane = n.lane and earlier.status = 'pending') as given offset 0) lease
   returning effect_id as "effectId", lease_token is not null as leased`;
 
 /** Who leases effects as they are written, and which. */
@@ -242,10 +243,15 @@ export async function retryEffect(
   ]);
 }
 
-export const UNTIL_NEXT = `select extract(epoch from (min(greatest(next_at, coalesce(lease_until, next_at))) - coalesce($1::timestamptz, now()))) * 1000 as ms
-       from effects where (status = 'pending') is true`;
+export const UNTIL_NEXT = `
+  select extract(epoch from next_at - coalesce($1::timestamptz, now())) * 1000 as ms
+    from effects where (status = 'pending') is true and next_at > coalesce($1::timestamptz, now())
+   order by next_at limit 1`;
 
-/** Milliseconds until the next pending effect is due; null if none is pending. Leased ones count by the end of their lease. */
+/**
+ * Milliseconds until the next effect falls due that is not due yet (a retry); null if there is none. What is due already waits for its lane,
+ * for room, or for the end of a lease, and a poll is soon enough for that.
+ */
 export async function untilNextEffect(db: Queryable, now: Date | null): Promise<number | null> {
   const { rows } = await db.query<{ ms: number | null }>(UNTIL_NEXT, [now]);
   const ms = rows[0]?.ms;

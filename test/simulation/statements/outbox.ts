@@ -170,10 +170,9 @@ twin(outbox.RETRY, (t, tx, [effectId, token, attempts, error, now, seconds]) => 
 
 twin(outbox.UNTIL_NEXT, (t, tx, [now]) => {
   let next: number | null = null;
+  const from = momentOrNow(now, tx);
   for (const row of t.effects.rows(tx)) {
-    if (row.status !== 'pending') continue;
-    const at = Math.max(row.nextAt, row.leaseUntil ?? row.nextAt);
-    if (next === null || at < next) next = at;
+    if (row.status === 'pending' && row.nextAt > from && (next === null || row.nextAt < next)) next = row.nextAt;
   }
-  return rows([{ ms: next === null ? null : (next - momentOrNow(now, tx)).toFixed(6) }]);
+  return rows(next === null ? [] : [{ ms: (next - from).toFixed(6) }]);
 });
