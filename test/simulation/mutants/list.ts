@@ -124,10 +124,14 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'actors/kernel/batch.ts',
-        from: 'const mail = [...waiting, ...here.map(',
-        to: 'const mail = [...here.map(',
+        from: '    const mail = [\n      ...waiting,\n      ...here.map(',
+        to: '    const mail = [\n      ...here.map(',
       },
-      { file: 'actors/kernel/batch.ts', from: 'firedSeq: null }))];', to: 'firedSeq: null })), ...waiting];' },
+      {
+        file: 'actors/kernel/batch.ts',
+        from: 'firedSeq: null })),\n    ];',
+        to: 'firedSeq: null })),\n      ...waiting,\n    ];',
+      },
     ],
   },
 ];

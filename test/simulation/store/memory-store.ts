@@ -28,6 +28,9 @@ export interface StoreSettings {
 /** How long Postgres lets a transaction stand idle, in milliseconds. */
 const IDLE_LIMIT = 5_000;
 
+/** The one setting that a transaction may change. */
+const LOCK_TIMEOUT = /^set local lock_timeout = '(\d+)ms'$/;
+
 function connectionLost(): SqlError {
   return new SqlError('08006', 'the connection was lost');
 }
@@ -111,6 +114,8 @@ class OpenTransaction implements Transaction {
   readonly #settings: StoreSettings;
   /** Statements that have to wait; those behind them wait too. */
   #tail: Promise<unknown> | null = null;
+  /** How long a statement waits for a lock, in milliseconds. */
+  #lockTimeout = 2_000;
   /** Why every statement fails from now on. */
   #aborted: unknown = null;
 
@@ -203,6 +208,11 @@ class OpenTransaction implements Transaction {
       this.tx.end(false);
       return this.#fail(connectionLost(), connectionLost());
     }
+    const timeout = LOCK_TIMEOUT.exec(text);
+    if (timeout !== null) {
+      this.#lockTimeout = Number(timeout[1]);
+      return { rows: [], rowCount: 0 };
+    }
     const mark = this.tx.log.length;
     try {
       return twinOf(text)(tables, this.tx, values);
@@ -225,9 +235,13 @@ class OpenTransaction implements Transaction {
   async #waitFor(other: Tx): Promise<void> {
     const { scheduler, session } = this.#settings;
     this.tx.waitsFor = other;
-    await new Promise<void>((resolve) => other.onEnd(resolve));
+    const inVain = await new Promise<boolean>((resolve) => {
+      other.onEnd(() => resolve(false));
+      scheduler.at(scheduler.now + this.#lockTimeout, session, () => resolve(true));
+    });
     this.tx.waitsFor = null;
     await scheduler.park(session);
+    if (inVain) this.#fail(new SqlError('55P03', 'canceling statement due to lock timeout'), new SqlError('25P02', 'aborted'));
   }
 }
 

@@ -9,6 +9,7 @@ import type { Tx } from '../store/tables.ts';
 import type { Feeds } from './feeds.ts';
 import type { Plan } from './plan.ts';
 import { builderOf, keysOf, type Outside, serversOf, volumesOf } from './providers.ts';
+import type { Random } from './random.ts';
 import { Session } from './scheduler.ts';
 import { SimTracker } from './sim-tracker.ts';
 
@@ -61,10 +62,12 @@ export class Process {
   finished = 0;
   renewing = false;
   nextLook = 0;
+  readonly #random: Random;
 
   constructor({ name, plan, tables, outside, faults, onCommit, onTimeout, onFailure, feeds }: ProcessParts) {
     this.session = new Session(name);
     const { session } = this;
+    this.#random = outside.scheduler.random;
     this.db = new MemoryStore({ tables, scheduler: outside.scheduler, session, faults, onCommit, onTimeout });
     const servers = serversOf(outside, session);
     const kinds = gpuDevKinds({
@@ -130,6 +133,8 @@ export class Process {
       case 'leases':
         return this.kernel.renewLeases().then(() => 1);
       case 'tracker':
+        // Lease and writes are kept up side by side: a write may come before the lease is found lost.
+        if (this.tracker.token !== null && this.#random.chance(0.5)) return this.tracker.flush().then(() => 1);
         return this.tracker.hold().then((ours) => (ours ? this.tracker.flush().then(() => 1) : 0));
       case 'looks':
         return this.tracker.sweep().then(() => 1);
