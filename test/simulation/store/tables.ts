@@ -220,18 +220,35 @@ export class Table<T> {
       slot = { table: this, key, value: null, committed: null, holder: tx, sharers: null, group: name };
       tx.held.push(slot);
       this.slots.set(key, slot);
-      if (name !== null) {
-        const group = this.#groups.get(name);
-        if (group === undefined) this.#groups.set(name, new Set([slot]));
-        else group.add(slot);
-      }
+      this.#enter(slot);
     } else {
       if (slot.holder !== null && slot.holder !== tx) throw new Blocked(slot.holder);
       if (slot.value !== null) return false;
       this.lock(slot, tx);
+      const name = this.#options.group?.(row) ?? null;
+      // A row of this key was inserted before and undone.
+      if (name !== slot.group && slot.committed === null) {
+        this.#leave(slot);
+        slot.group = name;
+        this.#enter(slot);
+      }
     }
     this.#write(slot, row, tx);
     return true;
+  }
+
+  #enter(slot: Slot<T>): void {
+    if (slot.group === null) return;
+    const group = this.#groups.get(slot.group);
+    if (group === undefined) this.#groups.set(slot.group, new Set([slot]));
+    else group.add(slot);
+  }
+
+  #leave(slot: Slot<T>): void {
+    if (slot.group === null) return;
+    const group = this.#groups.get(slot.group);
+    group?.delete(slot);
+    if (group?.size === 0) this.#groups.delete(slot.group);
   }
 
   /** The slot that has one of the row's unique keys, other than `own`. */
@@ -278,11 +295,7 @@ export class Table<T> {
     if (slot.value === null) {
       this.slots.delete(slot.key);
       this.#hot.delete(slot);
-      if (slot.group !== null) {
-        const group = this.#groups.get(slot.group);
-        group?.delete(slot);
-        if (group?.size === 0) this.#groups.delete(slot.group);
-      }
+      this.#leave(slot);
     } else if (this.#options.hot !== undefined && !this.#options.hot(slot.value)) this.#hot.delete(slot);
   }
 }
