@@ -35,13 +35,13 @@ export interface MailRow {
 // The swift way: the oldest mail, whoever it is for. If none of it is for an actor that can be had, the careful way looks behind it.
 export const LOCK_OLDEST = `
   with heads as (
-    select oldest.actor, min(oldest.id) as head
-      from (select actor, id from mailbox where not held and actor <> all($6::text[]) order by id limit $1) oldest
-     group by oldest.actor)
+    select distinct on (oldest.actor) oldest.actor, oldest.id as head, oldest.version
+      from (select actor, id, version from mailbox where not held and actor <> all($6::text[]) order by id limit $1) oldest
+     order by oldest.actor, oldest.id)
   select a.actor, a.kind, a.machine_version as "machineVersion", a.seq, a.status, a.snapshot,
          coalesce($5::timestamptz, now()) as now
     from heads join actors a using (actor)
-   where a.quarantined_at is null and a.machine_version <= ($4::int[])[array_position($3::text[], a.kind)]
+   where a.quarantined_at is null and greatest(a.machine_version, heads.version) <= ($4::int[])[array_position($3::text[], a.kind)]
    order by heads.head
    limit $2
      for update of a skip locked`;
@@ -57,7 +57,9 @@ export const LOCK_READY = `
              where not m.held
                and (select owner.quarantined_at is null
                            and exists (select 1 from unnest($3::text[], $4::int[]) as known(kind, version)
-                                        where known.kind = owner.kind and greatest(owner.machine_version, m.version) <= known.version)
+                                        where known.kind = owner.kind and greatest(owner.machine_version, m.version) <= known.version
+                                          and not exists (select 1 from mailbox newer
+                                                           where newer.actor = m.actor and newer.id < m.id and newer.version > known.version))
                       from actors owner where owner.actor = m.actor)
                and m.actor <> all($6::text[])
              order by m.id limit $1) ready
@@ -78,6 +80,13 @@ export const LOCK_ONE = `
      and exists (select 1 from unnest($3::text[], $4::int[]) as known(kind, version)
                   where known.kind = a.kind and a.machine_version <= known.version)
      for update of a skip locked`;
+
+export const WAIT_BRIEFLY = `set local lock_timeout = '100ms'`;
+
+/** In this transaction, wait for locks no longer than a turn takes: whoever holds one for longer is no turn. */
+export function waitBriefly(tx: Transaction): void {
+  tx.send(WAIT_BRIEFLY, []);
+}
 
 export interface LockOptions {
   /** Actors at most. */

@@ -148,7 +148,7 @@ export class Database implements Store {
       // Plans are kept as long as a connection lives, and queue tables swing between empty and full: what was cheap to scan when the plan was
       // made is not an hour later. Every statement here has an index that fits; where one has none, it is scanned all the same.
       options:
-        '-c TimeZone=UTC -c lock_timeout=2000 -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off',
+        '-c TimeZone=UTC -c lock_timeout=2000 -c jit=off -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off',
     });
     // An idle connection that dies is replaced at the next checkout; without a listener the process would end.
     this.#pool.on('error', () => {});
@@ -224,7 +224,7 @@ export class Database implements Store {
       } catch (error) {
         transaction.end();
         await client.query('rollback').catch(spoil);
-        throw transaction.firstError ?? error;
+        throw transaction.causeOf(error);
       } finally {
         transaction.end();
       }
@@ -292,7 +292,7 @@ class OpenTransaction implements Transaction {
   async flush(): Promise<void> {
     const sent = this.#sent;
     this.#sent = [];
-    for (const { status } of await Promise.allSettled(sent)) if (status === 'rejected') throw this.firstError;
+    for (const answer of await Promise.allSettled(sent)) if (answer.status === 'rejected') throw this.causeOf(answer.reason);
   }
 
   async attempt<T>(work: () => Promise<T>): Promise<T> {
@@ -303,17 +303,22 @@ class OpenTransaction implements Transaction {
       this.command('release savepoint attempt');
       return result;
     } catch (error) {
-      const first = this.firstError ?? error;
+      const cause = this.causeOf(error);
       await Promise.allSettled(this.#sent);
       await this.#client.query('rollback to savepoint attempt');
       this.#sent = [];
       this.firstError = null;
-      throw first;
+      throw cause;
     }
   }
 
   end(): void {
     this.#open = false;
+  }
+
+  /** What is behind an error: statements after a failed one fail only because of it (25P02). */
+  causeOf(error: unknown): unknown {
+    return (error as { code?: unknown } | null)?.code === '25P02' ? (this.firstError ?? error) : error;
   }
 
   #keep(answer: Promise<unknown>): void {

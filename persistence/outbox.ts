@@ -25,7 +25,7 @@ export const ADD = `
   insert into effects (effect_id, actor, seq, index, type, lane, replaces, params, status, ended_at, next_at, created_at, lease_token, lease_until)
   select n.effect_id, n.actor, n.seq, n.index, n.type, n.lane, n.replaces, n.params::jsonb, n.status,
          case when n.status = 'superseded' then $11::timestamptz end, $11, $11,
-         case when lease.given then $12::uuid end, case when lease.given then $11::timestamptz + make_interval(secs => $13) end
+         case when lease.given then $12::uuid end, case when lease.given then coalesce($14::timestamptz, clock_timestamp()) + make_interval(secs => $13) end
     from unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[], $7::bool[], $8::text[], $9::text[], $10::bool[])
       as n(effect_id, actor, seq, index, type, lane, replaces, params, status, wanted)
     cross join lateral (
@@ -38,6 +38,8 @@ export const ADD = `
 export interface LeaseWish {
   token: string;
   seconds: number;
+  /** When the lease begins; null for the database's clock at the insert: a turn may have taken long. */
+  from: Date | null;
   /** Ids of effects that this process wants to run at once. No two of one lane. */
   wanted: ReadonlySet<string>;
 }
@@ -80,6 +82,7 @@ export async function addEffects(
     now,
     lease?.token ?? null,
     lease?.seconds ?? 0,
+    lease?.from ?? null,
   ]);
   return new Set(rows.filter((row) => row.leased).map((row) => row.effectId));
 }
@@ -164,7 +167,7 @@ export async function renewLeases(
   return new Set(rows.map((row) => row.effectId));
 }
 
-// What waits behind an ended effect in its lane may start now.
+// What waits behind an ended effect in its lane may start now. Locked rows are waited for: another lease may look at one for a moment.
 export const END_DONE = `
   with ended as (
     update effects e set status = 'done', attempts = e.attempts + 1, last_error = null, ended_at = coalesce($3::timestamptz, now()),

@@ -5,7 +5,7 @@ import type { Database } from './database.ts';
 const PRUNE_RESERVATIONS = `
   with old as (
     select r.reservation_id, 'reservation/' || r.reservation_id as actor from reservations r
-     where r.reservation_ended < now() - make_interval(secs => $1 * 86400)
+     where r.reservation_ended < now() - make_interval(secs => $1::float8 * 86400)
      order by r.reservation_ended limit $2 for update skip locked),
   gone_history as (delete from history h using old where h.actor = old.actor),
   gone_checkpoints as (delete from checkpoints c using old where c.actor = old.actor),
@@ -55,7 +55,7 @@ export async function pruneHistory(db: Database, kinds: readonly string[], days:
 export async function pruneEffects(db: Database, days: number, limit: number): Promise<number> {
   const { rowCount } = await db.query(
     `delete from effects where effect_id in (
-       select effect_id from effects where status <> 'pending' and ended_at < now() - make_interval(secs => $1 * 86400) limit $2)`,
+       select effect_id from effects where status <> 'pending' and ended_at < now() - make_interval(secs => $1::float8 * 86400) limit $2)`,
     [days, limit],
   );
   return rowCount ?? 0;
@@ -64,7 +64,7 @@ export async function pruneEffects(db: Database, days: number, limit: number): P
 /** Remove dead letters older than `days`. @returns how many. */
 export async function pruneDeadLetters(db: Database, days: number, limit: number): Promise<number> {
   const { rowCount } = await db.query(
-    `delete from dead_letters where id in (select id from dead_letters where created_at < now() - make_interval(secs => $1 * 86400) limit $2)`,
+    `delete from dead_letters where id in (select id from dead_letters where created_at < now() - make_interval(secs => $1::float8 * 86400) limit $2)`,
     [days, limit],
   );
   return rowCount ?? 0;
@@ -82,7 +82,7 @@ export async function pruneArchive(db: Database, queue: string, days: number, li
   const archive = `a_${queue}`;
   const { rowCount } = await db.query(
     `with old as (
-       select msg_id from pgmq.${pg.escapeIdentifier(archive)} where archived_at < now() - make_interval(secs => $1 * 86400)
+       select msg_id from pgmq.${pg.escapeIdentifier(archive)} where archived_at < now() - make_interval(secs => $1::float8 * 86400)
         order by archived_at limit $2)
      delete from pgmq.${pg.escapeIdentifier(archive)} a using old where a.msg_id = old.msg_id`,
     [days, limit],
@@ -94,7 +94,7 @@ export async function pruneArchive(db: Database, queue: string, days: number, li
 export async function pruneOperations(db: Database, days: number, limit: number): Promise<number> {
   const { rowCount } = await db.query(
     `delete from operations where operation_id in (
-       select operation_id from operations where status <> 'pending' and updated_at < now() - make_interval(secs => $1 * 86400) limit $2)`,
+       select operation_id from operations where status <> 'pending' and updated_at < now() - make_interval(secs => $1::float8 * 86400) limit $2)`,
     [days, limit],
   );
   return rowCount ?? 0;
@@ -103,7 +103,7 @@ export async function pruneOperations(db: Database, days: number, limit: number)
 const PRUNE_CONTEXTS = `
   delete from build_contexts where hash in (
     select b.hash from build_contexts b
-     where b.created_at < now() - make_interval(secs => $1 * 86400)
+     where b.created_at < now() - make_interval(secs => $1::float8 * 86400)
        and not exists (select 1 from actors a where a.kind = 'reservation' and a.status = 'active'
                                                 and a.snapshot #>> '{context,request,buildHash}' = b.hash)
        and not exists (select 1 from mailbox m where m.event #>> '{request,buildHash}' = b.hash)
@@ -117,7 +117,7 @@ export async function pruneBuildContexts(db: Database, days: number, limit: numb
 const PRUNE_SECRETS = `
   delete from secrets where secret_ref in (
     select s.secret_ref from secrets s
-     where s.created_at < now() - make_interval(secs => $1 * 86400)
+     where s.created_at < now() - make_interval(secs => $1::float8 * 86400)
        and not exists (select 1 from reservations r where r.reservation_id = s.secret_ref)
        and not exists (select 1 from actors a where a.actor = 'reservation/' || s.secret_ref and a.status <> 'unborn')
        and not exists (select 1 from mailbox m where m.actor = 'reservation/' || s.secret_ref)
@@ -131,7 +131,7 @@ export async function pruneSecrets(db: Database, days: number, limit: number): P
 const PRUNE_DISKS = `
   with old as (
     select d.disk_id, 'disk/' || d.disk_id as actor from disks d
-     where d.purged_at < now() - make_interval(secs => $1 * 86400)
+     where d.purged_at < now() - make_interval(secs => $1::float8 * 86400)
        and not exists (select 1 from disk_snapshots s join disks other on other.latest_snapshot_id = s.snapshot_id
                         where s.disk_id = d.disk_id and other.disk_id <> d.disk_id and other.purged_at is null)
      order by d.purged_at limit $2 for update skip locked),

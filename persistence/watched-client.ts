@@ -34,6 +34,7 @@ export class WatchedClient extends pg.Client {
   readonly #socket: Socket;
   #gathering = false;
   #unanswered = 0;
+  #bytesRead = 0;
   /** When the last answer came, or the first statement went out that has none. */
   #since = 0;
   #timer: NodeJS.Timeout | null = null;
@@ -83,6 +84,11 @@ export class WatchedClient extends pg.Client {
     return setTimeout(() => {
       this.#timer = null;
       if (this.#unanswered === 0) return;
+      // A long answer is an answer while it comes in.
+      if (this.#socket.bytesRead !== this.#bytesRead) {
+        this.#bytesRead = this.#socket.bytesRead;
+        this.#since = performance.now();
+      }
       const left = this.#since + SILENCE_MS - performance.now();
       if (left > 0) this.#timer = this.#look(left);
       else void this.#ask();

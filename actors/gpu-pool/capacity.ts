@@ -58,6 +58,23 @@ export const GANGS_GRANTED = `
   select gang_id as "gangId", count(*)::int as members from capacity_requests
    where gang_id = any($1::text[]) and gang_id is not null and status = 'granted' group by gang_id`;
 
+export const GANGS_WAITING = `
+  select gang_id as "gangId", count(*)::int as members from capacity_requests
+   where gang_id = any($1::text[]) and gang_id is not null and status = 'waiting' group by gang_id`;
+
+/** Whether a gang that looks incomplete in this part of the line is complete with those who wait further back. */
+export async function hasGangBeyond(db: Queryable, { waiting, gangsGranted }: PoolRows): Promise<boolean> {
+  const here = new Map<string, { size: number; members: number }>();
+  for (const { gang } of waiting) {
+    if (gang !== null)
+      here.set(gang.id, { size: gang.size, members: (here.get(gang.id)?.members ?? gangsGranted.get(gang.id) ?? 0) + 1 });
+  }
+  const incomplete = [...here].filter(([, { size, members }]) => members < size).map(([id]) => id);
+  if (incomplete.length === 0) return false;
+  const { rows } = await db.query<{ gangId: string; members: number }>(GANGS_WAITING, [incomplete]);
+  return rows.some(({ gangId, members }) => members + (gangsGranted.get(gangId) ?? 0) >= here.get(gangId)!.size);
+}
+
 type WaitingRow = Omit<PlanRequest, 'gang'> & { gangId: string | null; gangSize: number | null; waitsBecause: string | null };
 
 /** Read the state of one pool; of the line, the first `limit` (null: all). */

@@ -4,7 +4,7 @@ import { intentsOfPool, poolMachine } from '../../machines/gpu-pool.machine.ts';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { ActorKind, StampedEvent } from '../kernel/kind.ts';
-import { type Left, type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
+import { hasGangBeyond, type Left, type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
 import { addRequest, grantSlots, holdPlanned, joinGang, leaveGang, releaseEnded, releaseSlots, shareSlots } from './ledger.ts';
 import { type Plan, plan } from './planner.ts';
 
@@ -129,7 +129,7 @@ async function planOnce(tx: Transaction, gpuType: string, paused: boolean): Prom
     // A pool that is paused looks at nobody, and leaves what is said of them.
     const all = paused || rows.waiting.length < portion;
     const decided = decideBy(rows, all);
-    if (decided.planned.blocked || all) return decided;
+    if (all || (decided.planned.blocked && !(await hasGangBeyond(tx, rows)))) return decided;
   }
 }
 

@@ -113,9 +113,10 @@ export const DROP_NODELESS_SLOTS = `
  * @param generation null takes back whatever life it is.
  */
 export async function releaseSlots(tx: Transaction, reservationId: string, generation: number | null): Promise<void> {
+  // First of all: the count of a node's promises is a row, and the tracker, which is alone with the slots, writes it too.
+  shareSlots(tx);
   const { rowCount } = await tx.query(DROP_REQUEST, [reservationId, generation]);
   if (rowCount === 0) return;
-  shareSlots(tx);
   const { rows } = await tx.query<{ node: string; known: boolean }>(FREE_SLOTS, [reservationId]);
   const nodeless = rows.filter(({ known }) => !known).map(({ node }) => node);
   if (nodeless.length > 0) await tx.query(DROP_NODELESS_SLOTS, [nodeless]);

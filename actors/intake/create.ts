@@ -182,6 +182,7 @@ function githubUserOf(value: string | undefined): string | null {
 export function momentOf(value: string | null | undefined): string | null {
   if (!value) return null;
   const zoned = /(Z|[+-]\d\d:?\d\d)$/.test(value) ? value : `${value}Z`;
-  const time = Date.parse(zoned);
-  return Number.isNaN(time) ? null : new Date(time).toISOString();
+  const time = new Date(zoned);
+  // Nor is one that only a program could mean: the database knows no year of six digits.
+  return Number.isNaN(time.getTime()) || time.getUTCFullYear() < 1 || time.getUTCFullYear() > 9999 ? null : time.toISOString();
 }

@@ -15,6 +15,7 @@ import {
   readMail,
   readMoreMail,
   type WaitingMail,
+  waitBriefly,
 } from '../../persistence/actor-store.ts';
 import { isRetryableDatabaseError, type Store, type Transaction } from '../../persistence/database.ts';
 import { addCheckpoint } from '../../persistence/history.ts';
@@ -42,6 +43,8 @@ export interface BatchSettings {
   rounds: number;
   /** Who leases new effects as they are written; null leaves them to the outbox. */
   leaser: () => Leaser | null;
+  /** Called with the effects that a committed transaction has leased: to be run at once. */
+  adopt: (effects: readonly LeasedEffect[]) => Promise<void>;
   /** Actors whose rows a stranger holds. */
   putOff: PutOff;
   /** Called when a batch has locked as many actors as it may: there is probably work for another. */
@@ -51,13 +54,12 @@ export interface BatchSettings {
 export interface BatchResult {
   /** Messages processed. */
   turns: number;
-  /** New effects and messages were committed: others have work. Leased effects are the leaser's to run. */
+  /** New effects and messages were committed that nobody has taken: others have work. */
   effects: number;
   messages: number;
-  leased: LeasedEffect[];
 }
 
-const NOTHING: BatchResult = { turns: 0, effects: 0, messages: 0, leased: [] };
+const NOTHING: BatchResult = { turns: 0, effects: 0, messages: 0 };
 
 /**
  * Take turns for actors that have mail.
@@ -65,9 +67,7 @@ const NOTHING: BatchResult = { turns: 0, effects: 0, messages: 0, leased: [] };
  */
 export async function runBatch(settings: BatchSettings, only?: string): Promise<BatchResult> {
   try {
-    const result = await attempt(settings, only);
-    await crashPoint('turn.afterCommit');
-    return result;
+    return await attempt(settings, only);
   } catch (error) {
     if (isRetryableDatabaseError(error) && !isLockTimeout(error)) throw error;
     return await oneByOne({ ...settings, actorsPerBatch: 1, mailPerActor: 1, rounds: 0 }, settings.actorsPerBatch, error, only);
@@ -81,37 +81,44 @@ const TRY_AGAIN_MS = 25;
 /** The batch was spoiled: find the culprit with batches of one message, and set it aside. */
 async function oneByOne(settings: BatchSettings, spoiled: number, first: unknown, only?: string): Promise<BatchResult> {
   let turns = 0;
-  const leased: LeasedEffect[] = [];
   let error: unknown = first;
   const failed = new Map<number, number>();
   for (let round = 0; round < spoiled + TRIES; round++) {
+    await setAside(settings, error, failed);
+    // Asked for one actor, nothing else is left to do.
+    if (error instanceof BlockedActor && only !== undefined) break;
+    error = null;
+    try {
+      const result = await attempt(settings, only);
+      if (result.turns === 0) break;
+      turns += result.turns;
+    } catch (next) {
+      if (!(next instanceof ActorFailure) && !(next instanceof MessageFailure) && !(next instanceof BlockedActor)) throw next;
+      error = next;
+      if (!(next instanceof BlockedActor)) turns++;
+    }
+  }
+  // A failure in the last round shows again in the next batch.
+  return { turns, effects: 1, messages: 1 };
+}
+
+/** Set aside what failed; whatever is locked even for that is put off. `failed` counts the tries of messages. */
+async function setAside(settings: BatchSettings, error: unknown, failed: Map<number, number>): Promise<void> {
+  if (error instanceof BlockedActor) return settings.putOff.add(error.actor);
+  const actor = error instanceof ActorFailure ? error.actor : error instanceof MessageFailure ? error.mail.actor : null;
+  try {
     if (error instanceof ActorFailure) await setActorAside(settings.db, error);
-    else if (error instanceof BlockedActor) settings.putOff.add(error.actor);
-    else if (error instanceof MessageFailure) {
+    if (error instanceof MessageFailure) {
       const tries = (failed.get(error.mail.id) ?? 0) + 1;
       failed.set(error.mail.id, tries);
       // What the machine cannot take it can never take. Anything else may have been a race with another writer: it gets another try.
       if (error.cause instanceof UnprocessableError || tries >= TRIES) await setMessageAside(settings, error);
       else await pause(TRY_AGAIN_MS * tries);
     }
-    error = null;
-    try {
-      const result = await attempt(settings, only);
-      if (result.turns === 0) break;
-      turns += result.turns;
-      leased.push(...result.leased);
-    } catch (next) {
-      if (isRetryableDatabaseError(next)) {
-        if (leased.length === 0) throw next;
-        break; // what was leased must be run; the database's trouble shows again in the next batch
-      }
-      if (!(next instanceof ActorFailure) && !(next instanceof MessageFailure) && !(next instanceof BlockedActor)) throw next;
-      error = next;
-      turns++;
-    }
+  } catch (second) {
+    if (actor === null || !isLockTimeout(second)) throw second;
+    settings.putOff.add(actor);
   }
-  // A failure in the last round shows again in the next batch.
-  return { turns, effects: 1, messages: 1, leased };
 }
 
 async function attempt(settings: BatchSettings, only?: string): Promise<BatchResult> {
@@ -119,8 +126,9 @@ async function attempt(settings: BatchSettings, only?: string): Promise<BatchRes
   // One message at a time, a failure of the commit itself must name its message.
   let single: MailRow | null = null;
   try {
-    return await settings.db.withTransaction(async (tx) => {
+    return await commit(settings, async (tx) => {
       const known = [...kinds.values()].map(({ kind, version }) => ({ kind, version }));
+      if (actorsPerBatch === 1) waitBriefly(tx);
       const locked = await lockActorsWithMail(tx, {
         actors: actorsPerBatch,
         kinds: known,
@@ -129,16 +137,16 @@ async function attempt(settings: BatchSettings, only?: string): Promise<BatchRes
         ...(only === undefined ? {} : { only }),
       });
       const { now } = locked;
-      if (locked.actors.length === 0 || now === null) return NOTHING;
+      if (locked.actors.length === 0 || now === null) return null;
       if (locked.actors.length >= actorsPerBatch) settings.onFull?.();
       await crashPoint('turn.locked');
       const { mail } = understood(settings, await readMail(tx, locked.actors, mailPerActor));
-      if (mail.length === 0) return NOTHING;
+      if (mail.length === 0) return null;
       if (actorsPerBatch === 1 && mail.length === 1) single = mail[0]!;
       const decided = new Decisions();
       await step(settings, tx, decided, locked.actors, mail, now);
       const turns = mail.length + (await passOn(settings, tx, decided, { locked: locked.actors, mail, now, known }));
-      return write(settings, tx, decided, turns, now);
+      return { decided, turns, now };
     });
   } catch (error) {
     if (single !== null && isLockTimeout(error)) throw new BlockedActor((single as MailRow).actor, error);
@@ -149,24 +157,35 @@ async function attempt(settings: BatchSettings, only?: string): Promise<BatchRes
   }
 }
 
-async function write(
-  settings: BatchSettings,
-  tx: Transaction,
-  decided: Decisions,
-  turns: number,
-  now: Date,
-): Promise<BatchResult> {
-  await crashPoint('turn.stepped');
-  decided.messages = withVersions(settings.kinds, decided.messages);
-  const leased = await decided.write(tx, now, settings.clock.now(), settings.leaser());
-  if (areCrashPointsArmed()) await tx.flush();
-  await crashPoint('turn.beforeCommit');
-  return { turns, effects: decided.effects.length, messages: decided.messages.length, leased };
+/** Turns that were taken, and are to be written. */
+interface TakenTurns {
+  decided: Decisions;
+  turns: number;
+  now: Date;
+}
+
+/** Take turns in a transaction, write what they decided, commit, and hand on the effects that were leased. */
+async function commit(settings: BatchSettings, take: (tx: Transaction) => Promise<TakenTurns | null>): Promise<BatchResult> {
+  const { db, clock, kinds, leaser, adopt } = settings;
+  const { leased, ...result } = await db.withTransaction(async (tx) => {
+    const taken = await take(tx);
+    if (taken === null) return { ...NOTHING, leased: [] };
+    const { decided, turns, now } = taken;
+    await crashPoint('turn.stepped');
+    decided.messages = withVersions(kinds, decided.messages);
+    const written = await decided.write(tx, now, clock.now(), leaser());
+    if (areCrashPointsArmed()) await tx.flush();
+    await crashPoint('turn.beforeCommit');
+    return { turns, effects: decided.effects.length - written.length, messages: decided.messages.length, leased: written };
+  });
+  if (result.turns > 0) await crashPoint('turn.afterCommit');
+  await adopt(leased);
+  return result;
 }
 
 /**
- * End effects whose handlers have succeeded, and let their actors take the results in the same transaction; an actor that is busy gets its
- * result by its mailbox. If one of them spoils the batch, all go by mailbox, where a culprit is found.
+ * End effects whose handlers have succeeded, and let their actors take the results in the same transaction; an actor that is busy or put off
+ * gets its result by its mailbox. If one of them spoils the batch, all go by mailbox, where a culprit is found.
  * @returns what was done, and which effects were still ours: the result of another is not taken.
  * @throws the database's error if the database was at fault: nothing happened, try again.
  */
@@ -175,21 +194,22 @@ export async function takeResults(
   ended: readonly EffectResult[],
   token: string,
 ): Promise<BatchResult & { ours: readonly EndedEffect[] }> {
-  const { db, clock, kinds } = settings;
+  const { clock, kinds } = settings;
+  let ours: readonly EndedEffect[] = [];
   try {
-    const result = await db.withTransaction(async (tx) => {
-      const { ours, now } = await endEffects(tx, { ended, token, now: clock.now() });
+    const result = await commit(settings, async (tx) => {
+      const effects = await endEffects(tx, { ended, token, now: clock.now() });
+      ({ ours } = effects);
       const known = [...kinds.values()].map(({ kind, version }) => ({ kind, version }));
       const decided = new Decisions();
-      const taken = new Set(ours.map(({ effectId }) => effectId));
-      decided.messages = messagesOf(ended.filter(({ effectId }) => taken.has(effectId)));
+      decided.messages = messagesOf(ended, ours);
+      const { now } = effects;
       const turns = decided.messages.length === 0 ? 0 : await passOn(settings, tx, decided, { locked: [], mail: [], now, known });
-      return { ...(await write(settings, tx, decided, turns, now)), ours };
+      return { decided, turns, now };
     });
-    await crashPoint('turn.afterCommit');
-    return result;
+    return { ...result, ours };
   } catch (error) {
-    if (isRetryableDatabaseError(error)) throw error;
+    if (isRetryableDatabaseError(error) && !isLockTimeout(error)) throw error;
     return postResults(settings, ended, token);
   }
 }
@@ -202,16 +222,17 @@ export async function postResults(
 ): Promise<BatchResult & { ours: readonly EndedEffect[] }> {
   return db.withTransaction(async (tx) => {
     const { ours } = await endEffects(tx, { ended, token, now: clock.now() });
-    const taken = new Set(ours.map(({ effectId }) => effectId));
-    const messages = withVersions(kinds, messagesOf(ended.filter(({ effectId }) => taken.has(effectId))));
+    const messages = withVersions(kinds, messagesOf(ended, ours));
     sendMail(tx, messages, clock.now());
     return { ...NOTHING, messages: messages.length, ours };
   });
 }
 
-function messagesOf(ended: readonly EffectResult[]): Message[] {
+/** The results of those effects that were still ours. */
+function messagesOf(ended: readonly EffectResult[], ours: readonly EndedEffect[]): Message[] {
+  const taken = new Set(ours.map(({ effectId }) => effectId));
   return ended.flatMap(({ effectId, actor, result }) =>
-    result === null ? [] : [{ actor, key: `effect:${effectId}`, event: result, sender: 'effect' }],
+    result === null || !taken.has(effectId) ? [] : [{ actor, key: `effect:${effectId}`, event: result, sender: 'effect' }],
   );
 }
 
@@ -229,7 +250,7 @@ interface Taken {
  */
 async function passOn(settings: BatchSettings, tx: Transaction, decided: Decisions, taken: Taken): Promise<number> {
   const rows = new Map(taken.locked.map((row) => [row.actor, row]));
-  const crowded = crowdedOf(taken.mail, settings.mailPerActor);
+  const crowded = new Set([...crowdedOf(taken.mail, settings.mailPerActor), ...settings.putOff.list()]);
   let turns = 0;
   for (let round = 0; round < settings.rounds && decided.messages.length > 0; round++) {
     const receivers = [...new Set(decided.messages.map(({ actor }) => actor))].filter((actor) => !crowded.has(actor));

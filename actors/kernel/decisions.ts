@@ -107,7 +107,7 @@ export class Decisions {
     clearDeadlinesOf(tx, [...ended]);
     sendMail(tx, this.messages, clockNow);
     removeMail(tx, this.processed);
-    const leased = addEffects(tx, this.effects, now, leaser === null ? null : this.#wish(leaser));
+    const leased = addEffects(tx, this.effects, now, leaser === null ? null : this.#wish(leaser, clockNow));
     // Awaited below; a failure of what comes between must not leave it unheard.
     leased.catch(() => {});
     for (const [kind, list] of changes) await kind.project?.(tx, list);
@@ -147,7 +147,7 @@ export class Decisions {
   }
 
   /** The first effect of each lane, as far as there is room. */
-  #wish({ token, seconds, room, types }: Leaser): LeaseWish {
+  #wish({ token, seconds, room, types }: Leaser, from: Date | null): LeaseWish {
     const lanes = new Set<string>();
     const wanted = new Set<string>();
     for (const { effectId, actor, lane, type } of this.effects) {
@@ -155,7 +155,7 @@ export class Decisions {
       if (wanted.size < room && types.has(type) && !lanes.has(laneKey)) wanted.add(effectId);
       lanes.add(laneKey);
     }
-    return { token, seconds, wanted };
+    return { token, seconds, from, wanted };
   }
 }
 

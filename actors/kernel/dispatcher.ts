@@ -22,6 +22,7 @@ import { NotYet, TerminalError } from '../errors.ts';
 import { redact } from '../secret.ts';
 import { crashPoint } from './crash-points.ts';
 import { type ActorKind, type Clock, parseAddress, type RetryPolicy, withVersions } from './kind.ts';
+import { isLockTimeout } from './put-off.ts';
 
 const DEFAULT_RETRY: RetryPolicy = { attempts: 8, firstMs: 200, longestMs: 30_000 };
 
@@ -93,7 +94,8 @@ export class Dispatcher {
   /** Run effects that a committed turn has leased for this dispatcher. */
   async adopt(effects: readonly LeasedEffect[]): Promise<void> {
     if (effects.length > 0) await crashPoint('effect.leased');
-    for (const effect of effects) this.#start(effect);
+    // One that runs here already was leased twice by us: once is enough.
+    for (const effect of effects) if (!this.#running.has(effect.effectId)) this.#start(effect);
   }
 
   /** Lease as many due effects as there is room for, and start them. @returns how many were started. */
@@ -162,11 +164,11 @@ export class Dispatcher {
     try {
       await this.#give(batch);
     } catch (error) {
-      if (isRetryableDatabaseError(error)) {
+      if (isRetryableDatabaseError(error) && !isLockTimeout(error)) {
         this.#finished.unshift(...batch);
         throw error;
       }
-      // One of them cannot be stored: alone, it fails alone.
+      // One of them cannot be stored, or its row is held by a stranger: alone, it fails alone.
       for (const each of batch) await this.#giveAlone(each);
     }
     await crashPoint('effect.afterResult');

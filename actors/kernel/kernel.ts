@@ -92,6 +92,10 @@ export class Kernel {
       mailPerActor: settings.mailPerActor ?? 50,
       rounds: settings.rounds ?? 4,
       leaser: () => ({ ...this.#dispatcher.lease, room: this.#dispatcher.room, types: this.#dispatcher.types }),
+      adopt: (effects) => {
+        this.#counts.effectsStarted += effects.length;
+        return this.#dispatcher.adopt(effects);
+      },
       putOff: new PutOff(),
       onFull: () => this.#turns[this.#turns.findIndex((loop) => !loop.isBusy)]?.wake(),
     };
@@ -105,7 +109,7 @@ export class Kernel {
       onFinished: () => this.#results.wake(),
       takeResults: async (ended, token) => {
         const result = await takeResults(this.#batch, ended, token);
-        await this.#follow(result);
+        this.#follow(result);
         return result.ours;
       },
       onMail: () => this.#turns[0]!.wake(),
@@ -229,7 +233,7 @@ export class Kernel {
   /** Take a batch of turns, of one actor if named, and start the effects that it leased. @returns how many turns. */
   async takeTurns(only?: string): Promise<number> {
     const result = await runBatch(this.#batch, only);
-    await this.#follow(result);
+    this.#follow(result);
     return result.turns;
   }
 
@@ -276,12 +280,10 @@ export class Kernel {
   }
 
   /** What is to be done after a batch was committed. */
-  async #follow(result: BatchResult): Promise<void> {
+  #follow(result: BatchResult): void {
     this.#counts.batches++;
     this.#counts.turns += result.turns;
-    this.#counts.effectsStarted += result.leased.length;
-    await this.#dispatcher.adopt(result.leased);
-    if (result.effects > result.leased.length) this.#effects.wake();
+    if (result.effects > 0) this.#effects.wake();
     if (result.messages > 0) this.#turns[0]!.wake();
   }
 

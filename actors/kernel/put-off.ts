@@ -3,8 +3,9 @@
  * idle, say. Only a courtesy to the others' speed, so it lives in memory; what keeps turns apart are the locks.
  */
 
-/** How long an actor is left alone, in milliseconds. */
-const PAUSE_MS = 5_000;
+/** How long an actor is left alone, in milliseconds; twice as long each time that it is met blocked again, up to the longest. */
+const FIRST_MS = 2_000;
+const LONGEST_MS = 30_000;
 
 /** A turn of this actor alone had to wait for a lock for too long. */
 export class BlockedActor extends Error {
@@ -22,16 +23,24 @@ export function isLockTimeout(error: unknown): boolean {
 }
 
 export class PutOff {
-  readonly #until = new Map<string, number>();
+  readonly #pauses = new Map<string, { until: number; milliseconds: number }>();
 
   add(actor: string): void {
-    this.#until.set(actor, performance.now() + PAUSE_MS);
+    const now = performance.now();
+    const before = this.#pauses.get(actor);
+    const milliseconds = before === undefined ? FIRST_MS : Math.min(LONGEST_MS, before.milliseconds * 2);
+    this.#pauses.set(actor, { until: now + milliseconds, milliseconds });
   }
 
   /** Those to be left alone now. */
   list(): string[] {
     const now = performance.now();
-    for (const [actor, until] of this.#until) if (until <= now) this.#until.delete(actor);
-    return [...this.#until.keys()];
+    const here: string[] = [];
+    for (const [actor, { until, milliseconds }] of this.#pauses) {
+      if (until > now) here.push(actor);
+      // It has been well for as long again: it begins anew.
+      else if (until + milliseconds < now) this.#pauses.delete(actor);
+    }
+    return here;
   }
 }

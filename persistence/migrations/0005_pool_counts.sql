@@ -95,7 +95,8 @@ select node, coalesce(s.free, '{}'), coalesce(s.held, 0), coalesce(r.cpu, 0), co
 insert into line_lengths (gpu_type, waiting)
 select gpu_type, count(*) from capacity_requests where status = 'waiting' group by gpu_type;
 
--- Members of a gang that hold slots; requests that tell why they wait.
+-- Members of a gang that hold slots, and that wait; requests that tell why they wait.
+create index capacity_requests_gangs_waiting on capacity_requests (gang_id) where gang_id is not null and status = 'waiting';
 create index capacity_requests_gangs on capacity_requests (gang_id) where gang_id is not null and status = 'granted';
 create index capacity_requests_explained on capacity_requests (gpu_type) where status = 'waiting' and waits_because is not null;
 
@@ -116,6 +117,7 @@ drop function catalogue_changed();
 drop table catalogue_version;
 drop index capacity_requests_explained;
 drop index capacity_requests_gangs;
+drop index capacity_requests_gangs_waiting;
 drop trigger capacity_requests_count_insert on capacity_requests;
 drop trigger capacity_requests_count_update on capacity_requests;
 drop trigger capacity_requests_count_delete on capacity_requests;

@@ -146,6 +146,7 @@ const diskRow = fc
 
 export const CASES: readonly (readonly [string, Parameters])[] = [
   [actors.LOCK_READY, all(of(1, 10), of(1, 3), ...known, maybe(a.at), of([], [a.ACTORS[0]]))],
+  [actors.WAIT_BRIEFLY, fc.constant([])],
   [actors.LOCK_OLDEST, all(of(1, 10), of(1, 3), ...known, maybe(a.at), of([], [a.ACTORS[0]]))],
   [actors.LOCK_ONE, all(a.actor, maybe(a.at), ...known)],
   [actors.LOCK_THESE, all(someOf(a.ACTORS), ...known)],
@@ -217,7 +218,10 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
     outbox.SUPERSEDE,
     all(columns(fc.tuple(a.actor, lane, a.small, a.small), place), a.at).map(([rows, at]) => [...(rows as unknown[][]), at]),
   ],
-  [outbox.ADD, all(newEffects, a.at, a.token, a.seconds).map(([rows, ...rest]) => [...(rows as unknown[][]), ...rest])],
+  [
+    outbox.ADD,
+    all(newEffects, a.at, a.token, a.seconds).map(([rows, at, ...rest]) => [...(rows as unknown[][]), at, ...rest, at]),
+  ],
   [outbox.LEASE, all(maybe(a.at), of(1, 5), a.token, a.seconds, fc.constant(['light']), of([], ['e1']), ...known)],
   [outbox.RENEW, all(maybe(a.at), someOf(['e1', 'e2', 'e3']), a.token, a.seconds)],
   [outbox.END_DONE, all(someOf(['e1', 'e2', 'e3', 'e4']), a.token, maybe(a.at))],
@@ -264,6 +268,7 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [capacity.NODE_LABELS, all(a.gpuType)],
   [capacity.WAITING, all(a.gpuType, maybe(of(0, 1, 5)))],
   [capacity.GANGS_GRANTED, all(of(['gang'], ['other', 'gang']))],
+  [capacity.GANGS_WAITING, all(of(['gang'], ['other', 'gang']))],
   [capacity.HOLDERS, all(a.gpuType)],
   [capacity.WRITE_AVAILABILITY, all(a.gpuType, a.small, a.small, a.small, a.small, a.small, maybe(a.text), a.iso)],
   [capacity.WRITE_REASONS, columns(fc.tuple(a.reservation, maybe(a.text)), first)],

@@ -29,16 +29,17 @@ function lockHeads(
   limit: number,
   actors: number,
   now: unknown,
-  wanted: (row: ActorRow) => boolean,
+  wanted: (row: ActorRow, head: MailboxRow) => boolean,
 ) {
   const seen = new Set<string>();
   const found = [];
-  for (const { actor } of mail.sort((a, b) => a.id - b.id).slice(0, limit)) {
+  for (const head of mail.sort((a, b) => a.id - b.id).slice(0, limit)) {
+    const { actor } = head;
     if (seen.has(actor)) continue;
     seen.add(actor);
     const slot = t.actors.slot(actor);
     const row = slot === undefined ? null : t.actors.see(slot, tx);
-    if (slot === undefined || row === null || !wanted(row)) continue;
+    if (slot === undefined || row === null || !wanted(row, head)) continue;
     if (found.length >= actors || !t.actors.isFree(slot, tx)) continue;
     t.actors.lock(slot, tx);
     found.push({ ...lockedRow(slot.value!), now: new Date(momentOrNow(now, tx)) });
@@ -46,10 +47,13 @@ function lockHeads(
   return rows(found);
 }
 
+/** The store heeds it: see MemoryStore. */
+twin(store.WAIT_BRIEFLY, () => rows([]));
+
 twin(store.LOCK_OLDEST, (t, tx, [limit, actors, kinds, versions, now, except]) => {
   const known = knownOf(kinds, versions);
   const oldest = [...t.mailbox.rows(tx)].filter((mail) => !mail.held && !except.includes(mail.actor));
-  return lockHeads(t, tx, oldest, limit, actors, now, (row) => row.quarantinedAt === null && known(row));
+  return lockHeads(t, tx, oldest, limit, actors, now, (row, { version }) => row.quarantinedAt === null && known(row, version));
 });
 
 const byId = (a: MailboxRow, b: MailboxRow) => a.id - b.id;
@@ -59,7 +63,8 @@ twin(store.LOCK_READY, (t, tx, [limit, actors, kinds, versions, now, except]) =>
   const ready = [...t.mailbox.rows(tx)].filter((mail) => {
     if (mail.held || except.includes(mail.actor)) return false;
     const owner = t.actors.get(mail.actor, tx);
-    return owner !== null && owner.quarantinedAt === null && known(owner, mail.version);
+    if (owner === null || owner.quarantinedAt !== null) return false;
+    return [...t.mailbox.rows(tx)].every((each) => each.actor !== mail.actor || each.id > mail.id || known(owner, each.version));
   });
   return lockHeads(t, tx, ready, limit, actors, now, () => true);
 });

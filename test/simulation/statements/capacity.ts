@@ -132,6 +132,14 @@ twin(capacity.GANGS_GRANTED, (t, tx, [gangIds]) => {
   return rows([...members].map(([gangId, count]) => ({ gangId, members: count })));
 });
 
+twin(capacity.GANGS_WAITING, (t, tx, [gangIds]) => {
+  const members = new Map<string, number>();
+  for (const { gangId, status } of t.requests.rows(tx)) {
+    if (gangId !== null && status === 'waiting' && gangIds.includes(gangId)) members.set(gangId, (members.get(gangId) ?? 0) + 1);
+  }
+  return rows([...members].map(([gangId, count]) => ({ gangId, members: count })));
+});
+
 const inLine = (a: RequestRow, b: RequestRow) =>
   a.submittedAt - b.submittedAt || (a.reservationId < b.reservationId ? -1 : a.reservationId > b.reservationId ? 1 : 0);
 
