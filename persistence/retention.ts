@@ -75,7 +75,7 @@ export async function pruneDeadLetters(db: Database, days: number, limit: number
  * counts of tries that failed. @returns how many messages.
  */
 export async function pruneArchive(db: Database, queue: string, days: number, limit: number): Promise<number> {
-  await db.query('delete from queue_failures where queue = $1 and last_at < now() - make_interval(secs => $2 * 86400)', [
+  await db.query('delete from queue_failures where queue = $1 and last_at < now() - make_interval(secs => $2::float8 * 86400)', [
     queue,
     days,
   ]);
