@@ -106,7 +106,10 @@ export class QueueDoor {
   async #carefully(): Promise<number> {
     const { db, batchSize } = this.#settings;
     try {
-      return await db.withTransaction((tx) => this.#batch(tx, batchSize));
+      const { accepted, refused } = await db.withTransaction((tx) => this.#batch(tx, batchSize));
+      this.stats.accepted += accepted;
+      this.stats.refused += refused;
+      return accepted + refused;
     } catch (error) {
       return this.#failed(error);
     }
@@ -142,14 +145,14 @@ export class QueueDoor {
     return { door: `queue:${queue}`, key: `queue:${queue}:${msgId}` };
   }
 
-  async #batch(tx: Transaction, limit: number): Promise<number> {
+  async #batch(tx: Transaction, limit: number): Promise<{ accepted: number; refused: number }> {
     const { queue, visibilitySeconds } = this.#settings;
     const messages = await readQueue(tx, queue, visibilitySeconds, limit);
     const consumed: number[] = [];
     for (const message of messages) if (await this.#take(tx, message)) consumed.push(message.msgId);
     await deleteFromQueue(tx, queue, consumed);
     if (messages.length > 0) await crashPoint('intake.beforeCommit');
-    return messages.length;
+    return { accepted: consumed.length, refused: messages.length - consumed.length };
   }
 
   /** @returns true if the message was turned into events, false if it was archived as not understood. */
@@ -158,7 +161,6 @@ export class QueueDoor {
     // Whatever one message wrote before it was refused must go, and the others of the batch must stay.
     try {
       await tx.attempt(() => accept(kernel, tx, message.body, this.#senderOf(message)));
-      this.stats.accepted++;
       return true;
     } catch (error) {
       if (isRetryableDatabaseError(error)) throw error;
@@ -173,7 +175,6 @@ export class QueueDoor {
         field: error.field,
         reason: error.message,
       });
-      this.stats.refused++;
       return false;
     }
   }
