@@ -98,6 +98,7 @@ export class WatchedClient extends pg.Client {
   /** Ask the server on a connection of our own. If it cannot be reached, nothing is known, and it is asked again. */
   async #ask(): Promise<void> {
     const since = this.#since;
+    const { bytesRead } = this.#socket;
     const pid = (this as unknown as { processID: number }).processID;
     const asking = new pg.Client({
       ...this.#config,
@@ -110,8 +111,8 @@ export class WatchedClient extends pg.Client {
     try {
       await asking.connect();
       const { rowCount } = await asking.query(AT_WORK, [pid]);
-      // An answer that came meanwhile, or lay unread while this process was frozen, is one.
-      if (rowCount === 0 && this.#unanswered > 0 && this.#since === since) {
+      // An answer that came meanwhile, or a part of one, or one that lay unread while this process was frozen, is one.
+      if (rowCount === 0 && this.#unanswered > 0 && this.#since === since && this.#socket.bytesRead === bytesRead) {
         this.onDead();
         this.#socket.destroy(new SilentConnectionError());
         // What it began must not keep its locks until somebody misses it.

@@ -91,4 +91,46 @@ describe('a connection on which an answer takes its time', () => {
     await holding;
     expect((await near.query('select n from things')).rows).toEqual([{ n: 6 }]);
   });
+
+  it('because this process has little time to read it is waited for', async () => {
+    const busy = new Busy();
+    try {
+      const from = performance.now();
+      const { rowCount } = await far.query(`select g, repeat('x', 1000) as x from generate_series(1, 30000) g`);
+      expect(rowCount).toBe(30_000);
+      expect(performance.now() - from).toBeGreaterThan(2_500);
+    } finally {
+      busy.end();
+    }
+  }, 20_000);
+
+  it('because the network held it back for a while is waited for once it comes in again', async () => {
+    await far.query('select 1');
+    const answer = far.query(`select g, repeat('x', 1000) as x from generate_series(1, 12000) g`);
+    answer.catch(() => {});
+    proxy.hold();
+    const before = proxy.connections;
+    // Whoever asks what became of it is held back as well.
+    await expect.poll(() => proxy.connections, { timeout: 8_000 }).toBe(before + 1);
+    const busy = new Busy();
+    proxy.release();
+    try {
+      expect((await answer).rowCount).toBe(12_000);
+    } finally {
+      busy.end();
+    }
+  }, 20_000);
 });
+
+/** Do nothing, and let nobody else in this process do anything. */
+function sleepHard(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}
+
+/** Leaves the process a moment between long naps: of a long answer it reads so little at a time that the server must wait for it. */
+class Busy {
+  readonly #timer = setInterval(() => sleepHard(50), 1);
+  end(): void {
+    clearInterval(this.#timer);
+  }
+}
