@@ -57,9 +57,11 @@ export interface BatchResult {
   /** New effects and messages were committed that nobody has taken: others have work. */
   effects: number;
   messages: number;
+  /** A deadline was met that had fired after this transaction began: the next one takes it. */
+  early: boolean;
 }
 
-const NOTHING: BatchResult = { turns: 0, effects: 0, messages: 0 };
+const NOTHING: BatchResult = { turns: 0, effects: 0, messages: 0, early: false };
 
 /**
  * Take turns for actors that have mail.
@@ -99,7 +101,7 @@ async function oneByOne(settings: BatchSettings, spoiled: number, first: unknown
     }
   }
   // A failure in the last round shows again in the next batch.
-  return { turns, effects: 1, messages: 1 };
+  return { turns, effects: 1, messages: 1, early: false };
 }
 
 /** Set aside what failed; whatever is locked even for that is put off. `failed` counts the tries of messages. */
@@ -140,8 +142,8 @@ async function attempt(settings: BatchSettings, only?: string): Promise<BatchRes
       if (locked.actors.length === 0 || now === null) return null;
       if (locked.actors.length >= actorsPerBatch) settings.onFull?.();
       await crashPoint('turn.locked');
-      const { mail } = understood(settings, await readMail(tx, locked.actors, mailPerActor));
-      if (mail.length === 0) return null;
+      const { mail, early } = understood(settings, await readMail(tx, locked.actors, mailPerActor), now);
+      if (mail.length === 0) return early ? 'early' : null;
       if (actorsPerBatch === 1 && mail.length === 1) single = mail[0]!;
       const decided = new Decisions();
       await step(settings, tx, decided, locked.actors, mail, now);
@@ -165,18 +167,27 @@ interface TakenTurns {
 }
 
 /** Take turns in a transaction, write what they decided, commit, and hand on the effects that were leased. */
-async function commit(settings: BatchSettings, take: (tx: Transaction) => Promise<TakenTurns | null>): Promise<BatchResult> {
+async function commit(
+  settings: BatchSettings,
+  take: (tx: Transaction) => Promise<TakenTurns | 'early' | null>,
+): Promise<BatchResult> {
   const { db, clock, kinds, leaser, adopt } = settings;
   const { leased, ...result } = await db.withTransaction(async (tx) => {
     const taken = await take(tx);
-    if (taken === null) return { ...NOTHING, leased: [] };
+    if (taken === null || taken === 'early') return { ...NOTHING, early: taken === 'early', leased: [] };
     const { decided, turns, now } = taken;
     await crashPoint('turn.stepped');
     decided.messages = withVersions(kinds, decided.messages);
     const written = await decided.write(tx, now, clock.now(), leaser());
     if (areCrashPointsArmed()) await tx.flush();
     await crashPoint('turn.beforeCommit');
-    return { turns, effects: decided.effects.length - written.length, messages: decided.messages.length, leased: written };
+    return {
+      turns,
+      effects: decided.effects.length - written.length,
+      messages: decided.messages.length,
+      early: false,
+      leased: written,
+    };
   });
   if (result.turns > 0) await crashPoint('turn.afterCommit');
   await adopt(leased);
@@ -263,7 +274,7 @@ async function passOn(settings: BatchSettings, tx: Transaction, decided: Decisio
     if (present.length === 0) return turns;
     // Read again even for those that were here before: a sender that has joined since may have written to them in an earlier transaction.
     const read = decided.processed.map(({ id }) => id);
-    const { mail: waiting, left } = understood(settings, await readMoreMail(tx, present, read, settings.mailPerActor));
+    const { mail: waiting, left } = understood(settings, await readMoreMail(tx, present, read, settings.mailPerActor), taken.now);
     for (const actor of [...crowdedOf(waiting, settings.mailPerActor), ...left]) crowded.add(actor);
     const isHere = ({ actor }: Message) => rows.has(actor) && !crowded.has(actor);
     const here = decided.messages.filter(isHere);
@@ -278,14 +289,26 @@ async function passOn(settings: BatchSettings, tx: Transaction, decided: Decisio
   return turns;
 }
 
-/** Mail up to the first message of each actor that only newer code understands; that and what follows is left for newer code. */
-function understood({ kinds }: BatchSettings, mail: readonly WaitingMail[]): { mail: WaitingMail[]; left: Set<string> } {
+/**
+ * Mail up to the first message of each actor that only newer code understands; that and what follows is left for newer code. So is a deadline
+ * that fell due after this transaction began: its event must not be stamped with a time before it.
+ */
+function understood(
+  { kinds }: BatchSettings,
+  mail: readonly WaitingMail[],
+  now: Date,
+): { mail: WaitingMail[]; left: Set<string>; early: boolean } {
   const left = new Set<string>();
-  const ours = mail.filter(({ actor, version }) => {
+  let early = false;
+  const ours = mail.filter(({ actor, version, sender, sentAt }) => {
     if (version > (kinds.get(parseAddress(actor).kind)?.version ?? 0)) left.add(actor);
+    if (sender === 'deadline' && sentAt !== null && new Date(sentAt) > now) {
+      left.add(actor);
+      early = true;
+    }
     return !left.has(actor);
   });
-  return { mail: ours, left };
+  return { mail: ours, left, early };
 }
 
 /** Actors of which more may wait than was read. */

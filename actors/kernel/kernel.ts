@@ -283,6 +283,7 @@ export class Kernel {
   #follow(result: BatchResult): void {
     this.#counts.batches++;
     this.#counts.turns += result.turns;
+    if (result.early) this.#turns[0]!.wake();
     if (result.effects > 0) this.#effects.wake();
     if (result.messages > 0) this.#turns[0]!.wake();
   }
