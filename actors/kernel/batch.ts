@@ -226,7 +226,7 @@ export async function takeResults(
 }
 
 /** As {@link takeResults}, by mailbox alone. */
-export async function postResults(
+async function postResults(
   { db, clock, kinds }: BatchSettings,
   ended: readonly EffectResult[],
   token: string,

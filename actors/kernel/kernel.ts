@@ -97,7 +97,7 @@ export class Kernel {
         return this.#dispatcher.adopt(effects);
       },
       putOff: new PutOff(),
-      onFull: () => this.#turns[this.#turns.findIndex((loop) => !loop.isBusy)]?.wake(),
+      onFull: () => this.#turns.find((loop) => !loop.isBusy)?.wake(),
     };
     this.#dispatcher = new Dispatcher({
       db: settings.db,
@@ -137,7 +137,7 @@ export class Kernel {
     this.#results = loop('results', async () => ((await this.endEffects()) > 0 ? 0 : NEVER_MS));
     this.#leases = loop('leases', async () => {
       await this.renewLeases();
-      return ((settings.leaseSeconds ?? 3) * 1000) / 3;
+      return (this.#dispatcher.lease.seconds * 1000) / 3;
     });
     this.#sweeps = loop('sweeps', () => this.#sweepSoon());
     this.#held = loop('held mail', async () => {
