@@ -26,6 +26,7 @@ export const PROBLEMS = {
   GPU_MACHINE_FAILED: { status: 500, title: 'The machine failed on this event' },
   GPU_EVENT_INVALID: { status: 400, title: 'The event does not fit its kind' },
   GPU_EFFECT_INVALID: { status: 500, title: 'The machine asked for an effect that does not fit its kind' },
+  GPU_EFFECT_DEADLY: { status: 500, title: 'Whoever ran an effect died of it' },
   GPU_EFFECT_FAILED: { status: 500, title: 'An effect failed for good' },
   GPU_MESSAGE_FAILED: { status: 500, title: 'The message could not be processed' },
   GPU_MESSAGE_POISONED: { status: 500, title: 'The message failed too often' },

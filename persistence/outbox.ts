@@ -99,12 +99,19 @@ export interface LeasedEffect {
   /** Attempts so far, this one not counted. */
   attempts: number;
   createdAt: Date;
+  /** How often a lease of it ran out since it was last given back, and it was taken over; absent if it is leased as it is written. */
+  takeovers?: number;
 }
 
-export const LEASE = `
-  with due as (
-    select e.effect_id from effects e
-     where (e.status = 'pending') is true and e.next_at <= coalesce($1::timestamptz, now())
+/** An effect that was taken from the outbox. */
+export interface TakenEffect extends LeasedEffect {
+  takeovers: number;
+  /** True if it was not leased but ended, since a later effect of its lane replaces it. */
+  superseded: boolean;
+}
+
+/** Due, free, first in its lane, and for this process. */
+const READY = `(e.status = 'pending') is true and e.next_at <= coalesce($1::timestamptz, now())
        and (e.lease_until is null or e.lease_until < coalesce($1::timestamptz, now()))
        and e.type = any($5::text[]) and e.effect_id <> all($6::text[])
        and not exists (
@@ -113,22 +120,64 @@ export const LEASE = `
        and not exists (
          select 1 from effects earlier
           where earlier.actor = e.actor and earlier.lane = e.lane and earlier.status = 'pending'
-            and (earlier.seq, earlier.index) < (e.seq, e.index))
-     order by e.next_at limit $2 for update skip locked)
+            and (earlier.seq, earlier.index) < (e.seq, e.index))`;
+
+/** A later effect of its lane makes it pointless. */
+const REPLACED = `exists (
+         select 1 from effects later
+          where later.actor = e.actor and later.lane = e.lane and later.status = 'pending' and later.replaces
+            and (later.seq, later.index) > (e.seq, e.index))`;
+
+// A lease that ran out without an end tells of a process that died or froze, and perhaps of what: of all that it had leased. After the third
+// time an effect is a suspect. Suspects wait, longer each time, and are leased apart from each other, the least suspicious first: innocents
+// come through alone, and only a culprit goes on counting. One that is replaced does not wait: it does not run again.
+export const LEASE = `
+  with due as (
+    select e.effect_id from effects e
+     where ${READY} and e.takeovers < 3
+     order by e.next_at limit $2 for update skip locked),
+  suspect as (
+    select e.effect_id from effects e
+     where ${READY} and e.takeovers >= 3
+       and (e.lease_until is null
+            or e.lease_until + make_interval(secs => least($11::float8, $10::float8 * 2 ^ least(e.takeovers - 3, 30)))
+               < coalesce($1::timestamptz, now())
+            or ${REPLACED})
+     order by e.takeovers, e.next_at, e.effect_id limit $9 for update skip locked),
+  fate as (
+    select e.effect_id, ${REPLACED} as superseded
+      from effects e where e.effect_id in (select effect_id from due union all select effect_id from suspect))
   update effects e
-     set lease_token = $3, lease_until = coalesce($1::timestamptz, now()) + make_interval(secs => $4)
-    from due where e.effect_id = due.effect_id
-  returning e.effect_id as "effectId", e.actor, e.type, e.params, e.attempts, e.created_at as "createdAt"`;
+     set status = case when fate.superseded then 'superseded' else 'pending' end,
+         ended_at = case when fate.superseded then coalesce($1::timestamptz, now()) end,
+         takeovers = e.takeovers + (e.lease_token is not null)::int,
+         lease_token = case when not fate.superseded then $3::uuid end,
+         lease_until = case when not fate.superseded then coalesce($1::timestamptz, now()) + make_interval(secs => $4) end
+    from fate where e.effect_id = fate.effect_id
+  returning e.effect_id as "effectId", e.actor, e.type, e.params, e.attempts, e.created_at as "createdAt", e.takeovers, fate.superseded`;
+
+/** How suspects are leased: effects that were taken over three times or more. */
+export interface SuspectWish {
+  /** How many may be leased. */
+  limit: number;
+  /** Pause between the end of a lease and the fourth takeover, in seconds; it doubles with each further one. */
+  firstPause: number;
+  /** The longest pause, in seconds. */
+  longestPause: number;
+}
+
+const NO_SUSPECTS: SuspectWish = { limit: 0, firstPause: 1, longestPause: 1 };
 
 /**
- * Lease due effects that are first in their lane, of types this process has handlers for. Those that this process runs already (`busy`) are
- * left alone even if their lease ran out: their handlers must not overlap with themselves. So are those of actors of a newer version than
- * `kinds` says: their handlers are newer as well.
+ * Take due effects that are first in their lane, of types this process has handlers for: each is leased, or ends as superseded if a later one
+ * of its lane replaces it. Those that this process runs already (`busy`) are left alone even if their lease ran out: their handlers must not
+ * overlap with themselves. So are those of actors of a newer version than `kinds` says: their handlers are newer as well.
  */
 export async function leaseEffects(
   db: Queryable,
   options: {
     limit: number;
+    suspects?: SuspectWish;
     kinds?: readonly { kind: string; version: number }[];
     token: string;
     seconds: number;
@@ -136,8 +185,9 @@ export async function leaseEffects(
     busy: readonly string[];
     now: Date | null;
   },
-): Promise<LeasedEffect[]> {
-  const { rows } = await db.query<LeasedEffect>(LEASE, [
+): Promise<TakenEffect[]> {
+  const suspects = options.suspects ?? NO_SUSPECTS;
+  const { rows } = await db.query<TakenEffect>(LEASE, [
     options.now,
     options.limit,
     options.token,
@@ -146,17 +196,22 @@ export async function leaseEffects(
     options.busy,
     (options.kinds ?? []).map((known) => known.kind),
     (options.kinds ?? []).map((known) => known.version),
+    suspects.limit,
+    suspects.firstPause,
+    suspects.longestPause,
   ]);
   return rows;
 }
 
-// One that is locked is ending, or was leased by another: waiting for it could only end in a deadlock.
+// A row that is locked is not waited for, which could only end in a deadlock: somebody ends it, or only looks at it. As long as nothing else
+// is committed it is ours, with its lease as it was.
 export const RENEW = `
-  with ours as (
-    select effect_id from effects where effect_id = any($2::text[]) and lease_token = $3 for update skip locked)
-  update effects e set lease_until = coalesce($1::timestamptz, now()) + make_interval(secs => $4)
-    from ours where e.effect_id = ours.effect_id
-  returning e.effect_id as "effectId"`;
+  with free as (
+    select effect_id from effects where effect_id = any($2::text[]) and lease_token = $3 for update skip locked),
+  renewed as (
+    update effects e set lease_until = coalesce($1::timestamptz, now()) + make_interval(secs => $4)
+      from free where e.effect_id = free.effect_id)
+  select effect_id as "effectId" from effects where effect_id = any($2::text[]) and lease_token = $3`;
 
 /** Keep the leases of running handlers. @returns the effects whose lease is still ours; a handler of any other is fenced off. */
 export async function renewLeases(
@@ -221,13 +276,13 @@ export async function failEffect(
   return rowCount === 1;
 }
 
+// A turn whose transaction is open may be adding the effect that replaces this one, and neither sees the other: then both wait in their lane.
+// The next lease of this one ends it, so that it does not run again; what replaces it starts as much later as this one was to pause. No kind
+// minds: its time limits are longer than pauses of its lanes, and results carry the generation, round or attempt they belong to.
 export const RETRY = `
   update effects e
-     set status = case when exists (
-           select 1 from effects later
-            where later.actor = e.actor and later.lane = e.lane and later.replaces and (later.seq, later.index) > (e.seq, e.index))
-           then 'superseded' else 'pending' end,
-         attempts = attempts + $3, last_error = $4, lease_token = null, lease_until = null,
+     set status = case when ${REPLACED} then 'superseded' else 'pending' end,
+         attempts = attempts + $3, last_error = $4, lease_token = null, lease_until = null, takeovers = 0,
          next_at = coalesce($5::timestamptz, now()) + make_interval(secs => $6)
    where e.effect_id = $1 and e.lease_token = $2`;
 

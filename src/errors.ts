@@ -31,6 +31,7 @@ export const ADVICE: Record<ProblemCode, string> = {
   GPU_MACHINE_FAILED: 'This is our fault: the message stands in the dead letters for an operator.',
   GPU_EVENT_INVALID: 'Correct the event; its shape is in the API description.',
   GPU_EFFECT_INVALID: 'This is our fault: the message stands in the dead letters for an operator.',
+  GPU_EFFECT_DEADLY: 'This is our fault: the effect stands in the dead letters for an operator.',
   GPU_EFFECT_FAILED: 'The reason names what failed; an operator can look at the dead letters.',
   GPU_MESSAGE_FAILED: 'The message stands in the dead letters, where an operator can replay it.',
   GPU_MESSAGE_POISONED: 'The message stands in the dead letters, where an operator can replay it.',

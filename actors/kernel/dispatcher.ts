@@ -19,6 +19,7 @@ import {
   retryEffect,
 } from '../../persistence/outbox.ts';
 import { NotYet, TerminalError } from '../errors.ts';
+import type { ProblemCode } from '../problem.ts';
 import { redact } from '../secret.ts';
 import { crashPoint } from './crash-points.ts';
 import { type ActorKind, type Clock, parseAddress, type RetryPolicy, withVersions } from './kind.ts';
@@ -28,6 +29,24 @@ const DEFAULT_RETRY: RetryPolicy = { attempts: 8, firstMs: 200, longestMs: 30_00
 
 /** When a handler is given up that does not end, in milliseconds: every call of a provider has a shorter limit of its own. */
 const HANDLER_LIMIT_MS = 120_000;
+
+/** What becomes of effects whose leases run out again and again: whoever runs them may be dying of it, or freezing for ever. */
+export interface TakeoverPolicy {
+  /** Pause before the fourth takeover, and the longest, in milliseconds; it doubles with each. The first three need none. */
+  firstPauseMs: number;
+  longestPauseMs: number;
+  /** Takeovers after which an effect is not run again. */
+  most: number;
+}
+
+// With these an effect is given up half an hour after its first run, having taken sixteen processes along, the last dozen of them alone among
+// suspects. No honest crash storm does that to an innocent one: where replicas are killed every 0.2 s, an effect of 15 ms dies with
+// its process about once in ten runs, so sixteen times in a row never (1e-16); and one that takes longer than processes live needs a storm of
+// more than half an hour that leaves it no single rest.
+export const DEFAULT_TAKEOVERS: TakeoverPolicy = { firstPauseMs: 1_000, longestPauseMs: 256_000, most: 16 };
+
+/** After so many takeovers an effect is a suspect: of those a process runs one at a time. (The outbox has the number in its index.) */
+const SUSPECT = 3;
 
 /** Results posted in one statement, at most. */
 const RESULTS_AT_ONCE = 500;
@@ -41,6 +60,7 @@ export interface DispatcherSettings {
   /** Handlers at once. */
   concurrency: number;
   leaseSeconds: number;
+  takeovers?: TakeoverPolicy | undefined;
   /** Ends effects and gives their results to their actors. @returns those that were still ours. */
   takeResults: (ended: readonly EffectResult[], token: string) => Promise<readonly EndedEffect[]>;
   /** Called when a handler has ended well: call {@link Dispatcher.endFinished} soon. */
@@ -51,6 +71,22 @@ export interface DispatcherSettings {
   onRoom: () => void;
   /** Called with what went wrong, for the log. */
   onFailure: (failure: { effectId: string; type: string; error: unknown; final: boolean }) => void;
+}
+
+/** Whoever ran this effect has died or frozen, too often: it is not run again. */
+class DeadlyEffectError extends TerminalError {
+  constructor(takeovers: number) {
+    super(`Every process that ran it died or froze, ${takeovers} times: it is not run again`);
+  }
+}
+
+/** An effect that was leased and has not ended. */
+interface Running {
+  abort: AbortController;
+  done: Promise<void>;
+  since: number;
+  /** It was taken over so often that whoever runs it may die of it. */
+  suspect: boolean;
 }
 
 /** An effect whose handler has ended well. */
@@ -65,7 +101,7 @@ export class Dispatcher {
   /** Types of effects that this process has handlers for. */
   readonly types: ReadonlySet<string>;
   /** Leased and not yet ended, by effect id. */
-  readonly #running = new Map<string, { abort: AbortController; done: Promise<void>; since: number }>();
+  readonly #running = new Map<string, Running>();
   /** Handlers that have ended well, and whose results are not posted. */
   #finished: Finished[] = [];
   #wasFull = false;
@@ -98,14 +134,20 @@ export class Dispatcher {
     for (const effect of effects) if (!this.#running.has(effect.effectId)) this.#start(effect);
   }
 
-  /** Lease as many due effects as there is room for, and start them. @returns how many were started. */
+  /** Take as many due effects as there is room for, and start them. @returns how many were taken: those that are replaced have ended. */
   async dispatch(): Promise<number> {
     const { room } = this;
     this.#wasFull = room === 0;
     if (room === 0) return 0;
-    const { db, kinds, clock, leaseSeconds } = this.#settings;
-    const effects = await leaseEffects(db, {
+    const { db, kinds, clock, leaseSeconds, takeovers = DEFAULT_TAKEOVERS } = this.#settings;
+    const isSuspectHere = [...this.#running.values()].some(({ suspect }) => suspect);
+    const taken = await leaseEffects(db, {
       limit: room,
+      suspects: {
+        limit: isSuspectHere ? 0 : 1,
+        firstPause: takeovers.firstPauseMs / 1000,
+        longestPause: takeovers.longestPauseMs / 1000,
+      },
       kinds: [...kinds.values()],
       token: this.#token,
       seconds: leaseSeconds,
@@ -113,9 +155,9 @@ export class Dispatcher {
       busy: [...this.#running.keys()],
       now: clock.now(),
     });
-    this.#wasFull = effects.length === room;
-    await this.adopt(effects);
-    return effects.length;
+    this.#wasFull = taken.length >= room;
+    await this.adopt(taken.filter(({ superseded }) => !superseded));
+    return taken.length;
   }
 
   /** Wait for the handlers that run now, and give what they found to their actors. @returns how many results that were. */
@@ -148,9 +190,11 @@ export class Dispatcher {
       if (since < late) abort.abort(new Error(`The handler has not ended in ${HANDLER_LIMIT_MS / 1000} s`));
     }
     const { db, clock, leaseSeconds } = this.#settings;
-    const effectIds = [...this.#running.keys()];
+    const running = [...this.#running];
+    const effectIds = running.map(([id]) => id);
     const kept = await renewLeases(db, { effectIds, token: this.#token, seconds: leaseSeconds, now: clock.now() });
-    for (const id of effectIds) if (!kept.has(id)) this.#running.get(id)?.abort.abort(new Error('The lease was lost'));
+    // Of one that was given back and leased again meanwhile, the handler that runs now is another.
+    for (const [id, { abort }] of running) if (!kept.has(id)) abort.abort(new Error('The lease was lost'));
   }
 
   /**
@@ -181,8 +225,10 @@ export class Dispatcher {
       batch.map(({ effect, result }) => ({ effectId: effect.effectId, actor: effect.actor, result })),
       this.#token,
     );
+    // After one suspect another may be leased.
+    const wasSuspect = batch.some(({ effect }) => this.#running.get(effect.effectId)?.suspect === true);
     for (const { effect } of batch) this.#running.delete(effect.effectId);
-    if (this.#wasFull || ours.some(({ laneGoesOn }) => laneGoesOn)) onRoom();
+    if (this.#wasFull || wasSuspect || ours.some(({ laneGoesOn }) => laneGoesOn)) onRoom();
   }
 
   async #giveAlone(finished: Finished): Promise<void> {
@@ -197,7 +243,8 @@ export class Dispatcher {
   #start(effect: LeasedEffect): void {
     const abort = new AbortController();
     const done = this.#run(effect, abort.signal);
-    this.#running.set(effect.effectId, { abort, done, since: this.#now() });
+    const suspect = (effect.takeovers ?? 0) > SUSPECT;
+    this.#running.set(effect.effectId, { abort, done, since: this.#now(), suspect });
   }
 
   /** Milliseconds on the injected clock, or on any that only goes forward. */
@@ -206,9 +253,11 @@ export class Dispatcher {
   }
 
   async #run(effect: LeasedEffect, signal: AbortSignal): Promise<void> {
-    const { effectId, actor, attempts } = effect;
+    const { effectId, actor, attempts, takeovers = 0 } = effect;
     const kind = this.#settings.kinds.get(parseAddress(actor).kind)!;
     try {
+      const { most } = this.#settings.takeovers ?? DEFAULT_TAKEOVERS;
+      if (takeovers > most) throw new DeadlyEffectError(takeovers);
       const handler = kind.handlers[effect.type]!;
       const work = handler(effect.params, { effectId, actor, attempts, signal });
       // One that does not listen to its signal is not waited for; whatever it still does, its effect may be run again beside it.
@@ -249,21 +298,21 @@ export class Dispatcher {
       await retryEffect(db, { ...common, countAttempt: true, seconds: pause / 1000 });
       return;
     }
-    await this.#bury(effect, reason, kind.effectFailed?.(effect.params, reason) ?? null);
+    const code = error instanceof DeadlyEffectError ? 'GPU_EFFECT_DEADLY' : 'GPU_EFFECT_FAILED';
+    await this.#bury(effect, { code, reason }, kind.effectFailed?.(effect.params, reason) ?? null);
   }
 
   /** End an effect that has failed for good, tell its actor, and keep a dead letter, in one transaction; a lost lease does none of it. */
-  async #bury(effect: LeasedEffect, reason: string, told: { type: string } | null): Promise<void> {
+  async #bury(effect: LeasedEffect, why: { code: ProblemCode; reason: string }, told: { type: string } | null): Promise<void> {
     const { db, clock, kinds, onMail } = this.#settings;
     const { effectId, actor } = effect;
     const now = clock.now();
     await crashPoint('effect.done');
     await db.withTransaction(async (tx) => {
-      if (!(await failEffect(tx, { effectId, token: this.#token, error: reason, now }))) return;
+      if (!(await failEffect(tx, { effectId, token: this.#token, error: why.reason, now }))) return;
       const message = { actor, key: `effect:${effectId}`, event: told ?? { type: '' }, sender: 'effect' };
       if (told !== null) await enqueue(tx, withVersions(kinds, [message]), now);
-      const body = redact(effect.params);
-      await addDeadLetter(tx, { source: 'effect', actor, key: effectId, body, code: 'GPU_EFFECT_FAILED', reason });
+      await addDeadLetter(tx, { source: 'effect', actor, key: effectId, body: redact(effect.params), ...why });
     });
     await crashPoint('effect.afterResult');
     if (told !== null) onMail();

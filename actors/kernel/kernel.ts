@@ -9,7 +9,7 @@ import { findByKey, type HistoryEntry } from '../../persistence/history.ts';
 import { enqueue, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
 import { untilNextEffect } from '../../persistence/outbox.ts';
 import { type BatchResult, type BatchSettings, runBatch, takeResults } from './batch.ts';
-import { Dispatcher } from './dispatcher.ts';
+import { Dispatcher, type TakeoverPolicy } from './dispatcher.ts';
 import { type ActorKind, type Clock, databaseClock, parseAddress, withVersions } from './kind.ts';
 import { Loop } from './loop.ts';
 import { PutOff } from './put-off.ts';
@@ -33,6 +33,7 @@ export interface KernelSettings {
   turnLoops?: number;
   effectConcurrency?: number;
   leaseSeconds?: number;
+  takeovers?: TakeoverPolicy;
   /** Further channels to listen on (the queues' insert notifications). */
   listen?: Record<string, () => void>;
   /**
@@ -106,6 +107,7 @@ export class Kernel {
       random: settings.random ?? Math.random,
       concurrency: settings.effectConcurrency ?? 256,
       leaseSeconds: settings.leaseSeconds ?? 3,
+      takeovers: settings.takeovers,
       onFinished: () => this.#results.wake(),
       takeResults: async (ended, token) => {
         const result = await takeResults(this.#batch, ended, token);

@@ -3,11 +3,12 @@ import pg from 'pg';
 import type { Database } from '../../persistence/database.ts';
 
 /**
- * What differs between two runs by design, column by column: numbers that the server draws (a rolled back transaction leaves a gap), secrets
- * that a door draws, and moments of the server's clock where nothing is decided by them. Everything else must be equal, in every table there is.
+ * What differs between two runs by design, column by column: numbers that the server draws (a rolled back transaction leaves a gap), how often
+ * an effect had to be taken over, secrets that a door draws, and moments of the server's clock where nothing is decided by them. Everything else must be equal, in every table there is.
  */
 const BY_DESIGN: Readonly<Record<string, readonly string[]>> = {
   'public.mailbox': ['id'],
+  'public.effects': ['takeovers'],
   'public.disks': ['created_at'],
   'public.secrets': ['created_at', 'value'],
   'public.build_contexts': ['created_at'],

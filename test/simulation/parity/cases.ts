@@ -222,7 +222,11 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
     outbox.ADD,
     all(newEffects, a.at, a.token, a.seconds).map(([rows, at, ...rest]) => [...(rows as unknown[][]), at, ...rest, at]),
   ],
-  [outbox.LEASE, all(maybe(a.at), of(1, 5), a.token, a.seconds, fc.constant(['light']), of([], ['e1']), ...known)],
+  // All that are due or none: of those due at one time nobody says which comes first.
+  [
+    outbox.LEASE,
+    all(maybe(a.at), of(0, 5), a.token, a.seconds, of(['light']), of([], ['e1']), ...known, of(0, 1, 5), of(1, 30), of(60)),
+  ],
   [outbox.RENEW, all(maybe(a.at), someOf(['e1', 'e2', 'e3']), a.token, a.seconds)],
   [outbox.END_DONE, all(someOf(['e1', 'e2', 'e3', 'e4']), a.token, maybe(a.at))],
   [outbox.FAIL, all(effectId, a.token, a.text, maybe(a.at))],

@@ -11,7 +11,7 @@ function isBefore(a: Place, b: Place): boolean {
 }
 
 /** Effects of an actor's lane, as the transaction sees them. */
-function* laneOf(t: Tables, tx: Tx, actor: string, lane: string): Generator<Slot<EffectRow>> {
+function* laneOf(t: Tables, tx: Tx | null, actor: string, lane: string): Generator<Slot<EffectRow>> {
   for (const slot of t.effects.group(actor)) if (t.effects.see(slot, tx)?.lane === lane) yield slot;
 }
 
@@ -54,6 +54,7 @@ twin(outbox.ADD, (t, tx, v) => {
       params: JSON.parse(params[index]),
       status: statuses[index],
       attempts: 0,
+      takeovers: 0,
       nextAt: at,
       leaseToken: given[index] ? token : null,
       leaseUntil: given[index] ? at + seconds * 1000 : null,
@@ -67,33 +68,63 @@ twin(outbox.ADD, (t, tx, v) => {
   return rows(added.map(({ effectId, leaseToken }) => ({ effectId, leased: leaseToken !== null })));
 });
 
-twin(outbox.LEASE, (t, tx, [now, limit, token, seconds, types, busy, kinds, versions]) => {
-  const at = momentOrNow(now, tx);
-  const due: Slot<EffectRow>[] = [];
-  for (const slot of t.effects.all()) {
-    const row = t.effects.see(slot, tx);
-    if (row === null || row.status !== 'pending' || row.nextAt > at) continue;
-    if (row.leaseUntil !== null && row.leaseUntil >= at) continue;
-    if (!types.includes(row.type) || busy.includes(row.effectId) || !t.effects.isFree(slot, tx)) continue;
-    const owner = t.actors.get(row.actor, tx);
-    const newer = (kinds as string[]).some((kind, index) => kind === owner?.kind && owner.version > versions[index]);
-    if (newer) continue;
-    const blocked = [...laneOf(t, tx, row.actor, row.lane)].some((other) => {
-      const earlier = t.effects.see(other, tx)!;
-      return earlier.status === 'pending' && isBefore(earlier, row);
-    });
-    if (!blocked) due.push(slot);
+/** Whether a later effect of its lane replaces it. */
+export function isReplaced(t: Tables, tx: Tx | null, row: EffectRow): boolean {
+  for (const slot of laneOf(t, tx, row.actor, row.lane)) {
+    const later = t.effects.see(slot, tx)!;
+    if (later.status === 'pending' && later.replaces && isBefore(row, later)) return true;
   }
-  due.sort((a, b) => a.value!.nextAt - b.value!.nextAt);
-  return rows(
-    due.slice(0, limit).map((slot) => {
-      const row = { ...slot.value!, leaseToken: token, leaseUntil: at + seconds * 1000 };
-      t.effects.update(slot, row, tx);
-      const { effectId, actor, type, params, attempts } = row;
-      return { effectId, actor, type, params, attempts, createdAt: new Date(row.createdAt) };
-    }),
-  );
-});
+  return false;
+}
+
+/** When a suspect's pause ends. */
+export function endOfPause({ leaseUntil, takeovers }: EffectRow, firstSeconds: number, longestSeconds: number): number {
+  if (leaseUntil === null) return Number.NEGATIVE_INFINITY;
+  return leaseUntil + (takeovers < 3 ? 0 : Math.min(longestSeconds, firstSeconds * 2 ** Math.min(takeovers - 3, 30)) * 1000);
+}
+
+twin(
+  outbox.LEASE,
+  (t, tx, [now, limit, token, seconds, types, busy, kinds, versions, suspectLimit, firstPause, longestPause]) => {
+    const at = momentOrNow(now, tx);
+    const due: Slot<EffectRow>[] = [];
+    const suspects: Slot<EffectRow>[] = [];
+    for (const slot of t.effects.all()) {
+      const row = t.effects.see(slot, tx);
+      if (row === null || row.status !== 'pending' || row.nextAt > at) continue;
+      if (row.leaseUntil !== null && row.leaseUntil >= at) continue;
+      if (!types.includes(row.type) || busy.includes(row.effectId) || !t.effects.isFree(slot, tx)) continue;
+      const owner = t.actors.get(row.actor, tx);
+      const newer = (kinds as string[]).some((kind, index) => kind === owner?.kind && owner.version > versions[index]);
+      if (newer) continue;
+      const blocked = [...laneOf(t, tx, row.actor, row.lane)].some((other) => {
+        const earlier = t.effects.see(other, tx)!;
+        return earlier.status === 'pending' && isBefore(earlier, row);
+      });
+      if (blocked) continue;
+      if (row.takeovers < 3) due.push(slot);
+      else if (endOfPause(row, firstPause, longestPause) < at || isReplaced(t, tx, row)) suspects.push(slot);
+    }
+    due.sort((a, b) => a.value!.nextAt - b.value!.nextAt);
+    suspects.sort(
+      ({ value: a }, { value: b }) =>
+        a!.takeovers - b!.takeovers || a!.nextAt - b!.nextAt || (a!.effectId < b!.effectId ? -1 : 1),
+    );
+    return rows(
+      [...due.slice(0, limit), ...suspects.slice(0, suspectLimit)].map((slot) => {
+        const before = slot.value!;
+        const superseded = isReplaced(t, tx, before);
+        const takeovers = before.takeovers + (before.leaseToken === null ? 0 : 1);
+        const row: EffectRow = superseded
+          ? { ...before, status: 'superseded', endedAt: at, takeovers, leaseToken: null, leaseUntil: null }
+          : { ...before, takeovers, leaseToken: token, leaseUntil: at + seconds * 1000 };
+        t.effects.update(slot, row, tx);
+        const { effectId, actor, type, params, attempts } = row;
+        return { effectId, actor, type, params, attempts, createdAt: new Date(row.createdAt), takeovers, superseded };
+      }),
+    );
+  },
+);
 
 /** The effect under this lease, locked; null if the lease was lost. */
 function leased(t: Tables, tx: Tx, effectId: string, token: string): Slot<EffectRow> | null {
@@ -107,12 +138,12 @@ function leased(t: Tables, tx: Tx, effectId: string, token: string): Slot<Effect
 twin(outbox.RENEW, (t, tx, [now, ids, token, seconds]) => {
   const kept: { effectId: string }[] = [];
   for (const effectId of new Set<string>(ids)) {
-    const free = t.effects.slot(effectId);
-    if (free === undefined || !t.effects.isFree(free, tx)) continue;
-    const slot = leased(t, tx, effectId, token);
-    if (slot === null) continue;
-    t.effects.update(slot, { ...slot.value!, leaseUntil: momentOrNow(now, tx) + seconds * 1000 }, tx);
+    const slot = t.effects.slot(effectId);
+    const row = slot === undefined ? null : t.effects.see(slot, tx);
+    if (slot === undefined || row?.leaseToken !== token) continue;
     kept.push({ effectId });
+    if (!t.effects.isFree(slot, tx)) continue;
+    t.effects.update(slot, { ...row!, leaseUntil: momentOrNow(now, tx) + seconds * 1000 }, tx);
   }
   return rows(kept);
 });
@@ -151,17 +182,14 @@ twin(outbox.RETRY, (t, tx, [effectId, token, attempts, error, now, seconds]) => 
   const slot = leased(t, tx, effectId, token);
   if (slot === null) return count(0);
   const row = slot.value!;
-  const replaced = [...laneOf(t, tx, row.actor, row.lane)].some((other) => {
-    const later = t.effects.see(other, tx)!;
-    return later.replaces && isBefore(row, later);
-  });
   const next: EffectRow = {
     ...row,
-    status: replaced ? 'superseded' : 'pending',
+    status: isReplaced(t, tx, row) ? 'superseded' : 'pending',
     attempts: row.attempts + attempts,
     lastError: error,
     leaseToken: null,
     leaseUntil: null,
+    takeovers: 0,
     nextAt: momentOrNow(now, tx) + seconds * 1000,
   };
   t.effects.update(slot, next, tx);

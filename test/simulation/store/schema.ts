@@ -62,6 +62,7 @@ export interface EffectRow {
   params: { type: string; [key: string]: unknown };
   status: 'pending' | 'done' | 'failed' | 'superseded';
   attempts: number;
+  takeovers: number;
   nextAt: number;
   leaseToken: string | null;
   leaseUntil: number | null;

@@ -20,7 +20,7 @@ import { LEASE } from './sim-tracker.ts';
 import type { Volumes } from './volumes.ts';
 
 /** Dead letters that users earn. */
-const EARNED = new Set(['GPU_RESERVATION_UNKNOWN', 'GPU_EFFECT_FAILED']);
+const EARNED = new Set(['GPU_RESERVATION_UNKNOWN', 'GPU_EFFECT_FAILED', 'GPU_EFFECT_DEADLY']);
 
 export class Invariants {
   /** Transactions checked. */

@@ -1,5 +1,7 @@
 /** What there is to do in the store, and when there will be more: an observer that sees all wakes the processes. */
-import type { Tables } from '../store/schema.ts';
+import { DEFAULT_TAKEOVERS } from '../../../actors/kernel/dispatcher.ts';
+import { endOfPause, isReplaced } from '../statements/outbox.ts';
+import type { EffectRow, Tables } from '../store/schema.ts';
 import type { Pods } from './pods.ts';
 
 export interface Wanted {
@@ -55,9 +57,7 @@ export class Work {
       else if (mail.enqueuedAt + HELD_MS < now || (t.actors.get(mail.actor, null)?.status ?? 'unborn') !== 'unborn')
         wanted.held = true;
     }
-    for (const { status, nextAt, leaseUntil } of t.effects.rows(null)) {
-      if (status === 'pending' && nextAt <= now && (leaseUntil === null || leaseUntil < now)) wanted.effects = true;
-    }
+    for (const row of t.effects.rows(null)) if (row.status === 'pending' && takenAfter(t, row) < now) wanted.effects = true;
     for (const { firedAt, dueAt } of t.deadlines.rows(null)) if (firedAt === null && dueAt <= now) wanted.sweeps = true;
     for (const { queue, visibleAt } of t.queues.rows(null)) {
       if (visibleAt <= now) wanted[queue as 'gpu_reservations' | 'disk_operations'] = true;
@@ -75,9 +75,7 @@ export class Work {
       if (at > now && at < next) next = at;
     };
     for (const mail of t.mailbox.rows(null)) if (mail.held) soon(mail.enqueuedAt + HELD_MS + 1);
-    for (const { status, nextAt, leaseUntil } of t.effects.rows(null)) {
-      if (status === 'pending') soon(leaseUntil === null ? nextAt : Math.max(nextAt, leaseUntil + 1));
-    }
+    for (const row of t.effects.rows(null)) if (row.status === 'pending') soon(takenAfter(t, row) + 1);
     for (const { firedAt, dueAt } of t.deadlines.rows(null)) if (firedAt === null) soon(dueAt);
     for (const { visibleAt } of t.queues.rows(null)) soon(visibleAt);
     return next === Number.POSITIVE_INFINITY ? null : next;
@@ -99,4 +97,12 @@ export class Work {
     for (const { node } of t.nodes.rows(null)) if (!this.#pods.nodes.has(node)) return true;
     return false;
   }
+}
+
+/** An effect may be leased after this time. */
+function takenAfter(t: Tables, row: EffectRow): number {
+  const { firstPauseMs, longestPauseMs } = DEFAULT_TAKEOVERS;
+  const isPaused = row.takeovers >= 3 && !isReplaced(t, null, row);
+  const free = isPaused ? endOfPause(row, firstPauseMs / 1_000, longestPauseMs / 1_000) : row.leaseUntil;
+  return Math.max(row.nextAt - 1, free ?? Number.NEGATIVE_INFINITY);
 }
