@@ -114,9 +114,9 @@ export interface TakenEffect extends LeasedEffect {
 const READY = `(e.status = 'pending') is true and e.next_at <= coalesce($1::timestamptz, now())
        and (e.lease_until is null or e.lease_until < coalesce($1::timestamptz, now()))
        and e.type = any($5::text[]) and e.effect_id <> all($6::text[])
-       and not exists (
-         select 1 from actors owner join unnest($7::text[], $8::int[]) as known(kind, version) on known.kind = owner.kind
-          where owner.actor = e.actor and owner.machine_version > known.version)
+       and not coalesce((
+         select owner.machine_version > (select version from unnest($7::text[], $8::int[]) as known(kind, version) where known.kind = owner.kind)
+           from actors owner where owner.actor = e.actor), false)
        and not exists (
          select 1 from effects earlier
           where earlier.actor = e.actor and earlier.lane = e.lane and earlier.status = 'pending'
@@ -133,20 +133,19 @@ const REPLACED = `exists (
 // come through alone, and only a culprit goes on counting. One that is replaced does not wait: it does not run again.
 export const LEASE = `
   with due as (
-    select e.effect_id from effects e
+    select e.effect_id, e.actor, e.lane, e.seq, e.index from effects e
      where ${READY} and e.takeovers < 3
      order by e.next_at limit $2 for update skip locked),
   suspect as (
-    select e.effect_id from effects e
+    select e.effect_id, e.actor, e.lane, e.seq, e.index from effects e
      where ${READY} and e.takeovers >= 3
        and (e.lease_until is null
             or e.lease_until + make_interval(secs => least($11::float8, $10::float8 * 2 ^ least(e.takeovers - 3, 30)))
                < coalesce($1::timestamptz, now())
             or ${REPLACED})
      order by e.takeovers, e.next_at, e.effect_id limit $9 for update skip locked),
-  fate as (
-    select e.effect_id, ${REPLACED} as superseded
-      from effects e where e.effect_id in (select effect_id from due union all select effect_id from suspect))
+  fate as materialized (
+    select e.effect_id, ${REPLACED} as superseded from (select * from due union all select * from suspect) e)
   update effects e
      set status = case when fate.superseded then 'superseded' else 'pending' end,
          ended_at = case when fate.superseded then coalesce($1::timestamptz, now()) end,
