@@ -11,13 +11,21 @@ const FOLDER = join(dirname(fileURLToPath(import.meta.url)), 'migrations');
 /** Key of the advisory lock under which one starter migrates while others wait. */
 const LOCK = 7_202_611_21;
 
+/** How long a connection may take: whoever starts us wants to hear of a server that does not answer, in milliseconds. */
+const CONNECT_MS = 5_000;
+
 /**
  * Run what is missing of the migrations. Concurrent starters wait for each other; a database of a newer version is refused.
  * @returns names of the migrations that ran.
  * @throws if the server has no PGMQ and none can be installed, or a migration fails (nothing of it stays).
  */
 export async function migrate(connectionString: string): Promise<string[]> {
-  const client = new pg.Client({ connectionString, application_name: 'gpu-dev migrate', options: '-c TimeZone=UTC' });
+  const client = new pg.Client({
+    connectionString,
+    application_name: 'gpu-dev migrate',
+    options: '-c TimeZone=UTC',
+    connectionTimeoutMillis: CONNECT_MS,
+  });
   // A connection that dies between two statements fails the next one; without a listener it would end the process.
   client.on('error', () => {});
   await client.connect();

@@ -23,8 +23,11 @@ const Environment = z.object({
   POLL_INTERVAL_SECONDS: z.coerce.number().min(0.1).max(3_600).default(5),
   VISIBILITY_TIMEOUT_SECONDS: whole(1, 43_200, 300),
   BATCH_SIZE: whole(1, 1_000, 50),
-  /** HTTP. Until identity comes, the service listens on the loopback address only. */
+  /** What this process does: answer requests, work, or both. */
+  GPU_DEV_ROLE: z.enum(['api', 'processor', 'all']).default('all'),
+  /** HTTP. */
   PORT: whole(0, 65_535, 8080),
+  GPU_DEV_LISTEN: z.union([z.ipv4(), z.ipv6()]).optional(),
   /** The cluster: a kubeconfig file, else the pod's own service account. */
   KUBECONFIG: z.string().min(1).optional(),
   CLUSTER: z.enum(['simulated', 'kube']).default('kube'),
@@ -82,11 +85,15 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     queues: {
       reservations: env.QUEUE_NAME,
       disks: env.DISK_QUEUE_NAME,
+      names: [env.QUEUE_NAME, env.DISK_QUEUE_NAME],
       pollMs: env.POLL_INTERVAL_SECONDS * 1_000,
       visibilitySeconds: env.VISIBILITY_TIMEOUT_SECONDS,
       batchSize: env.BATCH_SIZE,
     },
+    role: env.GPU_DEV_ROLE,
     port: env.PORT,
+    // Requests name their user and are believed, so only a cluster, where a network policy stands before us, opens the port to others.
+    listen: env.GPU_DEV_LISTEN ?? (inCluster ? '0.0.0.0' : '127.0.0.1'),
     cluster: env.CLUSTER,
     kubeconfig: env.KUBECONFIG,
     namespace: env.GPU_DEV_NAMESPACE,

@@ -2,7 +2,7 @@
 import type { Tracker } from '../actors/gpu-pool/tracker.ts';
 import type { Database } from '../persistence/database.ts';
 import { assertQueues } from '../persistence/pgmq.ts';
-import type { Health } from './http/deps.ts';
+import type { Health, HealthCheck } from './http/deps.ts';
 
 /** A view of the cluster older than this is told as a problem, in milliseconds: bookmarks alone come more often. */
 const OLDEST_VIEW = 120_000;
@@ -10,10 +10,11 @@ const OLDEST_VIEW = 120_000;
 interface Parts {
   db: Database;
   queues: readonly string[];
-  tracker: Tracker;
+  /** Null in a process that answers requests only. */
+  tracker: Tracker | null;
 }
 
-async function tried(work: () => Promise<string>): Promise<{ ok: boolean; detail: string }> {
+async function tried(work: () => Promise<string>): Promise<HealthCheck> {
   try {
     return { ok: true, detail: await work() };
   } catch (error) {
@@ -31,11 +32,12 @@ export async function healthOf({ db, queues, tracker }: Parts): Promise<Health> 
     await assertQueues(db, queues);
     return queues.join(', ');
   });
+  return { database, queue, tracker: viewOf(tracker) };
+}
+
+function viewOf(tracker: Tracker | null): HealthCheck {
+  if (tracker?.active !== true) return { ok: true, detail: 'another process tracks the cluster' };
   const age = tracker.ageMs();
-  const trackerHealth = !tracker.active
-    ? { ok: true, detail: 'another replica tracks the cluster' }
-    : age === null
-      ? { ok: false, detail: 'the Kubernetes API has not answered yet' }
-      : { ok: age < OLDEST_VIEW, detail: `the Kubernetes API answered ${Math.round(age / 1000)} s ago` };
-  return { database, queue, tracker: trackerHealth };
+  if (age === null) return { ok: false, detail: 'the Kubernetes API has not answered yet' };
+  return { ok: age < OLDEST_VIEW, detail: `the Kubernetes API answered ${Math.round(age / 1000)} s ago` };
 }

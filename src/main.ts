@@ -1,15 +1,19 @@
-/** The service alone: configured by the environment, says when it is ready, drains on SIGTERM. The container's entry point. */
+/**
+ * The service alone: configured by the environment, says when it is ready, drains on SIGTERM. The container's entry point. An argument names
+ * its role: api, processor or all.
+ */
 import pino from 'pino';
 import { Secret } from '../actors/secret.ts';
 import { ConfigError, readConfig } from './config.ts';
 import { providersFrom } from './providers/providers.ts';
-import { startService } from './service.ts';
+import { StartError, startService } from './service.ts';
 
 /** A second signal does not wait. */
 const FORCED_EXIT = 130;
 
 async function main(): Promise<void> {
-  const config = readConfig(process.env);
+  const [role] = process.argv.slice(2);
+  const config = readConfig(role === undefined ? process.env : { ...process.env, GPU_DEV_ROLE: role });
   const log = pino(
     {
       level: config.logLevel,
@@ -42,7 +46,7 @@ async function main(): Promise<void> {
 main().catch((error: unknown) => {
   const message = error instanceof Error ? error.message : String(error);
   process.stderr.write(
-    error instanceof ConfigError
+    error instanceof ConfigError || error instanceof StartError
       ? `${message}\n`
       : `gpu-dev: the service could not start: ${message}\n${error instanceof Error ? (error.stack ?? '') : ''}\n`,
   );

@@ -2,25 +2,24 @@
 import { userInfo } from 'node:os';
 import type { FastifyInstance } from 'fastify';
 import type pino from 'pino';
-import { Tracker } from '../actors/gpu-pool/tracker.ts';
-import { removeOrphans } from '../actors/gpu-pool/orphans.ts';
-import { QueueDoor } from '../actors/intake/queue-door.ts';
+import type { ClusterEvents } from '../actors/gpu-pool/ports.ts';
 import { Kernel } from '../actors/kernel/kernel.ts';
 import { gpuDevKinds, type Ports } from '../actors/kinds.ts';
-import { Database } from '../persistence/database.ts';
+import { Database, isRetryableDatabaseError } from '../persistence/database.ts';
 import { migrate } from '../persistence/migrate.ts';
 import { assertQueues, enableNotifications, insertChannel } from '../persistence/pgmq.ts';
-import type { ClusterEvents } from '../actors/gpu-pool/ports.ts';
 import type { Config } from './config.ts';
-import { buildHttp } from './http/server.ts';
-import { Housekeeper } from './housekeeper.ts';
 import { healthOf } from './health.ts';
+import { buildHttp } from './http/server.ts';
+import { Processor } from './processor.ts';
 
 /** The outside world, as providers make it. */
 export interface Providers extends Omit<Ports, 'db'> {
   connectEvents: () => ClusterEvents;
   /** Whether the API server answers 404 for the node; throws if it cannot tell. */
   confirmNodeGone: (node: string) => Promise<boolean>;
+  /** What is missing for the work to be done, in words for the operator. @throws if that cannot be told now. */
+  findObstacles: () => Promise<string[]>;
 }
 
 export interface Service {
@@ -33,6 +32,11 @@ export interface Service {
   stop(): Promise<void>;
 }
 
+/** The service cannot start, and trying again will not help: the message says what an operator must do. */
+export class StartError extends Error {
+  override readonly name = 'StartError';
+}
+
 /** How long time limits wait at most for the first view of the cluster after a start, in milliseconds. */
 const CATCH_UP_MS = 5_000;
 
@@ -43,62 +47,35 @@ function urlOf({ host, port, user, password, database }: Config['database']): st
 }
 
 /**
- * Start the service.
- * @throws if the database cannot be reached or migrated, or a queue has no consumer.
+ * Start the service in its role. `api` answers requests and takes the turns that they ask for; `processor` does all the rest, and answers
+ * for its health only; `all` does both.
+ * @throws StartError if the database cannot be reached, or rights on the cluster are missing; else if it cannot be migrated, or a queue has
+ * no consumer.
  */
 export async function startService(config: Config, providersOf: (db: Database) => Providers, log: pino.Logger): Promise<Service> {
-  const migrated = await migrate(urlOf(config.database));
-  if (migrated.length > 0) log.info({ migrated }, 'the database was migrated');
-  const db = new Database({ ...config.database, applicationName: 'gpu-dev service' });
-  await db.init();
-  const queues = [config.queues.reservations, config.queues.disks];
-  await assertQueues(db, queues);
-  for (const queue of queues) await enableNotifications(db, queue);
-
+  const db = await openDatabase(config, log);
+  const { names } = config.queues;
+  const works = config.role !== 'api';
   const providers = providersOf(db);
-  const doors = new Map<string, QueueDoor>();
+  if (works) await refuseObstacles(providers, log);
+
+  let processor: Processor | null = null;
   const since = performance.now();
-  let tracker: Tracker | null = null;
   const kernel = new Kernel({
     db,
     kinds: gpuDevKinds({ db, ...providers }),
     timeScale: config.timeScale,
-    holdDeadlines: () => tracker?.settled !== true && performance.now() - since < CATCH_UP_MS,
-    listen: Object.fromEntries(queues.map((queue) => [insertChannel(queue), () => doors.get(queue)?.wake()])),
-    onReconnect: () => {
-      for (const door of doors.values()) door.wake(true);
-    },
+    // Who only answers requests leaves effects to those who work.
+    ...(works ? {} : { effectConcurrency: 0 }),
+    holdDeadlines: () => processor?.tracker.settled !== true && performance.now() - since < CATCH_UP_MS,
+    listen: Object.fromEntries(names.map((queue) => [insertChannel(queue), () => processor?.wake(queue)])),
+    onReconnect: () => processor?.wake(),
     onError: (where, error) => log.warn({ err: error, loop: where }, 'a loop failed and goes on'),
     onEffectFailure: ({ effectId, type, error, final }) =>
       log[final ? 'error' : 'warn']({ effectId, type, err: error }, 'an effect failed'),
   });
-  for (const queue of queues) {
-    const { pollMs, visibilitySeconds, batchSize } = config.queues;
-    const onError = (error: unknown) => log.warn({ err: error, queue }, 'the queue door failed and goes on');
-    doors.set(queue, new QueueDoor({ db, kernel, queue, pollMs, visibilitySeconds, batchSize, onError }));
-  }
-  tracker = new Tracker({
-    db,
-    kernel,
-    connect: providers.connectEvents,
-    confirmGone: async (server) => !(await providers.servers.exists(server)),
-    confirmNodeGone: providers.confirmNodeGone,
-    onServers: (pods) => {
-      const onError = (error: unknown) => log.warn({ err: error }, 'a pod of an ended reservation could not be removed');
-      return removeOrphans(db, providers.servers, pods, onError).then(
-        (removed) => removed.length > 0 && log.warn({ removed }, 'pods of ended reservations were removed'),
-        (error: unknown) => log.warn({ err: error }, 'orphans could not be looked for'),
-      );
-    },
-    onError: (error) => log.warn({ err: error }, 'the tracker failed and goes on'),
-  });
-  const tracking = tracker;
-  const housekeeper = new Housekeeper({
-    db,
-    queues,
-    retention: config.retention,
-    onError: (error) => log.warn({ err: error }, 'housekeeping failed'),
-  });
+  if (works) processor = new Processor({ config, db, kernel, providers, log });
+  const tracker = processor?.tracker ?? null;
 
   await openPools(db, kernel);
   const http = await buildHttp({
@@ -107,29 +84,64 @@ export async function startService(config: Config, providersOf: (db: Database) =
     logger: log,
     timeScale: config.timeScale,
     cluster: config.cluster,
-    health: () => healthOf({ db, queues, tracker: tracking }),
-    trackerAgeMs: () => tracking.ageMs(),
+    resources: config.role !== 'processor',
+    health: () => healthOf({ db, queues: names, tracker }),
+    trackerAgeMs: () => tracker?.ageMs() ?? null,
   });
-  await kernel.start();
-  for (const door of doors.values()) door.start();
-  tracking.start();
-  housekeeper.start();
-  await http.listen({ host: '127.0.0.1', port: config.port });
+  if (works) await kernel.start();
+  processor?.start();
+  await http.listen({ host: config.listen, port: config.port });
   const address = http.server.address();
   const port = typeof address === 'object' && address !== null ? address.port : config.port;
-  log.info({ port, user: userInfo().username, timeScale: config.timeScale }, 'ready');
+  log.info({ port, role: config.role, user: userInfo().username, timeScale: config.timeScale }, 'ready');
 
   let stopping: Promise<void> | null = null;
   const stop = async () => {
     await http.close();
-    await Promise.all([...doors.values()].map((door) => door.stop()));
-    await tracking.stop();
-    await housekeeper.stop();
+    await processor?.stop();
     await kernel.stop(config.drainMs);
     await db.close();
     log.info('drained');
   };
   return { port, db, kernel, http, stop: () => (stopping ??= stop()) };
+}
+
+async function openDatabase({ database, queues }: Config, log: pino.Logger): Promise<Database> {
+  let migrated: string[];
+  try {
+    migrated = await migrate(urlOf(database));
+  } catch (error) {
+    if (!(error instanceof Error) || !(isRetryableDatabaseError(error) || isRefusal(error))) throw error;
+    const { host, port, user, database: name } = database;
+    throw new StartError(`Postgres at ${host}:${port} does not serve ${user} with the database ${name}: ${error.message}`, {
+      cause: error,
+    });
+  }
+  if (migrated.length > 0) log.info({ migrated }, 'the database was migrated');
+  const db = new Database({ ...database, applicationName: 'gpu-dev service' });
+  await db.init();
+  await assertQueues(db, queues.names);
+  for (const queue of queues.names) await enableNotifications(db, queue);
+  return db;
+}
+
+/** SQLSTATEs by which Postgres refuses a user, a password or a database. */
+const REFUSALS = ['28000', '28P01', '3D000', '42501'];
+
+function isRefusal(error: Error): boolean {
+  return REFUSALS.includes(String((error as { code?: unknown }).code));
+}
+
+/** @throws StartError that names everything that is missing. A cluster that does not answer may come later. */
+async function refuseObstacles(providers: Providers, log: pino.Logger): Promise<void> {
+  let obstacles: string[];
+  try {
+    obstacles = await providers.findObstacles();
+  } catch (error) {
+    log.warn({ err: error }, 'the cluster did not answer at the start; rights were not checked');
+    return;
+  }
+  if (obstacles.length > 0) throw new StartError(`The cluster lacks what the service needs:\n- ${obstacles.join('\n- ')}`);
 }
 
 /** Every active GPU type has its pool. Those that exist take the message for the duplicate it is. */

@@ -150,7 +150,10 @@ export class Kernel {
     this.#listener = settings.db.listen([MAIL_CHANNEL, ...Object.keys(settings.listen ?? {})], (channel) => {
       if (channel === null) settings.onReconnect?.();
       else settings.listen?.[channel]?.();
-      if (channel === null || channel === MAIL_CHANNEL) this.wake();
+      if (channel !== null && channel !== MAIL_CHANNEL) return;
+      this.wake();
+      // A process that answers requests only takes turns, and leaves their effects.
+      this.#effects.wake();
     });
   }
 

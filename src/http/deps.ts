@@ -32,6 +32,8 @@ export interface HttpDeps {
   logger: Logger | false;
   /** How many times faster than the calendar reserved hours run. */
   timeScale: number;
+  /** False leaves only health and numbers. Left out: true. */
+  resources?: boolean;
   health: () => Promise<Health>;
   /** Age of what the tracker knows, in milliseconds; null if it has seen nothing yet. */
   trackerAgeMs: () => number | null;

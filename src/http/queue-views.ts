@@ -1,11 +1,10 @@
 /**
- * Places in the lines, read once for many requests: an estimate looks at the whole line of a type, and many people look at it at once. A long
- * line makes a reading dear; readings then come further apart, so that telling people their place never takes the time of giving them one.
+ * Places in the lines, read once for many requests: an estimate looks at much of the line of a type, and many people look at it at once. Dear
+ * readings come further apart, so that telling people their place never takes the time of giving them one.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import { type QueuePlace, queueView } from '../../actors/gpu-pool/capacity.ts';
+import { ESTIMATED, placesOf, type QueuePlace, queueView } from '../../actors/gpu-pool/line-view.ts';
 import type { Queryable } from '../../persistence/database.ts';
-import { queuePosition } from '../../persistence/reservations.ts';
 
 type Places = ReadonlyMap<string, QueuePlace>;
 
@@ -28,6 +27,9 @@ export class QueueViews {
   /** The reading of each type that has not begun: all who need a newer one than the latest share it. */
   readonly #next = new Map<string, Promise<Places>>();
   readonly #running = new Map<string, Promise<unknown>>();
+  /** Those of each type whose places are asked for next, together; and the asking under way. */
+  readonly #asked = new Map<string, { ids: Set<string>; places: Promise<Places> }>();
+  readonly #asking = new Map<string, Promise<unknown>>();
 
   constructor(db: Queryable, timeScale: number) {
     this.#db = db;
@@ -44,10 +46,32 @@ export class QueueViews {
       const place = latest.places.get(reservationId);
       if (place !== undefined) return place;
     }
-    const position = await queuePosition(this.#db, reservationId);
-    if (position === null) return null;
+    const place = (await this.#ask(gpuType, reservationId)).get(reservationId);
+    if (place === undefined) return null;
+    if (place.position > ESTIMATED) return place;
     const places = await Promise.race([this.#read(gpuType), pause(PATIENCE_MS, null, { ref: false })]);
-    return places?.get(reservationId) ?? { position, estimatedStart: null, reason: null };
+    return places?.get(reservationId) ?? place;
+  }
+
+  /** The place of one, asked for after this call: with all who ask while the asking before is under way. */
+  #ask(gpuType: string, reservationId: string): Promise<Places> {
+    const open = this.#asked.get(gpuType);
+    if (open !== undefined) {
+      open.ids.add(reservationId);
+      return open.places;
+    }
+    const ids = new Set([reservationId]);
+    const before = this.#asking.get(gpuType) ?? Promise.resolve();
+    const places = before.then(() => {
+      this.#asked.delete(gpuType);
+      return placesOf(this.#db, gpuType, [...ids]);
+    });
+    this.#asked.set(gpuType, { ids, places });
+    this.#asking.set(
+      gpuType,
+      places.catch(() => {}),
+    );
+    return places;
   }
 
   /** A reading that begins after this call. */

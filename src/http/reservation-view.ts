@@ -1,6 +1,6 @@
 /** A reservation as the API shows it. */
 import { z } from 'zod';
-import type { QueuePlace } from '../../actors/gpu-pool/capacity.ts';
+import type { QueuePlace } from '../../actors/gpu-pool/line-view.ts';
 import type { ActorKind } from '../../actors/kernel/kind.ts';
 import { migrateSnapshot, revive } from '../../actors/kernel/revive.ts';
 import type { UserEvent } from '../../machines/reservation.events.ts';

@@ -74,17 +74,22 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
     transform: jsonSchemaTransform,
   });
 
-  const reader = new ReservationReader(deps.db, deps.kernel, new QueueViews(deps.db, deps.timeScale));
   metricRoutes(app, deps);
+  await app.register(async (scope) => healthRoutes(scope as unknown as Server, deps));
+  if (deps.resources !== false) await registerResources(app, deps);
+  await app.ready();
+  return app as unknown as FastifyInstance;
+}
+
+async function registerResources(app: Server, deps: HttpDeps): Promise<void> {
+  const reader = new ReservationReader(deps.db, deps.kernel, new QueueViews(deps.db, deps.timeScale));
   for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
   }
-  for (const routes of [gpuRoutes, diskRoutes, machineRoutes, deadLetterRoutes, healthRoutes]) {
+  for (const routes of [gpuRoutes, diskRoutes, machineRoutes, deadLetterRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps));
   }
   rootRoutes(app, deps);
-  await app.ready();
-  return app as unknown as FastifyInstance;
 }
 
 /** The caller's request id if it is a decent one, else a new one. */

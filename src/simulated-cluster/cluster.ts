@@ -22,6 +22,8 @@ export interface ClusterOptions {
   settings?: SettingsInput;
   /** Puts back what an earlier cluster had; without it (or when it returns false) the first objects are made. */
   restore?: (store: Store) => boolean;
+  /** Names of the only controllers to run, on a store that starts empty: for parts that stand in beside a real API server. */
+  only?: readonly string[];
 }
 
 /** How many timers one tick runs before it gives up: more means two controllers answer each other for ever. */
@@ -47,7 +49,9 @@ export class Cluster {
     const scheduler = new Scheduler(this.world);
     const all = [scheduler, this.kubelet, new Graves(this.world), this.nodes, new Jobs(this.world), new Volumes(this.world)];
     const rest = [new Snapshots(this.world), new Collector(this.world), new Namespaces(this.world), new EventExpiry(this.world)];
-    for (const controller of [...all, ...rest]) this.controllers.set(controller.name, controller);
+    for (const controller of [...all, ...rest]) {
+      if (options.only?.includes(controller.name) !== false) this.controllers.set(controller.name, controller);
+    }
     const restored = options.restore?.(store) ?? false;
     store.onChange = (event) => {
       for (const controller of this.controllers.values()) controller.onChange(event);
@@ -55,7 +59,7 @@ export class Cluster {
     if (restored) {
       store.timers.rebuild();
       scheduler.rebuild();
-    } else seedObjects(this.world);
+    } else if (options.only === undefined) seedObjects(this.world);
   }
 
   /** Answers one API request at `now` (milliseconds), then lets everything happen that is due. Watch, log and exec have their own calls. */

@@ -16,6 +16,8 @@ const BODY_LIMIT = 3 * 1024 * 1024;
 export interface Front {
   server: Server;
   port: number;
+  /** To be called after a change that came by another way than this front: sets the alarm for what it made due. */
+  wake(): void;
   /** Ends open watches, stops listening, and waits for requests under way. */
   close(): Promise<void>;
 }
@@ -105,6 +107,7 @@ export async function serve(cluster: Cluster, port: number): Promise<Front> {
   return {
     server,
     port: typeof address === 'object' && address !== null ? address.port : port,
+    wake: clock.wake,
     async close() {
       clock.stop();
       streams.cut();

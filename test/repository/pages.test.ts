@@ -39,6 +39,7 @@ it('the defaults it tells are the true ones', () => {
     BATCH_SIZE: queues.batchSize,
     CLUSTER: config.cluster,
     GPU_DEV_NAMESPACE: config.namespace,
+    GPU_DEV_ROLE: config.role,
     PORT: config.port,
     GPU_DEV_HOME: config.home,
     TIME_SCALE: config.timeScale,
@@ -50,7 +51,7 @@ it('the defaults it tells are the true ones', () => {
     RETENTION_DEAD_LETTERS_DAYS: retention.deadLettersDays,
   };
   for (const [name, value] of Object.entries(actual)) expect(`${name} ${told.get(name)}`).toBe(`${name} \`${value}\``);
-  const noDefault = ['POSTGRES_HOST', 'POSTGRES_PASSWORD', 'KUBECONFIG', 'GPU_DEV_CONTAINER_IMAGE'];
+  const noDefault = ['POSTGRES_HOST', 'POSTGRES_PASSWORD', 'KUBECONFIG', 'GPU_DEV_LISTEN', 'GPU_DEV_CONTAINER_IMAGE'];
   expect(read.filter((name) => !(name in actual) && !noDefault.includes(name))).toEqual([]);
 });
 

@@ -1,5 +1,6 @@
 /** The way to a cluster: one configuration, kept connections, a time limit on every call. */
 import {
+  AuthorizationV1Api,
   BatchV1Api,
   CoreV1Api,
   CustomObjectsApi,
@@ -31,6 +32,7 @@ export interface KubernetesClient {
   batch: BatchV1Api;
   storage: StorageV1Api;
   custom: CustomObjectsApi;
+  authorization: AuthorizationV1Api;
   /** When the API server last answered anything, refusals included, in milliseconds since the epoch. */
   lastContact(): number | null;
 }
@@ -58,6 +60,7 @@ export function createClient(options: ClientOptions = {}): KubernetesClient {
     batch: new BatchV1Api(settings),
     storage: new StorageV1Api(settings),
     custom: new CustomObjectsApi(settings),
+    authorization: new AuthorizationV1Api(settings),
     lastContact: () => http.lastContact,
   };
 }

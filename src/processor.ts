@@ -1,0 +1,73 @@
+/** The part of the service that works without being asked: it reads the queues, tracks the cluster, and removes what is old. */
+import type pino from 'pino';
+import { removeOrphans } from '../actors/gpu-pool/orphans.ts';
+import { Tracker } from '../actors/gpu-pool/tracker.ts';
+import { QueueDoor } from '../actors/intake/queue-door.ts';
+import type { Kernel } from '../actors/kernel/kernel.ts';
+import type { Database } from '../persistence/database.ts';
+import type { Config } from './config.ts';
+import { Housekeeper } from './housekeeper.ts';
+import type { Providers } from './service.ts';
+
+export interface ProcessorSettings {
+  config: Config;
+  db: Database;
+  kernel: Kernel;
+  providers: Providers;
+  log: pino.Logger;
+}
+
+export class Processor {
+  readonly tracker: Tracker;
+  readonly #doors: ReadonlyMap<string, QueueDoor>;
+  readonly #housekeeper: Housekeeper;
+
+  constructor({ config, db, kernel, providers, log }: ProcessorSettings) {
+    const { pollMs, visibilitySeconds, batchSize, names } = config.queues;
+    this.#doors = new Map(
+      names.map((queue) => {
+        const onError = (error: unknown) => log.warn({ err: error, queue }, 'the queue door failed and goes on');
+        return [queue, new QueueDoor({ db, kernel, queue, pollMs, visibilitySeconds, batchSize, onError })];
+      }),
+    );
+    this.tracker = new Tracker({
+      db,
+      kernel,
+      connect: providers.connectEvents,
+      confirmGone: async (server) => !(await providers.servers.exists(server)),
+      confirmNodeGone: providers.confirmNodeGone,
+      onServers: (pods) => {
+        const onError = (error: unknown) => log.warn({ err: error }, 'a pod of an ended reservation could not be removed');
+        return removeOrphans(db, providers.servers, pods, onError).then(
+          (removed) => removed.length > 0 && log.warn({ removed }, 'pods of ended reservations were removed'),
+          (error: unknown) => log.warn({ err: error }, 'orphans could not be looked for'),
+        );
+      },
+      onError: (error) => log.warn({ err: error }, 'the tracker failed and goes on'),
+    });
+    this.#housekeeper = new Housekeeper({
+      db,
+      queues: names,
+      retention: config.retention,
+      onError: (error) => log.warn({ err: error }, 'housekeeping failed'),
+    });
+  }
+
+  /** There may be messages in a queue. Left out: in any. */
+  wake(queue?: string): void {
+    if (queue !== undefined) this.#doors.get(queue)?.wake();
+    else for (const door of this.#doors.values()) door.wake(true);
+  }
+
+  start(): void {
+    for (const door of this.#doors.values()) door.start();
+    this.tracker.start();
+    this.#housekeeper.start();
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.#doors.values()].map((door) => door.stop()));
+    await this.tracker.stop();
+    await this.#housekeeper.stop();
+  }
+}
