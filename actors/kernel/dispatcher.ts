@@ -39,10 +39,10 @@ export interface TakeoverPolicy {
   most: number;
 }
 
-// With these an effect is given up half an hour after its first run, having taken sixteen processes along, the last dozen of them alone among
-// suspects. No honest crash storm does that to an innocent one: where replicas are killed every 0.2 s, an effect of 15 ms dies with
-// its process about once in ten runs, so sixteen times in a row never (1e-16); and one that takes longer than processes live needs a storm of
-// more than half an hour that leaves it no single rest.
+// With these an effect is given up half an hour after its first run: it has then taken seventeen processes along, the last thirteen of them
+// with no other suspect in it. No honest crash storm does that to an innocent one. Where replicas are killed every 0.2 s, four of ten runs of
+// an effect of 15 ms die with their process, so seventeen in a row once in six millions; and no storm of minutes can do it at all, since the
+// pauses alone add up to that half hour. What runs for longer than processes live is given up if they live so for half an hour.
 export const DEFAULT_TAKEOVERS: TakeoverPolicy = { firstPauseMs: 1_000, longestPauseMs: 256_000, most: 16 };
 
 /** After so many takeovers an effect is a suspect: of those a process runs one at a time. (The outbox has the number in its index.) */

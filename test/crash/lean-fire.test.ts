@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { TakeoverPolicy } from '../../actors/kernel/dispatcher.ts';
 import type { Message } from '../../persistence/mailbox.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { makeScratch, removeScratch } from '../support/scratch.ts';
@@ -7,6 +8,8 @@ import { LeanScene } from './lean/scene.ts';
 import { fireMs, Killer } from './support/killer.ts';
 
 const BURN_MS = fireMs(8_000);
+/** Faster than in the service, as leases, kills and starts are. The number is the service's: nobody may be given up here. */
+const TAKEOVERS: TakeoverPolicy = { firstPauseMs: 150, longestPauseMs: 1_000, most: 16 };
 /** Couriers at work at once. */
 const AT_WORK = 60;
 
@@ -47,7 +50,7 @@ it(
   'a lean kernel killed several times a second and frozen beyond its leases loses nothing and does nothing twice',
   async () => {
     const killer = new Killer({
-      start: () => scene.worker({ LEASE_SECONDS: '0.5' }),
+      start: () => scene.worker({ LEASE_SECONDS: '0.5', TAKEOVERS: JSON.stringify(TAKEOVERS) }),
       programs: 2,
       everyMs: [50, 300],
       freeze: { part: 0.1, ms: [600, 1_500] },

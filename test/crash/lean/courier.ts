@@ -11,6 +11,7 @@ import { clear, deadline, effect, send, type Stamp, shape } from '../../../machi
 export const CourierEvent = z.discriminatedUnion('type', [
   shape('courier.hired', { parcels: z.int(), restMs: z.int() }),
   shape('delivered', { parcel: z.int(), by: z.string() }),
+  shape('undeliverable', { reason: z.string() }),
   shape('nudge', {}),
   shape('recall', {}),
   shape('deadline.rest', {}),
@@ -57,11 +58,12 @@ export const courierMachine = setup({
     walking: {
       description: 'Has a parcel.',
       entry: 'deliver',
-      on: { delivered: { guard: 'expected', target: 'setting', actions: 'count' }, recall: 'recalled' },
+      on: { delivered: { guard: 'expected', target: 'setting', actions: 'count' }, undeliverable: 'lost', recall: 'recalled' },
     },
     resting: { description: 'Has none left.', entry: 'rest', on: { 'deadline.rest': 'home', recall: 'recalled' } },
     home: { type: 'final', description: 'Went home by themself.', entry: 'report' },
     recalled: { type: 'final', description: 'Was called home.', entry: 'report' },
+    lost: { type: 'final', description: 'Had a parcel that nobody can carry.', entry: 'report' },
   },
 });
 
@@ -90,6 +92,7 @@ export function courierKind(deliver: EffectHandler): ActorKind {
     migrations: {},
     context: null,
     handlers: { deliver },
+    effectFailed: (_effect, reason) => ({ type: 'undeliverable', reason }) as { type: string },
   };
 }
 

@@ -3,12 +3,13 @@
  * the database of its environment. Each delivery is a row outside the kernel's tables, written when it begins and again when it ends.
  *
  * A line on its standard input, `hog N MS`, keeps N connections of its pool busy for so long. With TELL_MS it tells its turns so far on its
- * standard output, again and again.
+ * standard output, again and again. Whoever carries the parcel of the courier DEADLY is killed by it, that of FREEZING makes them stand still.
  */
 import { randomUUID } from 'node:crypto';
 import { flushCompileCache } from 'node:module';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
+import type { TakeoverPolicy } from '../../../actors/kernel/dispatcher.ts';
 import { Kernel } from '../../../actors/kernel/kernel.ts';
 import { Database } from '../../../persistence/database.ts';
 import { courierKind, tallyKind } from './courier.ts';
@@ -31,7 +32,9 @@ const longest = Number(env['DELIVERY_MS'] ?? 15);
 const kernel = new Kernel({
   db,
   kinds: [
-    courierKind(async ({ parcel }: { parcel: number }, { effectId }) => {
+    courierKind(async ({ parcel }: { parcel: number }, { effectId, actor }) => {
+      if (actor === env['DEADLY']) process.kill(process.pid, 'SIGKILL');
+      while (actor === env['FREEZING']) {}
       await db.query('insert into deliveries (effect_id, run) values ($1, $2)', [effectId, run]);
       await pause(Math.random() * longest);
       await db.query('update deliveries set ended_at = clock_timestamp() where effect_id = $1 and run = $2', [effectId, run]);
@@ -42,6 +45,7 @@ const kernel = new Kernel({
   ],
   leaseSeconds: Number(env['LEASE_SECONDS'] ?? 1),
   pollMs: Number(env['POLL_MS'] ?? 200),
+  ...(env['TAKEOVERS'] === undefined ? {} : { takeovers: JSON.parse(env['TAKEOVERS']) as TakeoverPolicy }),
   onError: (where, error) => process.stderr.write(`${where}: ${String(error)}\n`),
   onEffectFailure: ({ effectId, error }) => process.stderr.write(`${effectId}: ${String(error)}\n`),
 });
