@@ -79,18 +79,6 @@ export async function listReservationRows(db: Queryable, filter: ReservationFilt
   return rows;
 }
 
-/** Place of a waiting reservation in the line of its type, counted from 1; null if it does not wait for capacity. */
-export async function queuePosition(db: Queryable, id: string): Promise<number | null> {
-  const { rows } = await db.query<{ position: number }>(
-    `select (select count(*)::int from capacity_requests ahead
-              where ahead.gpu_type = own.gpu_type and ahead.status = 'waiting'
-                and (ahead.submitted_at, ahead.reservation_id) <= (own.submitted_at, own.reservation_id)) as position
-       from capacity_requests own where own.reservation_id = $1 and own.status = 'waiting'`,
-    [id],
-  );
-  return rows[0]?.position ?? null;
-}
-
 /** The Jupyter token of a reservation, with its owner; null if there is none. */
 export async function findJupyterToken(db: Queryable, id: string): Promise<{ owner: string; token: string } | null> {
   const { rows } = await db.query<{ owner: string; token: string | null }>(

@@ -1,6 +1,6 @@
-/** The one capacity function: admission, availability, queue positions and estimates all read it. */
+/** The one capacity function: admission, availability and estimates all read it. */
 import type { Queryable, Transaction } from '../../persistence/database.ts';
-import { forecast, type PlanHolder, type PlanNode, type PlanRequest } from './planner.ts';
+import type { PlanHolder, PlanNode, PlanRequest } from './planner.ts';
 
 /** A node with all its slots, of which `free` are free. */
 export interface PoolNode extends PlanNode {
@@ -123,13 +123,16 @@ async function readGangs(db: Queryable, waiting: readonly WaitingRow[]): Promise
   return new Map(rows.map((row) => [row.gangId, row.members]));
 }
 
+// By the slots that are held, and not by the requests: those are as many as wait.
 export const HOLDERS = `
-  select r.reservation_id as "reservationId", r.node, r.cpu_millis as "cpuMillis", r.memory_bytes as "memoryBytes",
-         array(select s.slot from gpu_slots s where s.reservation_id = r.reservation_id order by s.slot) as slots, v.expires_at as "expiresAt"
-    from capacity_requests r left join reservations v on v.reservation_id = r.reservation_id
-   where r.gpu_type = $1 and r.status = 'granted'`;
+  select r.reservation_id as "reservationId", r.node, r.cpu_millis as "cpuMillis", r.memory_bytes as "memoryBytes", held.slots, v.expires_at as "expiresAt"
+    from (select reservation_id, array_agg(slot order by slot) as slots
+            from gpu_slots where gpu_type = $1 and reservation_id is not null group by reservation_id) held
+    join capacity_requests r on r.reservation_id = held.reservation_id and r.gpu_type = $1 and r.status = 'granted'
+    left join reservations v on v.reservation_id = r.reservation_id`;
 
-async function readHolders(db: Queryable, gpuType: string): Promise<PlanHolder[]> {
+/** Who holds slots of a type, and until when. */
+export async function readHolders(db: Queryable, gpuType: string): Promise<PlanHolder[]> {
   const { rows } = await db.query<Omit<PlanHolder, 'endsAt'> & { expiresAt: Date | null }>(HOLDERS, [gpuType]);
   return rows.map(({ expiresAt, ...row }) => ({ ...row, endsAt: expiresAt?.getTime() ?? null }));
 }
@@ -179,42 +182,4 @@ export function writeReasons(
   }
   // Farther back somebody may still tell why it waited when it stood in front, or when its gang was not complete.
   if (!all) tx.send(CLEAR_REASONS, [gpuType, [...because.keys()]]);
-}
-
-/** Place in the line of a type, and when a start may be expected. */
-export interface QueuePlace {
-  position: number;
-  /** ISO 8601; null if no known end leads to a start. */
-  estimatedStart: string | null;
-  reason: string | null;
-}
-
-/**
- * The line of one GPU type, with an estimate for each from the known ends on nodes that fit.
- * @param timeScale how many times faster than the calendar reserved hours run.
- */
-export async function queueView(db: Queryable, gpuType: string, timeScale = 1): Promise<Map<string, QueuePlace>> {
-  const rows = await readPool(db, gpuType);
-  if (rows.waiting.length === 0) return new Map();
-  const holders = await readHolders(db, gpuType);
-  const { rows: state } = await db.query<{ paused: string | null; now: Date }>(
-    'select (select paused_because from gpu_availability where gpu_type = $1) as paused, now() as now',
-    [gpuType],
-  );
-  const { paused, now } = state[0]!;
-  const starts = forecast(rows.nodes, holders, rows.waiting, now.getTime(), 3_600_000 / timeScale);
-  const behind = (index: number) => (index === 0 ? null : `Behind ${index} ${index === 1 ? 'other' : 'others'} in the queue`);
-  return new Map(
-    rows.waiting.map((request, index) => {
-      const start = starts.get(request.reservationId) ?? null;
-      return [
-        request.reservationId,
-        {
-          position: index + 1,
-          estimatedStart: start === null ? null : new Date(start).toISOString(),
-          reason: paused === null ? (request.waitsBecause ?? behind(index)) : `This GPU type is under maintenance: ${paused}`,
-        },
-      ];
-    }),
-  );
 }

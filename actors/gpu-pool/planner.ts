@@ -5,6 +5,7 @@
  * starve behind small ones. A gang is placed whole or not at all; while members are missing it holds nobody back. Of the nodes that fit,
  * the fullest is taken (ties by name), so that whole nodes stay whole.
  */
+import { Ends } from './ends.ts';
 
 /** A node as the planner sees it: only what is free. */
 export interface PlanNode {
@@ -167,7 +168,9 @@ function placeGroup(nodes: readonly PlanNode[], group: readonly PlanRequest[]): 
 }
 
 /**
- * When each waiting request may expect to start: the plan is played forward over the known ends of those who hold slots.
+ * When each waiting request may expect to start: the plan is played forward over the known ends of those who hold slots. The work grows with
+ * the ends and the requests, not with their product: whoever has been placed is not looked at again.
+ * @param nodes changed by the call.
  * @param now and the results are milliseconds since the epoch; null if no known end leads to a start.
  * @param hourMs length of one reserved hour (shorter under a time scale).
  */
@@ -179,27 +182,34 @@ export function forecast(
   hourMs: number,
 ): Map<string, number | null> {
   const starts = new Map<string, number | null>(waiting.map((request) => [request.reservationId, null]));
-  const ends: PlanHolder[] = holders.filter((holder) => holder.endsAt !== null);
-  const gangsHeld = new Map<string, number>();
-  let left = [...waiting];
+  const byName = new Map(nodes.map((node) => [node.node, node]));
+  const groups = groupsOf(waiting).filter((group) => group.length >= (group[0]!.gang?.size ?? 1));
+  const ends = new Ends();
+  for (const { endsAt, ...holder } of holders) if (endsAt !== null) ends.add(endsAt, holder);
   let time = now;
-  for (;;) {
-    const { grants } = plan(nodes, left, gangsHeld);
-    for (const grant of grants) {
-      starts.set(grant.reservationId, time);
-      const request = left.find((each) => each.reservationId === grant.reservationId)!;
-      if (request.gang !== null) gangsHeld.set(request.gang.id, (gangsHeld.get(request.gang.id) ?? 0) + 1);
-      ends.push({ ...request, node: grant.node, slots: grant.slots, endsAt: time + request.durationHours * hourMs });
+  // Where the first in line may fit now: what did not fit before an end fits nowhere but where it gave something back.
+  let places: readonly PlanNode[] = nodes;
+  for (let next = 0; ; ) {
+    for (let group = groups[next]; group !== undefined; group = groups[++next]) {
+      const placed = placeGroup(group.length === 1 ? places : nodes, group);
+      if (placed === null) break;
+      places = nodes;
+      const requests = new Map(group.map((request) => [request.reservationId, request]));
+      for (const { reservationId, node, slots } of placed) {
+        const { durationHours, cpuMillis, memoryBytes } = requests.get(reservationId)!;
+        starts.set(reservationId, time);
+        ends.add(time + durationHours * hourMs, { node, slots, cpuMillis, memoryBytes });
+      }
     }
-    left = left.filter((request) => starts.get(request.reservationId) === null);
-    if (left.length === 0 || ends.length === 0) return starts;
-    ends.sort((a, b) => a.endsAt! - b.endsAt!);
-    const next = ends.shift()!;
-    time = Math.max(time, next.endsAt!);
-    const node = nodes.find((each) => each.node === next.node);
-    if (node === undefined) continue; // it ends on a node that takes nobody new
-    node.free = [...node.free, ...next.slots].sort((a, b) => a - b);
-    node.cpuMillis += next.cpuMillis;
-    node.memoryBytes += next.memoryBytes;
+    const end = next < groups.length ? ends.take() : null;
+    if (end === null) return starts;
+    time = Math.max(time, end.at);
+    const node = byName.get(end.freed.node);
+    // It may end on a node that takes nobody new.
+    places = node === undefined ? [] : [node];
+    if (node === undefined) continue;
+    node.free = [...node.free, ...end.freed.slots].sort((a, b) => a - b);
+    node.cpuMillis += end.freed.cpuMillis;
+    node.memoryBytes += end.freed.memoryBytes;
   }
 }

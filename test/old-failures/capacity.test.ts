@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { placesOf } from '../../actors/gpu-pool/line-view.ts';
 import { type PlanNode, type PlanRequest, plan } from '../../actors/gpu-pool/planner.ts';
 import { Kernel } from '../../actors/kernel/kernel.ts';
 import { gpuDevKinds, type Ports } from '../../actors/kinds.ts';
 import { Database } from '../../persistence/database.ts';
-import { queuePosition } from '../../persistence/reservations.ts';
 import { type Body, type Door, startDoor } from '../messages/support.ts';
 import { createTestDatabase } from '../support/postgres.ts';
 import { actorOf, addNodes, create, openPool, post, settle } from './support.ts';
@@ -91,14 +91,15 @@ describe('placement', () => {
       ids[type]!.push(await create(door, { gpu_type: type }));
     }
     for (const type of ['h100', 't4']) {
-      const positions = await Promise.all(ids[type]!.map((id) => queuePosition(door.db, id)));
-      expect(positions).toEqual(ids[type]!.map((_, index) => index + 1));
+      const places = await placesOf(door.db, type, ids[type]!);
+      expect(ids[type]!.map((id) => places.get(id)?.position)).toEqual(ids[type]!.map((_, index) => index + 1));
       expect(await availability(type)).toMatchObject({ queued: ids[type]!.length });
     }
     await post(door, ids['h100']![0]!, { type: 'cancel', by: null });
     await settle(door);
-    expect(await queuePosition(door.db, ids['h100']![1]!)).toBe(1);
-    expect(await queuePosition(door.db, ids['t4']![1]!)).toBe(2);
+    const position = async (type: string, id: string) => (await placesOf(door.db, type, [id])).get(id)?.position;
+    expect(await position('h100', ids['h100']![1]!)).toBe(1);
+    expect(await position('t4', ids['t4']![1]!)).toBe(2);
   });
 
   it('Q13: under concurrent turns of several processes the ledger never promises more than there is', async () => {

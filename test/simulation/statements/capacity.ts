@@ -164,7 +164,7 @@ twin(capacity.WAITING, (t, tx, [gpuType, limit]) => {
 twin(capacity.HOLDERS, (t, tx, [gpuType]) => {
   const held = new Map<string, number[]>();
   for (const slot of t.slots.rows(tx)) {
-    if (slot.reservationId === null) continue;
+    if (slot.reservationId === null || slot.gpuType !== gpuType) continue;
     const list = held.get(slot.reservationId) ?? [];
     list.push(slot.slot);
     held.set(slot.reservationId, list);
@@ -173,7 +173,8 @@ twin(capacity.HOLDERS, (t, tx, [gpuType]) => {
   for (const row of t.requests.rows(tx)) {
     if (row.gpuType !== gpuType || row.status !== 'granted') continue;
     const { reservationId, node, cpuMillis, memoryBytes } = row;
-    const slots = (held.get(reservationId) ?? []).sort((a, b) => a - b);
+    const slots = held.get(reservationId)?.sort((a, b) => a - b);
+    if (slots === undefined) continue;
     const expiresAt = dateOf(moment(t.reservations.get(reservationId, tx)?.['expires_at']));
     found.push({ reservationId, node, cpuMillis, memoryBytes, slots, expiresAt });
   }

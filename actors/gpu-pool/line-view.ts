@@ -1,0 +1,77 @@
+/**
+ * The line of a GPU type as people see it: places, reasons, and estimates. A reading costs what its first part costs, however long the line is:
+ * a forecast of what lies a thousand starts ahead would tell nobody anything.
+ */
+import type { Queryable } from '../../persistence/database.ts';
+import { readHolders, readPool } from './capacity.ts';
+import { forecast } from './planner.ts';
+
+/** How many of a line get an estimate. */
+export const ESTIMATED = 1_000;
+
+/** Place in the line of a type, and when a start may be expected. */
+export interface QueuePlace {
+  position: number;
+  /** ISO 8601; null if no known end leads to a start, or too many stand before. */
+  estimatedStart: string | null;
+  reason: string | null;
+}
+
+/**
+ * The first {@link ESTIMATED} of the line of one GPU type, with an estimate for each from the known ends on nodes that fit.
+ * @param timeScale how many times faster than the calendar reserved hours run.
+ */
+export async function queueView(
+  db: Queryable,
+  gpuType: string,
+  timeScale = 1,
+  estimated = ESTIMATED,
+): Promise<Map<string, QueuePlace>> {
+  const rows = await readPool(db, gpuType, estimated);
+  if (rows.waiting.length === 0) return new Map();
+  const holders = await readHolders(db, gpuType);
+  const { rows: state } = await db.query<{ paused: string | null; now: Date }>(
+    'select (select paused_because from gpu_availability where gpu_type = $1) as paused, now() as now',
+    [gpuType],
+  );
+  const { paused, now } = state[0]!;
+  const starts = forecast(rows.nodes, holders, rows.waiting, now.getTime(), 3_600_000 / timeScale);
+  return new Map(
+    rows.waiting.map((request, index) => {
+      const start = starts.get(request.reservationId) ?? null;
+      const estimatedStart = start === null ? null : new Date(start).toISOString();
+      const position = index + 1;
+      return [request.reservationId, { position, estimatedStart, reason: reasonOf(position, request.waitsBecause, paused) }];
+    }),
+  );
+}
+
+// The line is counted once for all who are asked for, and no farther than to the last of them.
+export const PLACES = `
+  with last as (select max(submitted_at) as submitted_at from capacity_requests
+                 where reservation_id = any($2::text[]) and gpu_type = $1 and status = 'waiting'),
+       line as (select c.reservation_id, row_number() over (order by c.submitted_at, c.reservation_id)::int as position
+                  from capacity_requests c
+                 where c.gpu_type = $1 and c.status = 'waiting' and c.submitted_at <= (select submitted_at from last))
+  select line.reservation_id as id, line.position,
+         (select waits_because from capacity_requests own where own.reservation_id = line.reservation_id) as because,
+         (select paused_because from gpu_availability where gpu_type = $1) as paused
+    from line where line.reservation_id = any($2::text[])`;
+
+/** Places of these in the line of their type, counted from 1, without estimates. Those who do not wait for its capacity are not in the answer. */
+export async function placesOf(db: Queryable, gpuType: string, ids: readonly string[]): Promise<Map<string, QueuePlace>> {
+  type Place = { id: string; position: number; because: string | null; paused: string | null };
+  const { rows } = await db.query<Place>(PLACES, [gpuType, ids]);
+  return new Map(
+    rows.map(({ id, position, because, paused }) => [
+      id,
+      { position, estimatedStart: null, reason: reasonOf(position, because, paused) },
+    ]),
+  );
+}
+
+function reasonOf(position: number, because: string | null, paused: string | null): string | null {
+  if (paused !== null) return `This GPU type is under maintenance: ${paused}`;
+  const others = position - 1;
+  return because ?? (others === 0 ? null : `Behind ${others} ${others === 1 ? 'other' : 'others'} in the queue`);
+}

@@ -1,0 +1,98 @@
+/** What costs the same however many wait: told by the database's own counters, not by the clock. */
+import pg from 'pg';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ESTIMATED, placesOf, queueView } from '../../../actors/gpu-pool/line-view.ts';
+import { addNodes, create, openPool, settle } from '../../old-failures/support.ts';
+import { type Door, startDoor } from '../../messages/support.ts';
+import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
+
+const MANY = 10_000;
+/** Far more than any of this needs, far less than a walk over the line. */
+const FEW = 1_500;
+
+const STAND_IN_LINE = `
+  insert into capacity_requests (reservation_id, gpu_type, owner, generation, slots, cpu_millis, memory_bytes, duration_hours, node_labels,
+                                 submitted_at, status)
+  select lpad(n::text, 8, '0') || '-0000-4000-8000-000000000000', 'h100', 'ann', 1, 1, 1, 1, 8, '{}', timestamptz '2026-01-01' + n * interval '1 s', 'waiting'
+    from generate_series(1, $1::int) n`;
+const ROWS_READ = `
+  select relname as "table", (seq_tup_read + coalesce(idx_tup_fetch, 0))::int as rows
+    from pg_stat_user_tables where relname in ('capacity_requests', 'line_lengths', 'gpu_slots', 'nodes', 'actors')`;
+
+let database: TestDatabase;
+let door: Door;
+beforeEach(async () => {
+  database = await createTestDatabase();
+  door = await startDoor({ database });
+  await openPool(door, 'h100');
+  await addNodes(door.db, 'h100', ['a'], 1);
+  await create(door, {});
+  await door.db.query(STAND_IN_LINE, [MANY]);
+  await door.db.query('analyze');
+});
+afterEach(async () => {
+  await door.stop();
+});
+
+/** Rows of each table that `work` reads. Sessions tell what they did when they end, so it gets a kernel of its own. */
+async function rowsRead(work: (door: Door) => Promise<unknown>): Promise<Record<string, number>> {
+  const client = new pg.Client(database.url);
+  await client.connect();
+  try {
+    const counted = async () => {
+      await client.query('select pg_stat_clear_snapshot()');
+      const { rows } = await client.query<{ table: string; rows: number }>(ROWS_READ);
+      return new Map(rows.map(({ table, rows: read }) => [table, read]));
+    };
+    const own = await startDoor({ database });
+    const before = await counted();
+    await work(own);
+    await own.kernel.stop(0);
+    await own.db.close();
+    const after = await counted();
+    return Object.fromEntries([...after].map(([table, read]) => [table, read - (before.get(table) ?? 0)]));
+  } finally {
+    await client.end();
+  }
+}
+
+describe(`with ${MANY} in the line`, () => {
+  it('a submit reads a bounded number of rows', async () => {
+    const read = await rowsRead(async (own) => {
+      const id = await create(own, {});
+      expect((await placesOf(door.db, 'h100', [id])).get(id)?.position).toBe(MANY + 1);
+    });
+    for (const [table, rows] of Object.entries(read)) expect(rows, table).toBeLessThan(FEW);
+    expect(read['actors']).toBeGreaterThan(0);
+  });
+
+  it('so does the end of a server, which starts the next', async () => {
+    const granted = async () =>
+      (await door.db.query<{ id: string }>(`select reservation_id as id from capacity_requests where status = 'granted'`)).rows;
+    const [holder] = await granted();
+    const read = await rowsRead(async (own) => {
+      const event = { type: 'capacity.returned', reservationId: holder!.id, generation: 1 } as { type: string };
+      await own.kernel.post([{ actor: 'gpu-pool/h100', key: 'back', event, sender: 'test' }]);
+      await settle(own);
+    });
+    expect(await granted()).not.toEqual([holder]);
+    for (const [table, rows] of Object.entries(read)) expect(rows, table).toBeLessThan(FEW);
+  });
+
+  it('estimates are made for the first of them, and places are told to all', async () => {
+    const read = await rowsRead(async ({ db }) => {
+      const view = await queueView(db, 'h100');
+      expect(view.size).toBe(ESTIMATED);
+      expect([...view.values()].map(({ position }) => position)).toEqual(Array.from({ length: ESTIMATED }, (_, i) => i + 1));
+    });
+    expect(read['capacity_requests']).toBeLessThan(ESTIMATED + FEW);
+    const id = (place: number) => `${String(place).padStart(8, '0')}-0000-4000-8000-000000000000`;
+    const places = await placesOf(door.db, 'h100', [id(1), id(7_000), id(MANY), 'not-there']);
+    expect([...places].map(([key, { position }]) => [key, position]).sort()).toEqual([
+      [id(1), 1],
+      [id(7_000), 7_000],
+      [id(MANY), MANY],
+    ]);
+    expect(places.get(id(7_000))!.reason).toBe('Behind 6999 others in the queue');
+  });
+});
