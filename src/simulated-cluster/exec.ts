@@ -17,7 +17,8 @@ const NO_EFFECT = new Set(['chmod', 'chown', 'chgrp', 'mkdir', 'sync', 'true', '
 /**
  * Runs a command in a simulated container. Nothing real runs. Understood, on the pod's own small file system: cat, ls, test and [
  * (-f -e -d -s -r), rm, touch, tee, cp, mv, echo, printf, base64, hostname, env, exit, false, chmod, chown, mkdir and other commands without
- * effect, and `sh -c` with a line of those (quotes, ; && || | < > >> 2>). Anything else answers `ran: <argv>` with exit code 0.
+ * effect, and `sh -c` with a line of those, or `sh FILE ARGUMENT...` with a file of such lines (quotes, "$1", ; && || | < > >> 2>).
+ * Anything else answers `ran: <argv>` with exit code 0.
  */
 export function execute(world: World, pod: KubeObject, container: string, argv: string[], stdin: string): ExecResult {
   const shell = new Session(world, pod, container);
@@ -41,12 +42,19 @@ export function readsInput(argv: string[]): boolean {
   });
 }
 
-/** The steps of an argv; undefined for a script that is not understood, 'none' for a shell without one. */
-function scriptOf(argv: string[]): Step[] | undefined | 'none' {
+/**
+ * The steps of an argv; undefined for a script that is not understood, 'none' for a shell without one.
+ * @param read the content of a file with a script; left out, no file is understood
+ */
+function scriptOf(argv: string[], read?: (path: string) => string | undefined): Step[] | undefined | 'none' {
   const [name = '', ...rest] = argv;
   if (!SHELLS.has(name)) return [{ pipeline: [{ argv }], when: 'always' }];
   const flag = rest.findIndex((each) => /^-[a-z]*c$/.test(each));
-  return flag < 0 ? 'none' : parseScript(rest[flag + 1] ?? '');
+  if (flag >= 0) return parseScript(rest[flag + 1] ?? '', rest.slice(flag + 3));
+  const [file, ...args] = rest;
+  if (file === undefined || file.startsWith('-')) return 'none';
+  const script = read?.(file);
+  return script === undefined ? undefined : parseScript(script, args);
 }
 
 class Session {
@@ -61,7 +69,7 @@ class Session {
   }
 
   run(argv: string[], stdin: string): ExecResult {
-    const steps = scriptOf(argv);
+    const steps = scriptOf(argv, (path) => this.files.read(path));
     if (steps === 'none') {
       const message =
         'A simulated pod has no shell. Commands such as cat, ls, rm, test, printf and sh -c of those work on its small file system.\n';

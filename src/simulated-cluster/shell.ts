@@ -15,10 +15,11 @@ export interface Step {
 
 /**
  * Reads the little of a shell that is understood: words with quotes, `;` and line ends, `&&`, `||`, `|`, `<`, `>`, `>>`, `2>/dev/null`,
- * `2>&1`. Undefined for anything more (variables, substitutions, control words), which is then only echoed.
+ * `2>&1`, comments, and "$1" to "$9" for the arguments. Undefined for anything more (variables, substitutions, control words), which is
+ * then only echoed.
  */
-export function parseScript(script: string): Step[] | undefined {
-  const tokens = tokenize(script);
+export function parseScript(script: string, args: readonly string[] = []): Step[] | undefined {
+  const tokens = tokenize(script, args);
   if (tokens === undefined) return undefined;
   const steps: Step[] = [];
   let when: Step['when'] = 'always';
@@ -77,7 +78,7 @@ interface Token {
 
 const OPERATORS = ['2>&1', '2>', '>>', '&&', '||', ';', '|', '<', '>'];
 
-function tokenize(script: string): Token[] | undefined {
+function tokenize(script: string, args: readonly string[]): Token[] | undefined {
   const tokens: Token[] = [];
   let word: string | undefined;
   const endWord = (): void => {
@@ -105,6 +106,11 @@ function tokenize(script: string): Token[] | undefined {
       index += operator.length;
       continue;
     }
+    if (char === '#' && word === undefined) {
+      const end = script.indexOf('\n', index);
+      index = end < 0 ? script.length : end;
+      continue;
+    }
     if (char === "'") {
       const end = script.indexOf("'", index + 1);
       if (end < 0) return undefined;
@@ -113,9 +119,12 @@ function tokenize(script: string): Token[] | undefined {
       continue;
     }
     if (char === '"') {
-      const match = /^"((?:[^"\\$`]|\\[\s\S])*)"/.exec(script.slice(index));
+      const match = /^"((?:[^"\\$`]|\\[\s\S]|\$[1-9])*)"/.exec(script.slice(index));
       if (match === null) return undefined;
-      word = (word ?? '') + (match[1] ?? '').replace(/\\(["\\$`])/g, '$1');
+      const text = (match[1] ?? '').replace(/\\(["\\$`])|\$([1-9])/g, (_, plain?: string, place?: string) =>
+        place === undefined ? (plain ?? '') : (args[Number(place) - 1] ?? ''),
+      );
+      word = (word ?? '') + text;
       index += match[0].length;
       continue;
     }

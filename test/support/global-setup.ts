@@ -4,6 +4,7 @@ import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../persistence/embedded.ts';
 import { migrate } from '../../persistence/migrate.ts';
+import { startCoordinator } from './kubernetes/coordinator.ts';
 import { makeScratch, removeScratch, sweepScratch } from './scratch.ts';
 
 /** What every test file gets by `inject('postgres')`. */
@@ -17,11 +18,23 @@ export type TestPostgres = {
 declare module 'vitest' {
   interface ProvidedContext {
     postgres: TestPostgres;
+    /** Where a test file asks for the run's Kubernetes cluster. */
+    kubernetes: string;
   }
 }
 
 /** Vitest calls this once per run, and what it returns at the end. TEST_POSTGRES_URL names a server to use instead of the embedded one. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const coordinator = await startCoordinator();
+  project.provide('kubernetes', coordinator.url);
+  const done = await setupPostgres(project);
+  return async () => {
+    await coordinator.stop();
+    await done();
+  };
+}
+
+async function setupPostgres(project: TestProject): Promise<() => Promise<void>> {
   const given = process.env.TEST_POSTGRES_URL;
   if (given) {
     const template = await createTemplate(given);
