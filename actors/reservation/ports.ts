@@ -2,6 +2,9 @@
 import type { Connection } from '../../machines/reservation.context.ts';
 import type { Secret } from '../secret.ts';
 
+/** Nodes that bear this label with the value "true" allow GPUs to be profiled. A reservation with it among its node labels runs there or nowhere. */
+export const PROFILING_LABEL = 'gpu.monitoring/profiling-dedicated';
+
 /** Everything that decides how a dev server looks. The same spec always leads to the same objects. */
 export interface ServerSpec {
   reservationId: string;

@@ -7,6 +7,7 @@ import {
   createConfiguration,
   IsomorphicFetchHttpLibrary,
   KubeConfig,
+  NetworkingV1Api,
   Observable,
   type RequestContext,
   ResponseContext,
@@ -30,6 +31,7 @@ export interface KubernetesClient {
   namespace: string;
   core: CoreV1Api;
   batch: BatchV1Api;
+  networking: NetworkingV1Api;
   storage: StorageV1Api;
   custom: CustomObjectsApi;
   authorization: AuthorizationV1Api;
@@ -58,6 +60,7 @@ export function createClient(options: ClientOptions = {}): KubernetesClient {
     namespace: options.namespace ?? 'gpu-dev',
     core: new CoreV1Api(settings),
     batch: new BatchV1Api(settings),
+    networking: new NetworkingV1Api(settings),
     storage: new StorageV1Api(settings),
     custom: new CustomObjectsApi(settings),
     authorization: new AuthorizationV1Api(settings),

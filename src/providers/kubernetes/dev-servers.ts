@@ -6,45 +6,56 @@ import type { Secret } from '../../../actors/secret.ts';
 import {
   ensureAccessSecret,
   ensureEnvironmentSecret,
-  ensureService,
-  type PodIdentity,
+  ensureScripts,
   patchKeys,
+  readNode,
   readPod,
   removeLeftovers,
 } from './access.ts';
 import { briefly, type KubernetesClient } from './client.ts';
 import { asPort, attempt, attemptOrNull, hasStatus } from './errors.ts';
-import { JUPYTER_PORT, startInside, stopInside } from './jupyter.ts';
+import { startInside, stopInside } from './jupyter.ts';
+import { PORTS } from './layout.ts';
+import { ensureJupyterPolicy, ensurePolicy, NETWORK_DEFAULTS, type NetworkSettings, policyCalls } from './network-policy.ts';
 import { nodeAddress } from './node-view.ts';
 import { postNotice } from './notices.ts';
-import { belongsTo, jupyterServiceName, podName, sshServiceName } from './objects.ts';
+import { belongsTo, jupyterPolicyName, jupyterServiceName, podName, sshServiceName } from './objects.ts';
+import { type PodIdentity, removeOwned } from './owned.ts';
 import { POD_DEFAULTS, type PodSettings, podOf } from './pod-spec.ts';
+import { ensureGangService, ensureService, serviceCalls } from './services.ts';
 
 export interface DevServersOptions {
   client: KubernetesClient;
   /** How pods look where the spec leaves it open. */
   pods?: Partial<Omit<PodSettings, 'namespace'>>;
+  /** Who reaches them, and whom they reach. */
+  network?: Partial<NetworkSettings>;
 }
 
 export class KubernetesDevServers implements DevServers {
   readonly #client: KubernetesClient;
   readonly #settings: PodSettings;
+  readonly #network: NetworkSettings;
 
-  constructor({ client, pods }: DevServersOptions) {
+  constructor({ client, pods, network }: DevServersOptions) {
     this.#client = client;
+    this.#network = { ...NETWORK_DEFAULTS, ...network };
     this.#settings = { ...POD_DEFAULTS, ...pods, namespace: client.namespace };
   }
 
-  /** Two round trips: the pod, then all that it owns at once. */
+  /** Three round trips: the pod; all that it owns at once; and the keys, without which it does not start, once its walls stand. */
   create(spec: ServerSpec) {
     return asPort(async () => {
+      const client = this.#client;
       const pod = await this.#createPod(spec);
       const name = sshServiceName(spec);
       const [{ nodePort }, host] = await Promise.all([
-        ensureService(this.#client, spec, pod, { name, port: 22, label: 'ssh' }),
+        ensureService(client, spec, pod, { name, port: PORTS.ssh, label: 'ssh' }),
         spec.nodeAddress ?? this.#addressOf(spec.node),
-        ensureAccessSecret(this.#client, spec, pod, spec),
-        ensureEnvironmentSecret(this.#client, spec, pod, spec.environment),
+        ensurePolicy(client, spec, pod, this.#network).then(() => ensureAccessSecret(client, spec, pod, spec)),
+        ensureScripts(client, spec, pod),
+        ensureEnvironmentSecret(client, spec, pod, spec.environment),
+        spec.gang?.index === 0 ? ensureGangService(client, spec, pod, spec.gang.id) : undefined,
       ]);
       const connection = {
         host,
@@ -122,8 +133,9 @@ export class KubernetesDevServers implements DevServers {
       const pod = await this.#living(server);
       await startInside(this.#client, name, token);
       const [{ nodePort }, host] = await Promise.all([
-        ensureService(this.#client, server, pod, { name: jupyterServiceName(server), port: JUPYTER_PORT, label: 'jupyter' }),
+        ensureService(this.#client, server, pod, { name: jupyterServiceName(server), port: PORTS.jupyter, label: 'jupyter' }),
         this.#addressOf(pod.node),
+        ensureJupyterPolicy(this.#client, server, pod, this.#network),
       ]);
       return { url: `http://${host}:${nodePort}/`, port: nodePort };
     });
@@ -131,14 +143,10 @@ export class KubernetesDevServers implements DevServers {
 
   stopJupyter(server: ServerRef): Promise<void> {
     return asPort(async () => {
-      const { core, namespace } = this.#client;
-      const name = jupyterServiceName(server);
-      const service = await attemptOrNull(`reading Service ${name}`, () => core.readNamespacedService({ namespace, name }));
-      if (service !== null && belongsTo(service.metadata, server)) {
-        await attemptOrNull(`removing Service ${name}`, () =>
-          core.deleteNamespacedService({ namespace, name, body: { preconditions: { uid: service.metadata?.uid ?? '' } } }),
-        );
-      }
+      await Promise.all([
+        removeOwned(server, serviceCalls(this.#client, jupyterServiceName(server))),
+        removeOwned(server, policyCalls(this.#client, jupyterPolicyName(server))),
+      ]);
       if ((await readPod(this.#client, server, podName(server))) !== null) await stopInside(this.#client, podName(server));
     });
   }
@@ -163,7 +171,6 @@ export class KubernetesDevServers implements DevServers {
   }
 
   async #addressOf(node: string): Promise<string> {
-    const found = await attempt(`reading node ${node}`, () => this.#client.core.readNode({ name: node }));
-    return nodeAddress(found) ?? node;
+    return nodeAddress(await readNode(this.#client, node)) ?? node;
   }
 }

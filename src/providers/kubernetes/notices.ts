@@ -3,7 +3,8 @@ import { WARNINGS } from '../../../machines/reservation.effects.ts';
 import type { Notice } from '../../../actors/reservation/ports.ts';
 import type { KubernetesClient } from './client.ts';
 import { runInside } from './exec.ts';
-import { HOME } from './startup.ts';
+import { HOME } from './layout.ts';
+import { scriptCall } from './scripts.ts';
 
 const FINAL = `${HOME}/EXPIRED_NOTICE.txt`;
 const OOM = `${HOME}/OOM_DETECTED.txt`;
@@ -15,16 +16,14 @@ function warning(minutes: number): string {
 
 /** Put the notice there and take away those that it makes obsolete. @throws KubernetesError, or Error if the files cannot be written */
 export async function postNotice(client: KubernetesClient, pod: string, notice: Notice): Promise<void> {
-  const { exitCode, stderr } = await runInside(client, pod, ['sh', '-c', scriptOf(notice)]);
-  if (exitCode !== 0) throw new Error(`the notice could not be written (code ${exitCode}): ${stderr.slice(-300).trim()}`);
+  const { path, obsolete } = filesOf(notice);
+  if (path !== null) await must(client, pod, scriptCall('notice.sh', path, textOf(notice)));
+  if (obsolete.length > 0) await must(client, pod, ['rm', '-f', ...obsolete]);
 }
 
-/** The text goes as base64, whose letters mean nothing to a shell; stdin would need a close signal that clusters before 1.30 lack. */
-function scriptOf(notice: Notice): string {
-  const { path, obsolete } = filesOf(notice);
-  const steps = path === null ? [] : [`printf %s ${Buffer.from(textOf(notice)).toString('base64')} | base64 -d > ${path}`];
-  if (obsolete.length > 0) steps.push(`rm -f ${obsolete.join(' ')}`);
-  return steps.join(' && ');
+async function must(client: KubernetesClient, pod: string, argv: string[]): Promise<void> {
+  const { exitCode, stderr } = await runInside(client, pod, argv);
+  if (exitCode !== 0) throw new Error(`the notice could not be written (code ${exitCode}): ${stderr.slice(-300).trim()}`);
 }
 
 /** The file that a notice writes, and the files that it replaces. A warning that comes a little late keeps its name. */
@@ -48,5 +47,5 @@ export function filesOf({ about, minutesLeft }: Pick<Notice, 'about' | 'minutesL
 }
 
 function textOf({ text, endsAt }: Notice): string {
-  return endsAt === null || text.includes(endsAt) ? `${text}\n` : `${text}\nEnds at ${endsAt}.\n`;
+  return endsAt === null || text.includes(endsAt) ? text : `${text}\nEnds at ${endsAt}.`;
 }

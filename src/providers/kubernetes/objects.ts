@@ -14,6 +14,7 @@ export const LABEL = {
   gangIndex: 'gpu-dev.io/gang-index',
   disk: 'gpu-dev.io/disk',
   build: 'gpu-dev.io/build',
+  scripts: 'gpu-dev.io/scripts',
 } as const;
 
 export const ANNOTATION = {
@@ -21,6 +22,8 @@ export const ANNOTATION = {
   owner: 'gpu-dev.io/owner',
   /** The spec without its secrets, as JSON: enough to write the reservation's row again. */
   spec: 'gpu-dev.io/spec',
+  /** Hash of the keys that were last set. Its change makes the node look at the pod, and at the Secret mounted there, at once. */
+  keys: 'gpu-dev.io/keys',
 } as const;
 
 export const MANAGED_BY = 'gpu-dev';
@@ -37,6 +40,13 @@ export const jupyterServiceName = (server: ServerRef): string => `${podName(serv
 export const accessSecretName = (server: ServerRef): string => `${podName(server)}-access`;
 /** Secret with the user's own environment variables. */
 export const environmentSecretName = (server: ServerRef): string => `${podName(server)}-env`;
+/** ConfigMap with the scripts of this server. */
+export const scriptsName = (server: ServerRef): string => `${podName(server)}-scripts`;
+/** NetworkPolicy of the server, and the one that opens Jupyter's port while it is on. */
+export const policyName = podName;
+export const jupyterPolicyName = (server: ServerRef): string => `${podName(server)}-jupyter`;
+/** Headless Service of a gang: leads to its member 0. */
+export const gangServiceName = (gangId: string): string => `gang-${gangId}`;
 export const claimName = (diskId: string): string => `disk-${diskId}`;
 /** A Job's name ends in the label of its pods: 63 characters at most, so a long hash gives its first 40. */
 export const buildJobName = (hash: string, attempt: number): string => `build-${hash.slice(0, 40)}-${attempt}`;

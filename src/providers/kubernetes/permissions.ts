@@ -24,10 +24,12 @@ export const RIGHTS: readonly Right[] = [
   { group: 'storage.k8s.io', resource: 'volumeattachments', verbs: ['list'], scope: 'cluster', optional: true },
   { group: 'storage.k8s.io', resource: 'csidrivers', verbs: ['get'], scope: 'cluster', optional: true },
   // Dev servers, and what surrounds them.
-  { group: '', resource: 'pods', verbs: ['get', 'create', 'delete'], scope: 'namespace' },
+  { group: '', resource: 'pods', verbs: ['get', 'create', 'patch', 'delete'], scope: 'namespace' },
   { group: '', resource: 'pods/exec', verbs: ['get', 'create'], scope: 'namespace' },
-  { group: '', resource: 'services', verbs: ['get', 'list', 'create', 'delete'], scope: 'namespace' },
-  { group: '', resource: 'secrets', verbs: ['get', 'list', 'create', 'patch', 'delete'], scope: 'namespace' },
+  { group: '', resource: 'services', verbs: ['get', 'create', 'delete'], scope: 'namespace' },
+  { group: '', resource: 'secrets', verbs: ['get', 'create', 'patch', 'delete'], scope: 'namespace' },
+  { group: '', resource: 'configmaps', verbs: ['get', 'create', 'delete'], scope: 'namespace' },
+  { group: 'networking.k8s.io', resource: 'networkpolicies', verbs: ['get', 'create', 'delete'], scope: 'namespace' },
   // Disks.
   { group: '', resource: 'persistentvolumeclaims', verbs: ['get', 'create', 'patch', 'delete'], scope: 'namespace' },
   { group: 'snapshot.storage.k8s.io', resource: 'volumesnapshots', verbs: ['get', 'create', 'delete'], scope: 'namespace' },

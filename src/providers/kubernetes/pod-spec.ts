@@ -1,10 +1,10 @@
 /** The pod of a dev server: a pure function of its spec. */
-import type { V1Container, V1EnvVar, V1Pod, V1Probe, V1Volume, V1VolumeMount } from '@kubernetes/client-node';
+import type { V1Container, V1Pod, V1Probe } from '@kubernetes/client-node';
 import type { ServerSpec } from '../../../actors/reservation/ports.ts';
+import { PORTS, USER } from './layout.ts';
 import { GPU_TAINT } from './node-view.ts';
 import {
   ANNOTATION,
-  accessSecretName,
   environmentSecretName,
   hostLabel,
   LABEL,
@@ -14,22 +14,28 @@ import {
   SERVER_APP,
   serverLabels,
 } from './objects.ts';
-import { ACCESS_FOLDER, HOME, STARTUP_SCRIPT, USER } from './startup.ts';
+import { environment } from './pod-environment.ts';
+import { securityContext } from './pod-rights.ts';
+import { mounts, type SharedVolume, volumes } from './pod-volumes.ts';
+import { SCRIPTS_VERSION, scriptCall } from './scripts.ts';
 
 export interface PodSettings {
   namespace: string;
   /** Image of servers that name none. */
   defaultImage: string;
   imagePullPolicy: 'Always' | 'IfNotPresent' | 'Never';
+  /** PriorityClass of dev servers; null leaves it to the cluster. */
+  priorityClass: string | null;
+  sharedVolume: SharedVolume | null;
 }
 
 export const POD_DEFAULTS: PodSettings = {
   namespace: 'gpu-dev',
   defaultImage: 'pytorch/pytorch:2.8.0-cuda12.9-cudnn9-devel',
   imagePullPolicy: 'IfNotPresent',
+  priorityClass: null,
+  sharedVolume: null,
 };
-
-const SSH_PORT = 22;
 
 /** How long a pod stays on a node that no longer answers, in seconds: with the cluster's own delay, its user is told within a minute or so. */
 const LOST_NODE_SECONDS = 30;
@@ -41,6 +47,7 @@ export function podOf(spec: ServerSpec, settings: PodSettings): V1Pod {
     ...serverLabels(spec),
     [LABEL.owner]: labelValue(spec.owner),
     [LABEL.name]: labelValue(spec.name),
+    [LABEL.scripts]: SCRIPTS_VERSION,
   };
   if (spec.claim !== null) labels[LABEL.claim] = spec.claim;
   if (spec.gang !== null) {
@@ -58,11 +65,14 @@ export function podOf(spec: ServerSpec, settings: PodSettings): V1Pod {
     },
     spec: {
       hostname: hostLabel(spec.name) || 'gpu-dev',
+      // A server that ran out of memory comes back with its disk, its keys and its scratch space.
       restartPolicy: 'OnFailure',
       terminationGracePeriodSeconds: 30,
       automountServiceAccountToken: false,
       // Else each Service of the namespace adds seven variables, and with thousands of servers exec fails by their size.
       enableServiceLinks: false,
+      ...(settings.priorityClass === null ? {} : { priorityClassName: settings.priorityClass }),
+      // Hard, all of them: a server that lands elsewhere is not what was asked for.
       nodeSelector: { ...spec.nodeLabels, GpuType: spec.gpuType },
       affinity: {
         nodeAffinity: {
@@ -83,7 +93,7 @@ export function podOf(spec: ServerSpec, settings: PodSettings): V1Pod {
       ],
       securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
       containers: [container(spec, settings)],
-      volumes: volumes(spec),
+      volumes: volumes(spec, settings.sharedVolume),
     },
   };
 }
@@ -91,26 +101,28 @@ export function podOf(spec: ServerSpec, settings: PodSettings): V1Pod {
 function container(spec: ServerSpec, settings: PodSettings): V1Container {
   const own = spec.preserveEntrypoint;
   const hasEnvironment = Object.keys(spec.environment.reveal()).length > 0;
+  const { namespace, sharedVolume } = settings;
   return {
     name: MAIN_CONTAINER,
     image: spec.image ?? settings.defaultImage,
     imagePullPolicy: settings.imagePullPolicy,
-    ...(own ? {} : { command: ['/bin/bash', '-c', STARTUP_SCRIPT] }),
+    ...(own ? {} : { command: scriptCall('start.sh') }),
     ...(own && spec.command !== null ? { args: ['/bin/sh', '-c', spec.command] } : {}),
-    env: environment(spec),
+    env: environment(spec, { namespace, shared: sharedVolume !== null }),
     ...(hasEnvironment ? { envFrom: [{ secretRef: { name: environmentSecretName(spec) } }] } : {}),
-    ports: [{ name: 'ssh', containerPort: SSH_PORT, protocol: 'TCP' }],
+    ports: [{ name: 'ssh', containerPort: PORTS.ssh, protocol: 'TCP' }],
     resources: resources(spec),
-    volumeMounts: mounts(),
-    // IPC_LOCK lets RDMA pin memory. SYS_ADMIN is not given: with it, one user is close to root on the node of another.
-    securityContext: { ...(own ? {} : { runAsUser: 0 }), capabilities: { add: ['IPC_LOCK'] } },
+    volumeMounts: mounts(spec, sharedVolume),
+    securityContext: securityContext(spec),
+    // Why it ended reaches the user by the pod's status.
+    terminationMessagePolicy: 'FallbackToLogsOnError',
     // An image with its own entry point need not speak ssh: there, ready means that its container runs.
     ...(own ? {} : probes()),
   };
 }
 
 function probes(): { startupProbe: V1Probe; readinessProbe: V1Probe; livenessProbe: V1Probe } {
-  const tcpSocket = { port: SSH_PORT };
+  const tcpSocket = { port: PORTS.ssh };
   return {
     // An image without sshd installs it first; liveness must not count that time. Five minutes, as the limit of the state.
     startupProbe: { tcpSocket, periodSeconds: 1, failureThreshold: 300, timeoutSeconds: 1 },
@@ -131,73 +143,6 @@ function resources(spec: ServerSpec): NonNullable<V1Container['resources']> {
     limits: { cpu: `${spec.cpuLimitMillis}m`, memory: String(spec.memoryLimitBytes), ...devices },
   };
 }
-
-function volumes(spec: ServerSpec): V1Volume[] {
-  return [
-    { name: 'home', ...(spec.claim === null ? { emptyDir: {} } : { persistentVolumeClaim: { claimName: spec.claim } }) },
-    { name: 'workspace', emptyDir: {} },
-    { name: 'shm', emptyDir: { medium: 'Memory', sizeLimit: String(spec.sharedMemoryBytes) } },
-    // Readable by root alone: sshd and Jupyter's start read it, other people's processes need not.
-    { name: 'access', secret: { secretName: accessSecretName(spec), defaultMode: 0o400 } },
-  ];
-}
-
-function mounts(): V1VolumeMount[] {
-  return [
-    { name: 'home', mountPath: HOME },
-    { name: 'workspace', mountPath: '/workspace' },
-    { name: 'shm', mountPath: '/dev/shm' },
-    { name: 'access', mountPath: ACCESS_FOLDER, readOnly: true },
-  ];
-}
-
-/** What a tool would otherwise take from the node's core count: a share of 24 cores must not run 192 threads. */
-const THREAD_VARIABLES = [
-  'OMP_NUM_THREADS',
-  'MKL_NUM_THREADS',
-  'NUMEXPR_MAX_THREADS',
-  'OPENBLAS_NUM_THREADS',
-  'GOMAXPROCS',
-  'MAX_JOBS',
-  'CMAKE_BUILD_PARALLEL_LEVEL',
-  'GPU_DEV_THREAD_COUNT',
-];
-
-function environment(spec: ServerSpec): V1EnvVar[] {
-  const threads = String(Math.max(1, Math.floor(spec.cpuLimitMillis / 1000)));
-  const gpu = spec.resource !== null;
-  const defaults: Record<string, string> = {
-    ...Object.fromEntries(THREAD_VARIABLES.map((name) => [name, threads])),
-    MAKEFLAGS: `-j${threads}`,
-    ...(gpu ? { NVIDIA_DRIVER_CAPABILITIES: 'compute,utility', NCCL_SOCKET_IFNAME: '^lo,docker' } : {}),
-    ...(spec.efaCount > 0 ? { FI_PROVIDER: 'efa', FI_EFA_USE_DEVICE_RDMA: '1', NCCL_NET_GDR_LEVEL: 'SYS' } : {}),
-  };
-  const facts: Record<string, string> = {
-    GPU_DEV_RESERVATION_ID: spec.reservationId,
-    GPU_DEV_USER_ID: spec.owner,
-    GPU_DEV_NAME: spec.name,
-    GPU_TYPE: spec.gpuType,
-    GPU_COUNT: String(spec.gpuCount),
-    SUPPORTS_EFA: String(spec.efaCount > 0),
-    USE_PERSISTENT_DISK: String(spec.claim !== null),
-    CREATE_SH_ENV: String(spec.recreateEnv || spec.claim === null),
-    ...(spec.command !== null && !spec.preserveEntrypoint ? { GPU_DEV_COMMAND: spec.command } : {}),
-    ...(spec.gang === null
-      ? {}
-      : {
-          GPU_DEV_GANG_ID: spec.gang.id,
-          NODE_RANK: String(spec.gang.index),
-          NNODES: String(spec.gang.size),
-        }),
-  };
-  // `env` wins over `envFrom`: a default gives way to the user's own value, a fact does not.
-  const own = spec.environment.reveal();
-  const kept = Object.entries(defaults).filter(([name]) => !(name in own));
-  return [...kept, ...Object.entries(facts)].map(([name, value]) => ({ name, value: literal(value) }));
-}
-
-/** Kubernetes expands $(NAME) in values; ours are meant as they stand. */
-const literal = (value: string): string => value.replaceAll('$(', () => '$$(');
 
 /** Everything of a spec that may be seen. `user` documents who may log in. */
 function withoutSecrets({ environment: _environment, jupyterToken: _token, authorizedKeys: _keys, ...facts }: ServerSpec) {

@@ -1,0 +1,72 @@
+/** Services of a dev server: ports of nodes that lead to it, and the name under which the members of a gang find each other. */
+import type { V1Service } from '@kubernetes/client-node';
+import { NotYet } from '../../../actors/errors.ts';
+import type { ServerRef } from '../../../actors/reservation/ports.ts';
+import type { KubernetesClient } from './client.ts';
+import { PORTS } from './layout.ts';
+import { gangServiceName, LABEL } from './objects.ts';
+import { type Calls, createOrAdopt, ownedMetadata, type PodIdentity } from './owned.ts';
+
+function callsOf(client: KubernetesClient, name: string, body: V1Service): Calls<V1Service> {
+  const { namespace, core } = client;
+  return { ...serviceCalls(client, name), create: () => core.createNamespacedService({ namespace, body }) };
+}
+
+/** The calls that read and remove a Service. */
+export function serviceCalls({ namespace, core }: KubernetesClient, name: string) {
+  return {
+    what: `Service ${name}`,
+    read: () => core.readNamespacedService({ namespace, name }),
+    remove: (uid: string) => core.deleteNamespacedService({ namespace, name, body: { preconditions: { uid } } }),
+  };
+}
+
+/** A NodePort Service to one port of the server; the API server picks the node's port, so two can never get the same. */
+export async function ensureService(
+  client: KubernetesClient,
+  server: ServerRef,
+  pod: PodIdentity,
+  { name, port, label }: { name: string; port: number; label: string },
+): Promise<{ nodePort: number }> {
+  const body: V1Service = {
+    metadata: ownedMetadata(client, server, pod, name),
+    spec: {
+      type: 'NodePort',
+      externalTrafficPolicy: 'Local',
+      selector: { [LABEL.reservation]: server.reservationId, [LABEL.generation]: String(server.generation) },
+      ports: [{ name: label, port, targetPort: port, protocol: 'TCP' }],
+    },
+  };
+  const service = await createOrAdopt(server, pod, callsOf(client, name, body));
+  const nodePort = service.spec?.ports?.[0]?.nodePort;
+  if (nodePort === undefined) throw new NotYet(200, `Service ${name} has no port yet`);
+  return { nodePort };
+}
+
+/**
+ * The headless Service of a gang, made and owned by its member 0, to whom it leads; the others only know its name.
+ * Members meet before they are ready, so it tells of pods that are not.
+ */
+export async function ensureGangService(
+  client: KubernetesClient,
+  server: ServerRef,
+  pod: PodIdentity,
+  gangId: string,
+): Promise<void> {
+  const name = gangServiceName(gangId);
+  const body: V1Service = {
+    metadata: ownedMetadata(client, server, pod, name, { [LABEL.gang]: gangId }),
+    spec: {
+      clusterIP: 'None',
+      publishNotReadyAddresses: true,
+      selector: { [LABEL.reservation]: server.reservationId, [LABEL.generation]: String(server.generation) },
+      ports: [{ name: 'rendezvous', port: PORTS.rendezvous, targetPort: PORTS.rendezvous, protocol: 'TCP' }],
+    },
+  };
+  await createOrAdopt(server, pod, callsOf(client, name, body));
+}
+
+/** Where every member of a gang reaches its member 0. */
+export function gangAddress(gangId: string, namespace: string): string {
+  return `${gangServiceName(gangId)}.${namespace}.svc`;
+}
