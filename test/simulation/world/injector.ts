@@ -7,6 +7,14 @@ import type { Simulation } from './simulation.ts';
 /** Half seconds that a fault waits for its moment, at most. */
 const LONGEST_WAIT = 600;
 
+/** No effect is given up before, in milliseconds. */
+const GIVEN_UP_AFTER = 25 * 60_000;
+/** Effects that leave nothing behind when they fail for good. */
+const MAY_BE_GIVEN_UP = new Set([
+  ...['pod.create', 'notice.post', 'access.update', 'jupyter.start', 'jupyter.stop'],
+  ...['image.build', 'volume.ensure', 'snapshot.take'],
+]);
+
 export class Injector {
   readonly #simulation: Simulation;
 
@@ -38,6 +46,9 @@ export class Injector {
       case 'maintenance':
         this.#maintain(fault);
         break;
+      case 'work is deadly':
+        simulation.deadly = { effectId: null, fault, until: simulation.scheduler.now + fault.lasts };
+        break;
       default:
         this.#toNode(fault);
     }
@@ -57,6 +68,18 @@ export class Injector {
     if (process === undefined) return;
     if (fault.kind === 'crash') this.#crash(process, fault.lasts, alive.length === 1);
     else this.#freeze(process, fault.lasts);
+  }
+
+  /** Whether this effect kills the process that has begun to run it: then that is dead now. */
+  kills(process: Process, effectId: string, type: string): boolean {
+    const { deadly, scheduler, quiet, processes } = this.#simulation;
+    if (deadly === null || quiet || scheduler.now > deadly.until) return false;
+    const { fault } = deadly;
+    if (deadly.effectId === null && (fault.lasts <= GIVEN_UP_AFTER || MAY_BE_GIVEN_UP.has(type))) deadly.effectId = effectId;
+    if (deadly.effectId !== effectId) return false;
+    this.#simulation.note(`work-is-deadly ${effectId}`);
+    this.#crash(process, 1_000 + fault.pick * 10, processes.filter(({ session }) => session.alive).length === 1);
+    return true;
   }
 
   #crash(process: Process, lasts: number, isLast: boolean): void {

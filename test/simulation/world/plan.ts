@@ -21,7 +21,8 @@ export type FaultKind =
   | 'node is silent'
   | 'node is cordoned'
   | 'watch breaks'
-  | 'maintenance';
+  | 'maintenance'
+  | 'work is deadly';
 
 export interface Fault {
   at: number;
@@ -107,8 +108,7 @@ export function planOf(seed: number): Plan {
     const lasts = random.chance(0.6) ? short : random.between(10_000, 20 * MINUTE);
     faults.push({ at: random.int(end), kind, pick: random.int(1_000), lasts });
   }
-  faults.sort((a, b) => a.at - b.at);
-  return {
+  const plan: Plan = {
     seed,
     kernels: random.pick([1, 2, 2, 3]),
     fleet,
@@ -124,6 +124,13 @@ export function planOf(seed: number): Plan {
     faults,
     rates: calm ? QUIET : ratesOf(random),
   };
+  // One effect kills whoever runs it: not for long enough to be given up, or for longer than that.
+  if (!calm && random.chance(0.15)) {
+    const lasts = random.chance(0.6) ? random.int(20 * MINUTE) : 60 * MINUTE;
+    faults.push({ at: random.int(end), kind: 'work is deadly', pick: random.int(1_000), lasts });
+  }
+  faults.sort((a, b) => a.at - b.at);
+  return plan;
 }
 
 export const QUIET: Rates = {

@@ -49,6 +49,8 @@ export interface ProcessParts {
   onTimeout: () => void;
   onFailure: (where: string, error: unknown) => void;
   feeds: Feeds;
+  /** Whether the process dies of running this effect. */
+  kills: (effectId: string, type: string) => boolean;
 }
 
 export class Process {
@@ -64,7 +66,7 @@ export class Process {
   nextLook = 0;
   readonly #random: Random;
 
-  constructor({ name, plan, tables, outside, faults, onCommit, onTimeout, onFailure, feeds }: ProcessParts) {
+  constructor({ name, plan, tables, outside, faults, onCommit, onTimeout, onFailure, feeds, kills }: ProcessParts) {
     this.session = new Session(name);
     const { session } = this;
     this.#random = outside.scheduler.random;
@@ -81,7 +83,7 @@ export class Process {
     const ended = () => void this.finished++;
     this.kernel = new Kernel({
       db: this.db,
-      kinds: kinds.map((kind) => watched(kind, ended)),
+      kinds: kinds.map((kind) => watched(kind, ended, kills)),
       random: outside.random.next,
       ...plan.kernel,
       onEffectFailure: ({ error }) => onFailure('effect', error),
@@ -147,15 +149,16 @@ export class Process {
   }
 }
 
-/** The kind, with a call whenever one of its handlers has ended well. */
-function watched(kind: ActorKind, ended: () => void): ActorKind {
+/** The kind, with a call before each of its handlers, which may never begin, and whenever one has ended well. */
+function watched(kind: ActorKind, ended: () => void, kills: ProcessParts['kills']): ActorKind {
   const handlers = Object.entries(kind.handlers).map(([type, handler]): [string, ActorKind['handlers'][string]] => [
     type,
-    (effect, context) =>
-      handler(effect, context).then((result) => {
-        ended();
-        return result;
-      }),
+    async (effect, context) => {
+      if (kills(context.effectId, type)) return new Promise<never>(() => {});
+      const result = await handler(effect, context);
+      ended();
+      return result;
+    },
   ]);
   return { ...kind, handlers: Object.fromEntries(handlers) };
 }

@@ -10,7 +10,7 @@ import { Feeds } from './feeds.ts';
 import { Injector } from './injector.ts';
 import { Invariants } from './invariants.ts';
 import { Network } from './network.ts';
-import { type Plan, QUIET, type Rates } from './plan.ts';
+import { type Fault, type Plan, QUIET, type Rates } from './plan.ts';
 import { Pods } from './pods.ts';
 import { Process } from './process.ts';
 import type { Outside } from './providers.ts';
@@ -65,6 +65,8 @@ export class Simulation {
   readonly faultCounts = new Map<string, number>();
   rates: Rates;
   quiet = false;
+  /** The effect that kills whoever runs it; the next that begins if none is named yet. */
+  deadly: { effectId: string | null; fault: Fault; until: number } | null = null;
   readonly #work: Work;
   readonly #trace: string[] | null;
   #invariants: Invariants | null = null;
@@ -72,6 +74,7 @@ export class Simulation {
   #commits = 0;
   #started = 0;
   readonly #clients: Clients;
+  readonly #injector = new Injector(this);
   readonly #steps: Steps;
   readonly #fold: boolean;
 
@@ -203,10 +206,9 @@ export class Simulation {
     for (const { gpuType } of plan.fleet) this.#clients.send(`gpu-pool/${gpuType}`, 'opened', { type: 'pool.opened', gpuType });
     for (const op of plan.ops)
       for (let i = 0; i <= op.repeats; i++) scheduler.at(START + 2_000 + op.at + i * 700, world, () => this.#clients.ask(op));
-    const injector = new Injector(this);
     let last = plan.ops.at(-1)?.at ?? 0;
     for (const fault of plan.faults) {
-      scheduler.at(START + 2_000 + fault.at, world, () => injector.inject(fault));
+      scheduler.at(START + 2_000 + fault.at, world, () => this.#injector.inject(fault));
       last = Math.max(last, fault.at + fault.lasts);
     }
     scheduler.at(START + last + 60_000, world, () => this.#becomeQuiet());
@@ -233,7 +235,7 @@ export class Simulation {
 
   startProcess(): void {
     const { plan, tables, outside, scheduler } = this;
-    const process = new Process({
+    const process: Process = new Process({
       name: `p${++this.#started}`,
       plan,
       tables,
@@ -248,6 +250,7 @@ export class Simulation {
       },
       onCommit: (tx, session) => this.#onCommit(tx, session),
       onTimeout: () => this.wakeAll(),
+      kills: (effectId, type) => this.#injector.kills(process, effectId, type),
       onFailure: (where, error) => this.onFailure(where, error),
       feeds: this.feeds,
     });
