@@ -36,6 +36,11 @@ const Environment = z.object({
     .regex(/^[a-z0-9-]{1,63}$/)
     .default('gpu-dev'),
   GPU_DEV_CONTAINER_IMAGE: z.string().min(1).optional(),
+  /** Where users' public keys are. */
+  GITHUB_URL: z
+    .url({ protocol: /^https?$/ })
+    .transform((url) => url.replace(/\/+$/, ''))
+    .default('https://github.com'),
   GPU_DEV_HOME: z.string().min(1).default('.gpu-dev'),
   TIME_SCALE: z.coerce.number().min(1).max(100_000).default(1),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
@@ -98,6 +103,7 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     kubeconfig: env.KUBECONFIG,
     namespace: env.GPU_DEV_NAMESPACE,
     defaultImage: env.GPU_DEV_CONTAINER_IMAGE,
+    githubUrl: env.GITHUB_URL,
     home: env.GPU_DEV_HOME,
     timeScale: env.TIME_SCALE,
     logLevel: env.LOG_LEVEL,

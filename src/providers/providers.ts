@@ -24,7 +24,7 @@ export function providersFrom(config: Config, _db: Database, log: pino.Logger): 
   const keys =
     config.cluster === 'simulated'
       ? new LocalKeys({ home: config.home, sshFolder: join(homedir(), '.ssh'), note: (text) => log.info(text) })
-      : new GithubKeys({});
+      : new GithubKeys({ baseUrl: config.githubUrl });
   return {
     servers: new KubernetesDevServers({
       client,

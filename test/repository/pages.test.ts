@@ -40,6 +40,7 @@ it('the defaults it tells are the true ones', () => {
     CLUSTER: config.cluster,
     GPU_DEV_NAMESPACE: config.namespace,
     GPU_DEV_ROLE: config.role,
+    GITHUB_URL: config.githubUrl,
     PORT: config.port,
     GPU_DEV_HOME: config.home,
     TIME_SCALE: config.timeScale,

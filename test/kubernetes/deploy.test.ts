@@ -1,0 +1,165 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { Database } from '../../persistence/database.ts';
+import { Program } from '../crash/support/process.ts';
+import { SERVICE } from '../crash/support/scene.ts';
+import { FOLDER, type Manifest, readManifests } from '../deploy/manifests.ts';
+import { realCluster } from '../support/kubernetes/real-cluster.ts';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+
+const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ada@laptop';
+const hasKubectl = spawnSync('kubectl', ['version', '--client']).status === 0;
+if (!hasKubectl) console.warn('kubectl is not installed: manifests are applied by plain calls instead');
+/** 1.20 has none of policy/v1; test/deploy checks its fields. */
+const manifests = readManifests().filter((each) => each.apiVersion !== 'policy/v1');
+
+const cluster = await realCluster({ own: true, fleet: { h100: 1 } });
+
+describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
+  let test: TestDatabase;
+  let db: Database;
+  let github: Server;
+  const programs: Program[] = [];
+
+  beforeAll(async () => {
+    test = await createTestDatabase();
+    db = new Database({ ...test.config, maxConnections: 3 });
+    github = createServer((request, response) => void response.end(request.url === '/ada.keys' ? `${KEY}\n` : ''));
+    await new Promise<void>((resolve) => github.listen(0, '127.0.0.1', resolve));
+    await apply(manifests);
+    await cluster.makeNamespace('gpu-dev');
+  });
+  afterAll(async () => {
+    await Promise.all(programs.map((program) => program.kill()));
+    await db?.close();
+    await test?.drop();
+    github?.close();
+  });
+
+  /** @returns what kubectl says of each object; without kubectl, nothing. */
+  async function apply(objects: Manifest[]): Promise<string> {
+    if (hasKubectl) {
+      const input = objects.map((object) => stringify(object)).join('---\n');
+      return execFileSync('kubectl', ['--kubeconfig', cluster.kubeconfig, 'apply', '-f', '-'], { input, encoding: 'utf8' });
+    }
+    for (const object of objects) await cluster.api.ensure(pathOf(object), object);
+    return '';
+  }
+
+  async function start(serviceAccount: string, role: string): Promise<Program> {
+    const path = `/api/v1/namespaces/gpu-controlplane/serviceaccounts/${serviceAccount}/token`;
+    const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 7_200 } };
+    const { status } = await cluster.api.ask('POST', path, request);
+    const { host, port, user, password, database } = test.config;
+    const program = Program.spawn([SERVICE, role], {
+      PATH: process.env['PATH'],
+      POSTGRES_HOST: host,
+      POSTGRES_PORT: String(port),
+      POSTGRES_USER: user,
+      POSTGRES_PASSWORD: password,
+      POSTGRES_DB: database,
+      KUBECONFIG: cluster.kubeconfigFor({ token: status.token, namespace: 'gpu-dev' }),
+      GITHUB_URL: `http://127.0.0.1:${(github.address() as AddressInfo).port}`,
+      PORT: '0',
+      LOG_LEVEL: 'warn',
+    });
+    programs.push(program);
+    return program;
+  }
+
+  async function reaches(id: string, status: string): Promise<void> {
+    const end = Date.now() + 30_000;
+    for (;;) {
+      const { rows } = await db.query<{ status: string; reason: string | null }>(
+        'select status::text, failure_reason as reason from reservations where reservation_id = $1',
+        [id],
+      );
+      if (rows[0]?.status === status) return;
+      if (Date.now() > end || rows[0]?.status === 'failed') {
+        throw new Error(
+          `${id} is ${rows[0]?.status} (${rows[0]?.reason}), not ${status}: ${programs.map(({ log }) => log).join('\n')}`,
+        );
+      }
+      await pause(50);
+    }
+  }
+  const send = (message: unknown) => db.query(`select pgmq.send('gpu_reservations', $1::jsonb)`, [JSON.stringify(message)]);
+
+  it.skipIf(!hasKubectl)('kubectl takes them, and a second time finds nothing to change; so does its kustomize', async () => {
+    const again = await apply(manifests);
+    expect(again.trim().split('\n')).toHaveLength(manifests.length);
+    expect(again.split('\n').filter((line) => line !== '' && !line.endsWith(' unchanged'))).toEqual([]);
+    const built = execFileSync('kubectl', ['kustomize', FOLDER], { encoding: 'utf8' });
+    expect(built.match(/^kind: /gm)).toHaveLength(readManifests().length);
+  });
+
+  it('with exactly those rights the processor takes a reservation with a disk through its whole life', async () => {
+    const processor = await start('reservation-processor', 'processor');
+    expect(await processor.ready(), processor.log).toMatchObject({ ready: true });
+    const id = randomUUID();
+    await send({
+      action: 'create_reservation',
+      reservation_id: id,
+      user_id: 'ada',
+      github_user: 'ada',
+      gpu_type: 'h100',
+      gpu_count: 1,
+      duration_hours: 1,
+      disk_name: 'default',
+      env_vars: { HELLO: 'world' },
+    });
+    await reaches(id, 'running');
+    const pods = await cluster.api.ask('GET', `/api/v1/namespaces/gpu-dev/pods`);
+    expect(pods.items).toHaveLength(1);
+    await send({ action: 'cancel', reservation_id: id, user_id: 'ada' });
+    await reaches(id, 'cancelled');
+    expect(processor.log).not.toMatch(/403|orbidden|cannot/);
+    for (const kind of ['pods', 'services', 'secrets']) {
+      const { items } = await cluster.api.ask('GET', `/api/v1/namespaces/gpu-dev/${kind}?labelSelector=gpu-dev.io/reservation`);
+      expect(items, kind).toEqual([]);
+    }
+    expect((await cluster.api.ask('GET', '/api/v1/namespaces/gpu-dev/persistentvolumeclaims')).items).toHaveLength(1);
+    processor.signal('SIGTERM');
+    expect(await processor.exited(), processor.log).toEqual({ code: 0, signal: null });
+  });
+
+  it('the account of the API may do nothing on the cluster, and its role needs nothing', async () => {
+    const api = await start('api-service', 'api');
+    expect(await api.ready(), api.log).toMatchObject({ ready: true });
+    await api.kill();
+    const refused = await start('api-service', 'processor');
+    expect(await refused.exited()).toEqual({ code: 1, signal: null });
+    expect(refused.log).toMatch(/^The cluster lacks what the service needs:\n- /);
+    expect(refused.log).toContain('\n- May not list nodes of all namespaces');
+    expect(refused.log).toContain('\n- May not create pods/exec in the namespace gpu-dev');
+    expect(refused.log).not.toContain('    at ');
+  });
+
+  it('one right that is missing is named at the start', async () => {
+    const role = manifests.find(({ kind, metadata }) => kind === 'Role' && metadata.name === 'gpu-dev-processor');
+    const poorer = structuredClone(role);
+    const rule = poorer.rules.find(({ resources }: Manifest) => resources[0] === 'secrets');
+    rule.verbs = rule.verbs.filter((verb: string) => verb !== 'patch');
+    await apply([poorer]);
+    try {
+      const processor = await start('reservation-processor', 'processor');
+      expect(await processor.exited()).toEqual({ code: 1, signal: null });
+      expect(processor.log).toBe('The cluster lacks what the service needs:\n- May not patch secrets in the namespace gpu-dev');
+    } finally {
+      await apply([role]);
+    }
+  });
+});
+
+const PLURALS: Record<string, string> = { NetworkPolicy: 'networkpolicies' };
+
+function pathOf({ apiVersion, kind, metadata: { namespace } }: Manifest): string {
+  const root = apiVersion === 'v1' ? '/api/v1' : `/apis/${apiVersion}`;
+  const plural = PLURALS[kind] ?? `${kind.toLowerCase()}s`;
+  return namespace === undefined ? `${root}/${plural}` : `${root}/namespaces/${namespace}/${plural}`;
+}
