@@ -13,6 +13,7 @@ import { makeScratch, removeScratch } from '../scratch.ts';
 import { type Access, Api, type Loose } from './api.ts';
 import type { SharedAnswer } from './coordinator.ts';
 import { existingCluster } from './existing.ts';
+import { FaultProxy } from './fault-proxy.ts';
 import type { Fleet } from './fleet.ts';
 import { writeKubeconfig } from './kubeconfig.ts';
 import { type ClusterProcess, startClusterProcess } from './process.ts';
@@ -42,6 +43,7 @@ export class RealCluster {
   readonly certificateKey: string | null;
   readonly #control: string | null;
   readonly #folder: string;
+  readonly #proxies: FaultProxy[] = [];
 
   constructor(facts: Access & Partial<ClusterProcess['facts']>, folder: string) {
     this.namespace = `test-${randomBytes(5).toString('hex')}`;
@@ -79,12 +81,29 @@ export class RealCluster {
     if (!answer.ok) throw new Error(`${what}: ${answer.status} ${await answer.text()}`);
   }
 
+  /** A proxy before the API server that makes bad days, with a client (and its kubeconfig) that goes through it. Closed with the file. */
+  async faulty(options: { requestTimeoutMs?: number; token?: string } = {}) {
+    if (this.certificateKey === null) throw new Error('the certificate of an existing cluster cannot be shown by a proxy');
+    const proxy = await FaultProxy.to({ ...this.access, certificateKey: this.certificateKey });
+    this.#proxies.push(proxy);
+    const { token = this.access.token, ...rest } = options;
+    const kubeconfig = this.kubeconfigFor({ server: proxy.url, token });
+    return { proxy, kubeconfig, client: createClient({ kubeconfig, namespace: this.namespace, ...rest }) };
+  }
+
   /** A kubeconfig for another address (a proxy's) or another token, in this namespace. */
   kubeconfigFor(change: Partial<Access> & { namespace?: string }): string {
     const { namespace, ...access } = change;
     const file = join(this.#folder, `kubeconfig-${randomBytes(5).toString('hex')}`);
     writeKubeconfig(file, { ...this.access, ...access }, namespace ?? this.namespace);
     return file;
+  }
+
+  /** End what belongs to the file. */
+  async close(): Promise<void> {
+    await Promise.all(this.#proxies.map((proxy) => proxy.close()));
+    await this.api.call('DELETE', `/api/v1/namespaces/${this.namespace}`).catch(() => undefined);
+    this.api.close();
   }
 
   /** A token of a service account of this namespace, as its pods would have. */
@@ -127,8 +146,7 @@ export async function realCluster(options: RealClusterOptions = {}): Promise<Rea
 async function opened(cluster: RealCluster, stop: () => Promise<void>): Promise<RealCluster> {
   await cluster.makeNamespace(cluster.namespace);
   afterAll(async () => {
-    await cluster.api.call('DELETE', `/api/v1/namespaces/${cluster.namespace}`).catch(() => undefined);
-    cluster.api.close();
+    await cluster.close();
     await stop();
     await removeScratch(join(cluster.kubeconfig, '..'));
   });
