@@ -33,6 +33,8 @@ export class LeanScene {
     await this.db.query(
       `create table deliveries (effect_id text not null, run text not null, began_at timestamptz not null default clock_timestamp(), ended_at timestamptz)`,
     );
+    // The service's connections join no tables by hashing: after a long fire, looking for each of them without it takes minutes.
+    await this.db.query('create index on deliveries (effect_id, run)');
     await this.post([{ actor: 'tally/all', key: 'opened', event: { type: 'tally.opened' }, sender: 'test' }]);
   }
 
@@ -97,7 +99,9 @@ export class LeanScene {
     const { rows: actors } = await this.db.query<{ actor: string }>('select actor from actors order by actor');
     // A spinner's history is long, and each is like the others.
     const folded = actors.filter(({ actor }) => !/^spinner\/.*[^7]$/.test(actor));
-    for (const { actor } of folded) expect(await verifyActor(this.db, this.door.kinds, actor), actor).toMatchObject({ ok: true });
+    const fold = async ({ actor }: { actor: string }) =>
+      expect(await verifyActor(this.db, this.door.kinds, actor), actor).toMatchObject({ ok: true });
+    for (let index = 0; index < folded.length; index += 8) await Promise.all(folded.slice(index, index + 8).map(fold));
     const { rows } = await this.db.query<{ what: string; n: number }>(LEFT);
     expect(rows.filter((row) => row.n > 0)).toEqual([]);
     const { rows: processed } = await this.db.query<{ id: string }>(
@@ -151,7 +155,7 @@ const LEFT = `
   union all select 'effects never asked for', count(*)::int from deliveries d where not exists (select 1 from effects e where e.effect_id = d.effect_id)
   union all select 'results of no delivery', count(*)::int from history h
      where h.sender = 'effect' and not exists (select 1 from deliveries d
-        where d.ended_at is not null and 'effect:' || d.effect_id = h.key and d.run = h.event ->> 'by')
+        where d.ended_at is not null and d.effect_id = substr(h.key, length('effect:') + 1) and d.run = h.event ->> 'by')
   union all select 'rests that were cut short', count(*)::int from history h
      join history earlier on earlier.actor = h.actor and earlier.seq < h.seq and earlier.to_state = 'resting' and earlier.from_state <> 'resting'
      where h.event ->> 'type' = 'deadline.rest' and h.outcome = 'applied'
