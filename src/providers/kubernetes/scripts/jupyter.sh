@@ -10,7 +10,12 @@ not_installed=127
 say() { printf '%s\n' "$*" >&2; }
 alive() { [ -s "$state/pid" ] && kill -0 "$(cat "$state/pid")" 2>/dev/null; }
 answers() {
-  python3 -c 'import sys, urllib.request; urllib.request.urlopen("http://127.0.0.1:" + sys.argv[1] + "/api", timeout=2)' "$1" 2>/dev/null
+  url=http://127.0.0.1:$1/api
+  if command -v curl >/dev/null 2>&1; then
+    curl -fsS --noproxy '*' -m 2 -o /dev/null "$url" 2>/dev/null
+  else
+    python3 -c 'import sys, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(sys.argv[1], timeout=2)' "$url" 2>/dev/null
+  fi
 }
 
 launch() {

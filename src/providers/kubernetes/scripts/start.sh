@@ -26,8 +26,13 @@ write_environment() {
   umask 077
   (
     for name in _ HOME PWD OLDPWD SHLVL USER LOGNAME MAIL SHELL TERM HOSTNAME UID EUID GID EGID PPID SHELLOPTS BASHOPTS; do
-      # A variable that this shell holds fast would end it.
-      if (unset "$name") 2>/dev/null; then unset "$name"; fi
+      # bash holds some of them fast, and trying it would end this shell; it can keep them to itself, though.
+      # shellcheck disable=SC3045,SC2163
+      if (unset "$name") 2>/dev/null; then
+        unset "$name"
+      elif (export -n "$name") 2>/dev/null; then
+        export -n "$name"
+      fi
     done
     export -p
   ) >/etc/gpu-dev/environment.sh
