@@ -5,6 +5,7 @@
 import pino from 'pino';
 import { Secret } from '../actors/secret.ts';
 import { ConfigError, readConfig } from './config.ts';
+import { HeapKeeper } from './heap-keeper.ts';
 import { providersFrom } from './providers/providers.ts';
 import { StartError, startService } from './service.ts';
 
@@ -27,11 +28,13 @@ async function main(): Promise<void> {
     pino.destination({ dest: 2, sync: true }),
   );
   const service = await startService(config, (db) => providersFrom(config, db, log), log);
+  const heap = new HeapKeeper({ onError: (error) => log.warn({ err: error }, 'memory could not be given back') });
+  heap.start();
   process.stdout.write(`${JSON.stringify({ ready: true, port: service.port })}\n`);
   let signals = 0;
   const drain = () => {
     if (++signals > 1) process.exit(FORCED_EXIT);
-    service.stop().then(
+    Promise.all([service.stop(), heap.stop()]).then(
       () => process.exit(0),
       (error: unknown) => {
         log.error({ err: error }, 'draining failed');
