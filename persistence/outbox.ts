@@ -134,7 +134,7 @@ const REPLACED = `exists (
 export const LEASE = `
   with due as (
     select e.effect_id, e.actor, e.lane, e.seq, e.index from effects e
-     where ${READY} and e.takeovers < 3
+     where ${READY} and coalesce(e.takeovers, 0) < 3
      order by e.next_at limit $2 for update skip locked),
   suspect as (
     select e.effect_id, e.actor, e.lane, e.seq, e.index from effects e
@@ -149,11 +149,12 @@ export const LEASE = `
   update effects e
      set status = case when fate.superseded then 'superseded' else 'pending' end,
          ended_at = case when fate.superseded then coalesce($1::timestamptz, now()) end,
-         takeovers = e.takeovers + (e.lease_token is not null)::int,
+         takeovers = case when e.lease_token is null then e.takeovers else coalesce(e.takeovers, 0) + 1 end,
          lease_token = case when not fate.superseded then $3::uuid end,
          lease_until = case when not fate.superseded then coalesce($1::timestamptz, now()) + make_interval(secs => $4) end
     from fate where e.effect_id = fate.effect_id
-  returning e.effect_id as "effectId", e.actor, e.type, e.params, e.attempts, e.created_at as "createdAt", e.takeovers, fate.superseded`;
+  returning e.effect_id as "effectId", e.actor, e.type, e.params, e.attempts, e.created_at as "createdAt",
+            coalesce(e.takeovers, 0) as takeovers, fate.superseded`;
 
 /** How suspects are leased: effects that were taken over three times or more. */
 export interface SuspectWish {
@@ -281,7 +282,7 @@ export async function failEffect(
 export const RETRY = `
   update effects e
      set status = case when ${REPLACED} then 'superseded' else 'pending' end,
-         attempts = attempts + $3, last_error = $4, lease_token = null, lease_until = null, takeovers = 0,
+         attempts = attempts + $3, last_error = $4, lease_token = null, lease_until = null, takeovers = null,
          next_at = coalesce($5::timestamptz, now()) + make_interval(secs => $6)
    where e.effect_id = $1 and e.lease_token = $2`;
 

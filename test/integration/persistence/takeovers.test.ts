@@ -44,7 +44,7 @@ async function leaseAndDie(suspects = 1): Promise<Record<string, number>> {
 }
 async function row(effectId: string) {
   const { rows } = await db.query<{ status: string; takeovers: number; lease_token: string | null }>(
-    'select status, takeovers, lease_token from effects where effect_id = $1',
+    'select status, coalesce(takeovers, 0) as takeovers, lease_token from effects where effect_id = $1',
     [effectId],
   );
   return rows[0]!;

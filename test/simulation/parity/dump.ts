@@ -34,7 +34,7 @@ export const DUMPS: readonly Dump[] = [
   },
   {
     name: 'effects',
-    sql: `select effect_id as "effectId", actor, seq, index, type, lane, replaces, params, status, attempts, takeovers, next_at as "nextAt",
+    sql: `select effect_id as "effectId", actor, seq, index, type, lane, replaces, params, status, attempts, coalesce(takeovers, 0) as takeovers, next_at as "nextAt",
                  lease_token as "leaseToken", lease_until as "leaseUntil", last_error as "lastError", created_at as "createdAt",
                  ended_at as "endedAt" from effects`,
     table: (tables) => tables.effects,
