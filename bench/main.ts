@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import { measureMemory } from './footprint.ts';
 import { measureFreedToPod } from './freed-to-pod.ts';
 import { measureGrowth } from './growth.ts';
+import { measureKubernetes } from './kubernetes.ts';
 import { measureQueueToPod } from './queue-to-pod.ts';
 import { measureRivals } from './rivals.ts';
 import { measureSizes } from './sizes.ts';
@@ -69,6 +70,7 @@ const MEASURES: Record<string, (server: BenchServer, options: BenchOptions) => P
   sizes: (server, { rounds, log, environment }) =>
     measureSizes(server, { sizes: [100, 10_000, 1_000_000], rounds, log, environment }),
   growth: (server, { turns, log }) => measureGrowth(server, { turns, log }),
+  kubernetes: (server, { log }) => measureKubernetes(server, { log }),
 };
 
 async function main(): Promise<void> {
