@@ -191,6 +191,10 @@ export const reservationAssigns = {
       usersError: null,
     };
   },
+  userRemoved: (context, event) => {
+    const { githubUsername } = event as Typed<'remove_user'>;
+    return { users: context.users.filter((user) => !sameUser(user, githubUsername)), usersError: null };
+  },
   usersFailed: (_context, event) => ({ usersError: (event as Typed<'access.failed'>).reason }),
   usersUpdated: () => ({ usersError: null }),
   jupyterStarting: (context) => ({ jupyter: { ...context.jupyter, state: 'starting' as const, error: null } }),
@@ -217,6 +221,9 @@ export const reservationAssigns = {
   tellReleasing: () => ({ detail: 'Releasing the name and the routes' }),
   tellEnd: (context) => ({ detail: context.outcome?.reason ?? '' }),
 } satisfies Record<string, (context: Context, event: ReservationEvent) => Change>;
+
+/** GitHub's names do not differ by case. */
+const sameUser = (one: string, other: string): boolean => one.toLowerCase() === other.toLowerCase();
 
 export const reservationGuards = {
   gangIncomplete: (context) => !context.gangComplete,
@@ -257,4 +264,6 @@ export const reservationGuards = {
   endsCancelled: (context) => context.outcome?.status === 'cancelled',
   isNewUser: (context, event) =>
     event.type === 'add_user' && (!context.users.includes(event.githubUsername) || context.usersError !== null),
+  isAddedUser: (context, event) =>
+    event.type === 'remove_user' && context.users.some((user) => sameUser(user, event.githubUsername)),
 } satisfies Record<string, (context: Context, event: ReservationEvent) => boolean>;

@@ -25,6 +25,7 @@ export const UserEvent = z.discriminatedUnion('type', [
   shape('cancel', { by }),
   shape('extend', { by, hours: z.number().positive() }),
   shape('add_user', { by, githubUsername: z.string().regex(GITHUB_NAME) }),
+  shape('remove_user', { by, githubUsername: z.string().regex(GITHUB_NAME) }),
   shape('enable_jupyter', { by }),
   shape('disable_jupyter', { by }),
 ]);

@@ -58,6 +58,7 @@ const whileUsable = {
   'deadline.warn5': { actions: ['noteWarning', 'postWarning'] },
   'deadline.graceEnd': endWithPod('expired'),
   add_user: { guard: 'isNewUser', actions: ['userAdded', 'updateAccess'] },
+  remove_user: { guard: 'isAddedUser', actions: ['userRemoved', 'updateAccess'] },
   'access.updated': { guard: 'ofThisLife', actions: 'usersUpdated' },
   'access.failed': { guard: 'ofThisLife', actions: 'usersFailed' },
   enable_jupyter: { guard: 'jupyterIsOff', actions: ['jupyterStarting', 'startJupyter'] },

@@ -2,6 +2,7 @@
 import type { ReservationRequest, StayPolicy } from '../../machines/reservation.context.ts';
 import { GITHUB_NAME } from '../../machines/reservation.events.ts';
 import { Problem } from '../problem.ts';
+import { PROFILING_LABEL } from '../reservation/ports.ts';
 import { redact } from '../secret.ts';
 import { buildOf } from './build-context.ts';
 import { countsOf, type GpuType, shareOf, slotsOf } from './catalogue.ts';
@@ -75,7 +76,7 @@ export function parseCreate(body: unknown, catalogue: ReadonlyMap<string, GpuTyp
       preserveEntrypoint: message.preserve_entrypoint ?? truthy(env['PRESERVE_ENTRYPOINT']),
       recreateEnv: message.recreate_env ?? truthy(env['RECREATE_ENV']),
       command: message.command ?? null,
-      nodeLabels: message.node_labels ?? {},
+      nodeLabels: nodeLabelsOf(message),
       gang,
       clientVersion: message.version ?? null,
       extra: extraOf(
@@ -98,6 +99,16 @@ function extraOf(fields: readonly [string, unknown][]): Record<string, unknown> 
     return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, cut(inner)]));
   };
   return cut(redact(Object.fromEntries(fields))) as Record<string, unknown>;
+}
+
+/** How older clients ask for a node where GPUs may be profiled. */
+const OLD_PROFILING_LABEL = 'nsight';
+
+/** Labels that a node must bear. Whoever wants to profile says so by a flag, or as older clients do; the need is as hard as any other. */
+function nodeLabelsOf(message: CreateMessage): Record<string, string> {
+  const { [OLD_PROFILING_LABEL]: old, ...labels } = message.node_labels ?? {};
+  const wanted = message.profiling ?? truthy(old);
+  return wanted ? { ...labels, [PROFILING_LABEL]: 'true' } : labels;
 }
 
 /** Absent: the disk called default. null, "none" or no_persistent_disk: none. */

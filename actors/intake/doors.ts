@@ -196,6 +196,8 @@ function eventOf(action: EventAction, message: Record<string, unknown>, by: stri
       return { type: 'extend', by, hours: message['extension_hours'] as number };
     case 'add_user':
       return { type: 'add_user', by, githubUsername: message['github_username'] as string };
+    case 'remove_user':
+      return { type: 'remove_user', by, githubUsername: message['github_username'] as string };
     case 'enable_jupyter':
       return { type: 'enable_jupyter', by };
     case 'disable_jupyter':

@@ -79,6 +79,7 @@ export const CreateMessage = z.looseObject({
   env_vars: z.record(EnvName, z.union([z.string().max(131_072), z.number(), z.boolean()]).transform(String)).nullish(),
   command: z.string().max(65_536).nullish(),
   node_labels: z.record(LabelKey, Label).nullish(),
+  profiling: Flag.nullish(),
   instance_type: z.string().max(100).nullish(),
   is_multinode: Flag.nullish(),
   master_reservation_id: z.uuid().nullish(),
@@ -100,6 +101,7 @@ export const EventMessage = {
   cancel: z.looseObject({ ...common, reservation_id: ReservationRef }),
   extend: z.looseObject({ ...common, reservation_id: ReservationRef, extension_hours: z.number().positive().max(720) }),
   add_user: z.looseObject({ ...common, reservation_id: ReservationRef, github_username: GithubName }),
+  remove_user: z.looseObject({ ...common, reservation_id: ReservationRef, github_username: GithubName }),
   enable_jupyter: z.looseObject({ ...common, reservation_id: ReservationRef }),
   disable_jupyter: z.looseObject({ ...common, reservation_id: ReservationRef }),
 } as const;
@@ -130,6 +132,7 @@ const ACTIONS: Record<string, Action> = {
   extend: { does: 'event', action: 'extend' },
   extend_reservation: { does: 'event', action: 'extend' },
   add_user: { does: 'event', action: 'add_user' },
+  remove_user: { does: 'event', action: 'remove_user' },
   enable_jupyter: { does: 'event', action: 'enable_jupyter' },
   disable_jupyter: { does: 'event', action: 'disable_jupyter' },
   create_disk: { does: 'disk', action: 'create_disk' },

@@ -1,4 +1,4 @@
-/** What is asked of a live reservation: `gpu-dev cancel`, `extend`, `add-user`, `jupyter`. */
+/** What is asked of a live reservation: `gpu-dev cancel`, `extend`, `add-user`, `remove-user`, `jupyter`. */
 import { Argument, type Command } from 'commander';
 import { v7 as uuidv7 } from 'uuid';
 import type { ReservationView } from '../http/reservation-view.ts';
@@ -74,6 +74,21 @@ export function registerAddUser(program: Command, surroundings: Surroundings): v
       context.give(answer);
       if (!answer.applied) return sayPending(context, answer);
       context.say(`${github} may log in to ${answer.reservation.name} in a moment.`);
+    });
+}
+
+export function registerRemoveUser(program: Command, surroundings: Surroundings): void {
+  program
+    .command('remove-user')
+    .argument('<github-name>', 'whose SSH keys may no longer log in')
+    .argument(...ID)
+    .description('take back what add-user gave; sessions that are open stay open')
+    .action(async (github: string, typed: string | undefined, _options: object, command: Command) => {
+      const context = contextOf(surroundings, command);
+      const answer = await send(context, typed, { type: 'remove_user', github_username: github });
+      context.give(answer);
+      if (!answer.applied) return sayPending(context, answer);
+      context.say(`${github} may not log in to ${answer.reservation.name} any more, in a moment.`);
     });
 }
 

@@ -4,7 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { registerAdmin } from './admin.ts';
 import { registerAvail } from './avail.ts';
 import { registerEnv } from './env.ts';
-import { registerAddUser, registerCancel, registerExtend, registerJupyter } from './events.ts';
+import { registerAddUser, registerCancel, registerExtend, registerJupyter, registerRemoveUser } from './events.ts';
 import { CliError, EXIT, EXIT_MEANINGS, type ExitCode } from './exit.ts';
 import { clean } from './format.ts';
 import { registerList } from './list.ts';
@@ -40,6 +40,7 @@ export function buildProgram(surroundings: Surroundings): Command {
     register(program, surroundings);
   }
   registerAddUser(program, surroundings);
+  registerRemoveUser(program, surroundings);
   registerJupyter(program, surroundings);
   registerEnv(program);
   registerAdmin(program, surroundings);

@@ -24,6 +24,8 @@ interface ReserveOptions {
   image?: string;
   dockerfile?: string;
   githubUser?: string;
+  profiling?: boolean;
+  nodeLabel: Record<string, string>;
   env: Record<string, string>;
   wait: boolean;
 }
@@ -49,6 +51,8 @@ export function registerReserve(program: Command, surroundings: Surroundings): v
     .option('--image <image>', 'container image')
     .option('--dockerfile <path>', 'build the image from a Dockerfile, or from a folder with one')
     .option('--github-user <name>', 'whose SSH keys may log in')
+    .option('--profiling', 'a node where GPUs may be profiled, or wait for one')
+    .option('--node-label <name=value>', 'a label that the node must bear (repeatable)', label, {})
     .option('--env <name=value>', 'environment variable; a name alone takes the value of this shell (repeatable)', pair, {})
     .option('--no-wait', 'do not wait until it runs')
     .action(async (options: ReserveOptions, command: Command) => reserve(contextOf(surroundings, command), options));
@@ -133,6 +137,8 @@ function messageOf(options: ReserveOptions, directory: string): Record<string, u
     dockerimage: options.image,
     dockerfile: options.dockerfile === undefined ? undefined : packContext(resolve(directory, options.dockerfile)),
     github_user: options.githubUser,
+    profiling: options.profiling,
+    node_labels: Object.keys(options.nodeLabel).length === 0 ? undefined : options.nodeLabel,
     env_vars: Object.keys(options.env).length === 0 ? undefined : options.env,
     version,
   };
@@ -146,6 +152,12 @@ function pairOf(text: string, environment: NodeJS.ProcessEnv): Record<string, st
   const value = equals < 0 ? environment[name] : text.slice(equals + 1);
   if (value === undefined) throw new InvalidArgumentError(`${name} is not set in this shell.`);
   return { [name]: value };
+}
+
+function label(text: string, before: Record<string, string>): Record<string, string> {
+  const [, name, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
+  if (name === undefined || value === undefined) throw new InvalidArgumentError('It must be name=value.');
+  return { ...before, [name]: value };
 }
 
 function whole(text: string): number {

@@ -30,6 +30,11 @@ const EventBody = z.discriminatedUnion(
       github_username: z.string().regex(GITHUB_NAME, 'must be a GitHub user name'),
       ...common,
     }),
+    z.strictObject({
+      type: z.literal('remove_user'),
+      github_username: z.string().regex(GITHUB_NAME, 'must be a GitHub user name'),
+      ...common,
+    }),
     z.strictObject({ type: z.literal('enable_jupyter'), ...common }),
     z.strictObject({ type: z.literal('disable_jupyter'), ...common }),
   ],
@@ -49,7 +54,7 @@ export function eventRoutes(app: Server, deps: HttpDeps, reader: ReservationRead
     {
       schema: {
         tags: ['reservations'],
-        summary: 'Cancel, extend, add a user, switch Jupyter',
+        summary: 'Cancel, extend, add or remove a user, switch Jupyter',
         description:
           'Waits up to 2 s for the event to be decided: 200 applied, 403 not the owner, 409 not accepted in this state or an extension refused, ' +
           'else 202. A repeated Idempotency-Key acts once and gets the answer of the first time.',

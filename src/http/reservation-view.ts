@@ -9,7 +9,7 @@ import type { ReservationRow } from '../../persistence/reservations.ts';
 const Moment = z.string().meta({ format: 'date-time' });
 
 /** What a user may send, in the order of need. */
-export const USER_EVENTS = ['cancel', 'extend', 'add_user', 'enable_jupyter', 'disable_jupyter'] as const;
+export const USER_EVENTS = ['cancel', 'extend', 'add_user', 'remove_user', 'enable_jupyter', 'disable_jupyter'] as const;
 export type UserEventType = UserEvent['type'];
 
 export const STATES = [
@@ -114,6 +114,8 @@ function sample(type: UserEventType, row: ReservationRow) {
       return { type, ...common, hours: 1 / 12 };
     case 'add_user':
       return { type, ...common, githubUsername: 'somebody-new' };
+    case 'remove_user':
+      return { type, ...common, githubUsername: row.secondary_users[0] ?? 'nobody' };
     case 'cancel':
     case 'enable_jupyter':
     case 'disable_jupyter':

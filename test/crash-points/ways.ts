@@ -6,6 +6,7 @@ export const RESULTS: Readonly<Record<string, readonly string[]>> = {
   'pod.create': ['pod.created', 'pod.createFailed'],
   'pod.remove': ['pod.gone', 'pod.unreachable', 'effect.failed'],
   'access.update': ['access.updated', 'access.failed'],
+  'access.restore': ['pod.created', 'access.failed'],
   'access.remove': ['access.removed', 'effect.failed'],
   'notice.post': ['effect.failed'],
   'jupyter.start': ['jupyter.started', 'jupyter.failed'],
@@ -29,6 +30,10 @@ export const WISHES = new Map<string, (event: Case, target: { id: string; name: 
   [
     'add_user',
     (event, { id }) => reservation('add_user', event, { reservation_id: id, github_username: event['githubUsername'] }),
+  ],
+  [
+    'remove_user',
+    (event, { id }) => reservation('remove_user', event, { reservation_id: id, github_username: event['githubUsername'] }),
   ],
   ['enable_jupyter', (event, { id }) => reservation('enable_jupyter', event, { reservation_id: id })],
   ['disable_jupyter', (event, { id }) => reservation('disable_jupyter', event, { reservation_id: id })],

@@ -58,6 +58,7 @@ const WISHES: Case[] = [
   { type: 'extend', by: 'ada', hours: 2 },
   { type: 'extend', by: null, hours: 100 },
   { type: 'add_user', by: null, githubUsername: 'grace' },
+  { type: 'remove_user', by: null, githubUsername: 'Grace' },
   { type: 'enable_jupyter', by: null },
   { type: 'disable_jupyter', by: null },
 ];
@@ -174,7 +175,7 @@ export function lateEvents(snapshot: AnyMachineSnapshot): Case[] {
 
 /** State, and as much of the context as decides what may follow. */
 export function reservationKey(snapshot: AnyMachineSnapshot): string {
-  const { generation, disk, pod, connection, outcome, jupyter } = contextOf(snapshot);
+  const { generation, disk, pod, connection, outcome, jupyter, users } = contextOf(snapshot);
   const up = snapshot.matches('running') || snapshot.matches('extending');
   const where = Object.values(snapshot.historyValue ?? {}).flatMap((nodes) => nodes.map(({ id }) => id));
   return JSON.stringify([
@@ -184,16 +185,18 @@ export function reservationKey(snapshot: AnyMachineSnapshot): string {
     pod.uid !== null,
     connection !== null,
     outcome?.status ?? null,
-    up ? [jupyter.state, where] : null,
+    up ? [jupyter.state, where, users.length] : null,
   ]);
 }
 
 const disk = { id: DISK_ID, name: 'default', onBusy: 'wait' } as const;
 const JUPYTER = new Set(['enable_jupyter', 'disable_jupyter', 'jupyter.started', 'jupyter.stopped', 'jupyter.failed']);
 const withoutJupyter = (snapshot: AnyMachineSnapshot) => reservationEvents(snapshot).filter(({ type }) => !JUPYTER.has(type));
+const USERS = new Set(['add_user', 'remove_user']);
+const withoutUsers = (snapshot: AnyMachineSnapshot) => reservationEvents(snapshot).filter(({ type }) => !USERS.has(type));
 
 export const RESERVATION_SCENARIOS: Scenario[] = [
-  { name: 'a plain server', birth: submitted({ jupyter: true }), events: reservationEvents },
+  { name: 'a plain server', birth: submitted({ jupyter: true }), events: withoutUsers },
   { name: 'a server with a disk', birth: submitted({ disk }), events: withoutJupyter },
   { name: 'a server that fails on a busy disk', birth: submitted({ disk: { ...disk, onBusy: 'fail' } }), events: withoutJupyter },
   {

@@ -110,6 +110,7 @@ describe('what fails', () => {
     const id = await scene.running({ github_user: 'octo' });
     const fields: Record<keyof typeof EventMessage, Body> = {
       add_user: { github_username: 'octo3' },
+      remove_user: { github_username: 'Octo3' },
       extend: { extension_hours: 1 },
       enable_jupyter: {},
       disable_jupyter: {},

@@ -66,6 +66,7 @@ describe('the life of a reservation on the command line', () => {
     expect(refused.err).toMatch(/^gpu-dev: 2 h are granted and 100 h more would pass the limit of 48 h\. Ask for fewer hours/);
 
     expect((await cli('add-user octocat')).out).toBe('octocat may log in to trial in a moment.\n');
+    expect((await cli('remove-user octocat')).out).toBe('octocat may not log in to trial any more, in a moment.\n');
     const jupyter = await cli(`jupyter on ${id}`);
     expect(jupyter.out).toMatch(/^https?:\/\/\S+\ntoken: [0-9a-f]{64}\n$/);
     expect((await json('jupyter show')).state).toBe('on');
@@ -99,6 +100,20 @@ describe('the life of a reservation on the command line', () => {
     expect(which.err).toContain(one.id);
     expect(which.err).toContain(two.id);
     for (const { id } of [two, one]) expect((await cli(`cancel ${id}`, user)).exit).toBe(0);
+  });
+
+  it('Q20: asks to profile, and waits for a node that allows it though others are free', async () => {
+    const user = { GPU_DEV_USER: 'emil' };
+    const { id } = await json('reserve --type t4 --hours 1 --no-persist --profiling --node-label rack=r7 --no-wait', user);
+    const { rows } = await http.world.db.query<Json>(
+      `select snapshot #> '{context,request,nodeLabels}' as labels from actors where actor = $1`,
+      [`reservation/${id}`],
+    );
+    expect(rows[0].labels).toEqual({ rack: 'r7', 'gpu.monitoring/profiling-dedicated': 'true' });
+    expect((await json('avail t4')).gpus[0].free).toBeGreaterThan(0);
+    expect((await json(`show ${id}`, user)).state).toBe('queued');
+    expect((await cli('reserve --node-label rack', user)).exit).toBe(2);
+    expect((await cli(`cancel ${id}`, user)).exit).toBe(0);
   });
 
   it('ends with 6 and the reason when the reservation ends while it is waited for', async () => {

@@ -59,6 +59,14 @@ describe('POST /v1/reservations/:id/events', () => {
     expect(ignored.body.details.accepts).toContain('enable_jupyter');
   });
 
+  it('removes a user who was added, whatever the case, and nobody else', async () => {
+    expect((await http.get(`/v1/reservations/${id}`)).body.accepts).toContain('remove_user');
+    expect((await send({ type: 'remove_user', github_username: 'stranger' })).body.code).toBe('GPU_EVENT_IGNORED');
+    const removed = await send({ type: 'remove_user', github_username: 'Octocat' });
+    expect(removed.body).toMatchObject({ applied: true, reservation: { secondary_users: [] } });
+    expect(removed.body.reservation.accepts).not.toContain('remove_user');
+  });
+
   it('is closed: other types and other fields are refused, the reserved ones too', async () => {
     for (const type of [
       'xstate.stop',
