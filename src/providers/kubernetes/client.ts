@@ -115,7 +115,7 @@ class TimedHttp extends IsomorphicFetchHttpLibrary {
 
   async #ask(pool: Pool, request: RequestContext, signal: AbortSignal): Promise<ResponseContext> {
     const { origin, pathname, search } = new URL(request.getUrl());
-    const response = await pool.request({
+    const answer = pool.request({
       origin,
       path: pathname + search,
       method: request.getHttpMethod().toString(),
@@ -123,6 +123,7 @@ class TimedHttp extends IsomorphicFetchHttpLibrary {
       body: request.getBody() ?? null,
       signal,
     });
+    const response = await orAborted(answer, signal);
     this.lastContact = Date.now();
     const headers: Record<string, string> = {};
     for (const [name, value] of Object.entries(response.headers)) if (value !== undefined) headers[name] = String(value);
@@ -133,6 +134,17 @@ class TimedHttp extends IsomorphicFetchHttpLibrary {
       stream: () => null,
     });
   }
+}
+
+/** The pool looks at the signal of a request only once it has a connection: a TLS handshake into nothing would take its own ten seconds. */
+function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    const done = (): void => signal.removeEventListener('abort', abort);
+    work.then(resolve, reject).then(done, done);
+  });
 }
 
 function loadConfig(file: string | undefined): KubeConfig {

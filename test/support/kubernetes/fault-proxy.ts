@@ -1,19 +1,20 @@
 // A bad day between a client and its API server: by rule it refuses, is late, is silent, cuts and loses; it remembers every request.
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import https from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { Duplex } from 'node:stream';
 import { cannedAnswer, type Fault, type Rule, SlowDown } from './faults.ts';
 import { Wire } from './wire.ts';
 
 export interface ProxyTarget {
-  /** The API server's address, and the certificate with its key that the proxy shows in its place. */
+  /** The API server's address, with http: or https:. */
   server: string;
-  caFile: string;
-  certificateKey: string;
+  /** With https: the certificate, with its key, that the proxy shows in its place. */
+  caFile?: string;
+  certificateKey?: string;
 }
 
 export interface SeenRequest {
@@ -30,19 +31,26 @@ export class FaultProxy {
   /** All requests, oldest first; empty it at will. */
   readonly requests: SeenRequest[] = [];
   readonly #target: URL;
-  readonly #agent: https.Agent;
-  readonly #server: https.Server;
+  readonly #agent: http.Agent;
+  readonly #server: http.Server;
+  readonly #ca: Buffer | null;
   readonly #watches = new Set<ServerResponse>();
   readonly #rules = new Set<Rule>();
   #wire!: Wire;
 
   private constructor({ server, caFile, certificateKey }: ProxyTarget) {
     this.#target = new URL(server);
-    const cert = readFileSync(caFile);
-    this.#agent = new https.Agent({ keepAlive: true, ca: cert });
-    this.#server = https.createServer({ cert, key: readFileSync(certificateKey) });
+    if (caFile === undefined || certificateKey === undefined) {
+      this.#ca = null;
+      this.#agent = new http.Agent({ keepAlive: true });
+      this.#server = http.createServer();
+    } else {
+      this.#ca = readFileSync(caFile);
+      this.#agent = new https.Agent({ keepAlive: true, ca: this.#ca });
+      this.#server = https.createServer({ cert: this.#ca, key: readFileSync(certificateKey) });
+    }
     this.#server.on('request', (request, response) => void this.#pass(request, response));
-    this.#server.on('upgrade', (request, socket, head) => this.#tunnel(request, socket, head, cert));
+    this.#server.on('upgrade', (request, socket, head) => this.#tunnel(request, socket, head));
     this.#server.on('tlsClientError', () => undefined);
   }
 
@@ -56,7 +64,12 @@ export class FaultProxy {
 
   /** Where clients go instead of to the API server. */
   get url(): string {
-    return `https://127.0.0.1:${this.#wire.port}`;
+    return `${this.#target.protocol}//127.0.0.1:${this.#wire.port}`;
+  }
+
+  /** Connections accepted so far. */
+  get connections(): number {
+    return this.#wire.accepted;
   }
 
   /** Requests of a verb whose path matches. */
@@ -80,6 +93,11 @@ export class FaultProxy {
   /** End every open watch in the middle. */
   cutWatches(): void {
     for (const watch of this.#watches) watch.socket?.destroy();
+  }
+
+  /** End every connection; new ones are welcome. */
+  cut(): void {
+    this.#wire.cut();
   }
 
   /** The server is gone: connections end, new ones are refused. */
@@ -132,7 +150,8 @@ export class FaultProxy {
     }
     const { hostname, port } = this.#target;
     const headers = { ...request.headers, host: this.#target.host };
-    const upstream = https.request({ hostname, port, path, method: request.method, headers, agent: this.#agent });
+    const { request: ask } = this.#ca === null ? http : https;
+    const upstream = ask({ hostname, port, path, method: request.method, headers, agent: this.#agent });
     upstream.on('error', () => response.destroy());
     response.on('close', () => upstream.destroy());
     upstream.on('response', (answer) => {
@@ -158,7 +177,7 @@ export class FaultProxy {
   }
 
   /** Exec and the like: after the same rules, bytes both ways. */
-  #tunnel(request: IncomingMessage, socket: Duplex, head: Buffer, ca: Buffer): void {
+  #tunnel(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const path = request.url ?? '/';
     const seen: SeenRequest = { verb: 'UPGRADE', path, at: Date.now(), status: 0 };
     this.requests.push(seen);
@@ -174,13 +193,15 @@ export class FaultProxy {
       return;
     }
     const { hostname, port, host } = this.#target;
-    const upstream = connectTls({ host: hostname, port: Number(port), ca }, () => {
+    const address = { host: hostname, port: Number(port) };
+    const begin = (): void => {
       const lines = request.rawHeaders.map((text, index) => (index % 2 === 0 ? `${text}: ` : `${text}\r\n`)).join('');
       upstream.write(`GET ${path} HTTP/1.1\r\n${lines.replace(/^host: .*$/im, `Host: ${host}`)}\r\n`);
       if (head.length > 0) upstream.write(head);
       upstream.pipe(socket);
       socket.pipe(upstream);
-    });
+    };
+    const upstream = this.#ca === null ? connect(address, begin) : connectTls({ ...address, ca: this.#ca }, begin);
     upstream.on('error', () => socket.destroy());
     upstream.on('close', () => socket.destroy());
     socket.on('close', () => upstream.destroy());

@@ -6,6 +6,8 @@ export class Wire {
   readonly #target: number;
   readonly #server = createServer((near) => this.#join(near));
   readonly #sockets = new Set<Socket>();
+  /** Connections accepted so far. */
+  accepted = 0;
   #port = 0;
   #swallowing = false;
 
@@ -54,6 +56,7 @@ export class Wire {
   }
 
   #join(near: Socket): void {
+    this.accepted += 1;
     const far = connect(this.#target, '127.0.0.1');
     for (const [one, other] of [[near, far] as const, [far, near] as const]) {
       this.#sockets.add(one);

@@ -8,17 +8,20 @@ import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { IncomingMessage } from 'node:http';
 import type { KubeConfig } from '@kubernetes/client-node';
+import { simulationAnnotations } from '../../../../src/simulated-cluster/annotations.ts';
 import { type Cluster, createCluster } from '../../../../src/simulated-cluster/cluster.ts';
 import { attachmentName } from '../../../../src/simulated-cluster/controllers/mounts.ts';
 import { loadRun } from '../../../../src/simulated-cluster/controllers/runtime.ts';
 import { type Front, serve } from '../../../../src/simulated-cluster/http-server.ts';
 import type { SettingsInput } from '../../../../src/simulated-cluster/settings.ts';
 import { keyOf } from '../../../../src/simulated-cluster/store.ts';
+import type { KubeObject } from '../../../../src/simulated-cluster/types.ts';
 import type { Api, Loose } from '../api.ts';
 import { type Followed, follow } from './follow.ts';
 import { StatusWriter } from './status-writer.ts';
 
 const ATTACHMENTS = 'volumeattachments.storage.k8s.io';
+const JOBS = '/apis/batch/v1/jobs';
 /** What a pod may have to wait for, by the path that is followed. */
 const AROUND: Record<string, string> = {
   nodes: '/api/v1/nodes',
@@ -43,6 +46,8 @@ export class StandInKubelets {
   readonly #door: Server;
   readonly #writer: StatusWriter;
   readonly #followed: Followed[];
+  /** How the pods of a Job are to behave, by the uid of the Job: the simulated cluster hands its annotations on, a real one does not. */
+  readonly #behaviour = new Map<string, Record<string, string>>();
   /** Versions of the world that came from the API server, and so need not go back to it. */
   readonly #copied = new Set<number>();
 
@@ -76,11 +81,15 @@ export class StandInKubelets {
         deleted: (object) => this.#change(() => this.#remove(resource, renamed(resource, object))),
       }),
     );
+    const jobs = follow(api, config, JOBS, {
+      changed: ({ metadata }) => this.#behaviour.set(metadata.uid, simulationAnnotations({ metadata } as KubeObject)),
+      deleted: ({ metadata }) => this.#behaviour.delete(metadata.uid),
+    });
     const pods = follow(api, config, '/api/v1/pods', {
       changed: (pod) => pod.spec.nodeName && this.#change(() => this.#pod(pod)),
       deleted: (pod) => this.#change(() => this.#gone(pod)),
     });
-    this.#followed.push(pods);
+    this.#followed.push(jobs, pods);
   }
 
   static async start(options: KubeletOptions): Promise<StandInKubelets> {
@@ -136,7 +145,18 @@ export class StandInKubelets {
     if (known !== undefined && known.metadata.uid !== pod.metadata.uid) this.#remove('pods', known);
     const ours = known?.metadata.uid === pod.metadata.uid;
     const ended = pod.status?.phase === 'Failed' || pod.status?.phase === 'Succeeded';
-    this.#put('pods', { apiVersion: 'v1', kind: 'Pod', ...pod, status: ours && !ended ? known?.status : (pod.status ?? {}) });
+    const inherited = Object.assign(
+      {},
+      ...(pod.metadata.ownerReferences ?? []).map(({ uid }: Loose) => this.#behaviour.get(uid)),
+    );
+    const metadata = { ...pod.metadata, annotations: { ...inherited, ...pod.metadata.annotations } };
+    this.#put('pods', {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      ...pod,
+      metadata,
+      status: ours && !ended ? known?.status : (pod.status ?? {}),
+    });
   }
 
   #gone(pod: Loose): void {
