@@ -39,6 +39,8 @@ export const diskAssigns = {
   volumeGone: (context, event) => ({ claim: (event as Typed<'volume.deleted'>).kept ? context.claim : null }),
   /** It may be deleted or not. Its snapshot is complete: what is still there is used, what is gone comes back from the snapshot. */
   doubtVolume: () => ({ claim: null }),
+  /** The claim stays on record: a volume that must be there is never made anew, so whoever uses the disk next is told. */
+  volumeMissing: (context) => ({ problem: `The volume ${context.claim} of this disk is missing; an operator must look` }),
   keepCloneSource: (_context, event) => ({ latestSnapshot: (event as Typed<'disk.cloneSource'>).snapshotId }),
   addCloner: (context, event) => {
     const { diskId } = event as Typed<'disk.cloneWanted'>;
@@ -54,6 +56,7 @@ export const diskAssigns = {
 } satisfies Record<string, (context: DiskContext, event: DiskEvent) => Change>;
 
 export const diskGuards = {
+  isOurVolume: (context, event) => event.type === 'volume.missing' && event.claim === context.claim,
   isClone: (context) => context.cloneOf !== null,
   isHolder: (context, event) => reservationOf(event) === context.holder,
   isWaiter: (context, event) => context.waiters.includes(reservationOf(event) ?? ''),

@@ -39,6 +39,8 @@ export const DiskEvent = z.union([
     shape('snapshot.failed', { round, reason: z.string() }),
     shape('volume.deleted', { round, kept: z.boolean() }),
     shape('purge.done', { round }),
+    /** The cluster has no such volume any more: proven by the API server's own answer. */
+    shape('volume.missing', { claim: z.string() }),
   ]),
   z.object({ type: z.enum(DISK_DEADLINES.map((name) => `deadline.${name}` as const)) }),
 ]);

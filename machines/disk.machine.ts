@@ -96,6 +96,9 @@ const whileTaken = {
   'disk.cloneWanted': [{ guard: 'hasSnapshot', actions: 'answerCloner' }, { actions: 'addCloner' }],
 } as const;
 
+/** While nobody uses the disk, its volume was found to be gone. */
+const notesMissing = { 'volume.missing': { guard: 'isOurVolume', actions: 'volumeMissing' } } as const;
+
 /** A waiter that leaves the line. */
 const leavesLine = { guard: 'isWaiter', actions: 'dropWaiter' } as const;
 
@@ -165,6 +168,7 @@ export const diskMachine = setup({
       description: 'Nobody uses it.',
       tags: ['resting'],
       on: {
+        ...notesMissing,
         'disk.acquire': { target: 'held', actions: ['hold', 'tellAcquired'] },
         'disk.delete': { target: 'deleted', actions: ['markDeleted', 'operationDone'] },
         'disk.undelete': { actions: 'operationDone' },
@@ -273,6 +277,7 @@ export const diskMachine = setup({
       entry: 'setPurge',
       exit: 'clearPurge',
       on: {
+        ...notesMissing,
         'disk.acquire': { actions: 'tellUnavailable' },
         'disk.delete': { actions: 'operationDone' },
         'disk.undelete': { target: 'idle', actions: ['markUndeleted', 'operationDone'] },

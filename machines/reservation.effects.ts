@@ -33,6 +33,8 @@ export const ReservationEffect = z.discriminatedUnion('type', [
   shape('pod.remove', { generation, force: z.boolean() }),
   /** Bring the keys of the server to the desired list of GitHub users. */
   shape('access.update', { generation, users: z.array(z.string()) }),
+  /** Make again what is missing around the pod that runs; the pod itself is never made again. */
+  shape('access.restore', { generation, grant: Grant, claim: z.string().nullable() }),
   /** Remove everything around the pod (services, secrets, route) that bears our id. */
   shape('access.remove', { generation }),
   /** Put a notice inside the server. `extended` withdraws the warnings that stand there. */
@@ -231,6 +233,15 @@ export const reservationIntents = {
   updateAccess: (context) => [
     effect({ type: 'access.update', generation: context.generation, users: context.users }, { lane: 'access', replaces: true }),
   ],
+  restoreAccess: (context) =>
+    context.grant === null
+      ? []
+      : [
+          effect(
+            { type: 'access.restore', generation: context.generation, grant: context.grant, claim: context.disk.claim },
+            { lane: 'access' },
+          ),
+        ],
   startJupyter: (context) => jupyter(context, 'jupyter.start'),
   stopJupyter: (context) => jupyter(context, 'jupyter.stop'),
 

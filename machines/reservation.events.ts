@@ -68,6 +68,8 @@ const PodEvent = z.discriminatedUnion('type', [
   shape('pod.died', { generation, uid: z.string(), reason }),
   /** Positive proof only: the API server answered 404, the watch said DELETED, the node object is deleted, or an operator gave his word. */
   shape('pod.gone', { generation, proof: z.string() }),
+  /** Something around the pod, without which nobody can log in, is proven gone while the pod is there. */
+  shape('access.missing', { generation, what: z.string() }),
 ]);
 
 /** What the handlers of our own effects report. */

@@ -59,6 +59,7 @@ const whileUsable = {
   'deadline.graceEnd': endWithPod('expired'),
   add_user: { guard: 'isNewUser', actions: ['userAdded', 'updateAccess'] },
   remove_user: { guard: 'isAddedUser', actions: ['userRemoved', 'updateAccess'] },
+  'access.missing': { guard: 'ofThisLife', actions: 'restoreAccess' },
   'access.updated': { guard: 'ofThisLife', actions: 'usersUpdated' },
   'access.failed': { guard: 'ofThisLife', actions: 'usersFailed' },
   enable_jupyter: { guard: 'jupyterIsOff', actions: ['jupyterStarting', 'startJupyter'] },

@@ -46,6 +46,7 @@ function intentTable() {
     askExtension: true,
     clearStay: true,
     updateAccess: true,
+    restoreAccess: true,
     startJupyter: true,
     stopJupyter: true,
     detachDisk: true,

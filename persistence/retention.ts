@@ -100,6 +100,21 @@ export async function pruneOperations(db: Database, days: number, limit: number)
   return rowCount ?? 0;
 }
 
+/** Remove findings that were closed, and comparisons that ended, more than `days` ago. @returns how many. */
+export async function pruneFindings(db: Database, days: number, limit: number): Promise<number> {
+  const { rowCount: findings } = await db.query(
+    `delete from reality_findings where id in (
+       select id from reality_findings where closed_at < now() - make_interval(secs => $1::float8 * 86400) order by closed_at limit $2)`,
+    [days, limit],
+  );
+  const { rowCount: runs } = await db.query(
+    `delete from reality_runs where id in (
+       select id from reality_runs where ended_at < now() - make_interval(secs => $1::float8 * 86400) order by ended_at limit $2)`,
+    [days, limit],
+  );
+  return Math.max(findings ?? 0, runs ?? 0);
+}
+
 const PRUNE_CONTEXTS = `
   delete from build_contexts where hash in (
     select b.hash from build_contexts b

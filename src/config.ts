@@ -45,6 +45,9 @@ const Environment = z.object({
   TIME_SCALE: z.coerce.number().min(1).max(100_000).default(1),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   DRAIN_SECONDS: whole(0, 600, 10),
+  /** How often the cluster is compared with the database, and how long what has ended is left alone after it was first seen. */
+  RECONCILE_INTERVAL_SECONDS: whole(10, 86_400, 300),
+  RECONCILE_GRACE_SECONDS: whole(0, 604_800, 900),
   /** Retention, in days. */
   RETENTION_RESERVATIONS_DAYS: z.coerce.number().min(0).default(90),
   RETENTION_HISTORY_DAYS: z.coerce.number().min(1).default(30),
@@ -108,6 +111,7 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     timeScale: env.TIME_SCALE,
     logLevel: env.LOG_LEVEL,
     drainMs: env.DRAIN_SECONDS * 1_000,
+    reconcile: { everyMs: env.RECONCILE_INTERVAL_SECONDS * 1_000, graceMs: env.RECONCILE_GRACE_SECONDS * 1_000 },
     retention: {
       reservationsDays: env.RETENTION_RESERVATIONS_DAYS,
       historyDays: env.RETENTION_HISTORY_DAYS,

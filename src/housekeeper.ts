@@ -7,6 +7,7 @@ import {
   pruneDeadLetters,
   pruneDisks,
   pruneEffects,
+  pruneFindings,
   pruneHistory,
   pruneOperations,
   pruneReservations,
@@ -52,6 +53,7 @@ export class Housekeeper {
       pruneHistory(db, LIVE_ON, retention.historyDays, PORTION),
       pruneEffects(db, retention.effectsDays, PORTION),
       pruneOperations(db, retention.reservationsDays, PORTION),
+      pruneFindings(db, retention.effectsDays, PORTION),
       pruneBuildContexts(db, retention.reservationsDays, PORTION),
       pruneDisks(db, retention.reservationsDays, PORTION),
       // The letter of a birth that failed may be replayed, and needs them.

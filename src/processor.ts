@@ -4,7 +4,9 @@ import { removeOrphans } from '../actors/gpu-pool/orphans.ts';
 import { Tracker } from '../actors/gpu-pool/tracker.ts';
 import { QueueDoor } from '../actors/intake/queue-door.ts';
 import type { Kernel } from '../actors/kernel/kernel.ts';
+import { Reconciler } from '../actors/reality/reconciler.ts';
 import type { Database } from '../persistence/database.ts';
+import type { Report } from '../persistence/reality.ts';
 import type { Config } from './config.ts';
 import { Housekeeper } from './housekeeper.ts';
 import type { Providers } from './service.ts';
@@ -21,6 +23,7 @@ export class Processor {
   readonly tracker: Tracker;
   readonly #doors: ReadonlyMap<string, QueueDoor>;
   readonly #housekeeper: Housekeeper;
+  readonly #reconciler: Reconciler;
 
   constructor({ config, db, kernel, providers, log }: ProcessorSettings) {
     const { pollMs, visibilitySeconds, batchSize, names } = config.queues;
@@ -45,6 +48,14 @@ export class Processor {
       },
       onError: (error) => log.warn({ err: error }, 'the tracker failed and goes on'),
     });
+    this.#reconciler = new Reconciler({
+      db,
+      kernel,
+      reality: providers.reality,
+      ...config.reconcile,
+      onReport: (report, dryRun) => tellReport(log, report, dryRun),
+      onError: (error) => log.warn({ err: error }, 'the comparison with the cluster failed and goes on'),
+    });
     this.#housekeeper = new Housekeeper({
       db,
       queues: names,
@@ -59,15 +70,31 @@ export class Processor {
     else for (const door of this.#doors.values()) door.wake(true);
   }
 
+  /** Somebody may have asked for a comparison of the database with the cluster. */
+  wakeReconciler(): void {
+    this.#reconciler.wake();
+  }
+
   start(): void {
     for (const door of this.#doors.values()) door.start();
     this.tracker.start();
     this.#housekeeper.start();
+    this.#reconciler.start();
   }
 
   async stop(): Promise<void> {
     await Promise.all([...this.#doors.values()].map((door) => door.stop()));
     await this.tracker.stop();
     await this.#housekeeper.stop();
+    await this.#reconciler.stop();
   }
+}
+
+/** What was done, and what could not be asked, by name; what is only reported stands in the findings. */
+function tellReport(log: pino.Logger, { findings, left_out: leftOut, unanswered }: Report, dryRun: boolean): void {
+  const acted = findings.filter(({ action }) => action === 'removed' || action === 'told' || action === 'failed');
+  const names = acted.map(({ kind, name, action }) => `${action}: ${kind} ${name}`);
+  if (names.length > 0 || unanswered.length > 0)
+    log.warn({ findings: findings.length + leftOut, acted: names, unanswered }, 'database and cluster differed');
+  else log.debug({ findings: findings.length + leftOut, dryRun }, 'database and cluster were compared');
 }

@@ -5,6 +5,8 @@ import type pino from 'pino';
 import type { ClusterEvents } from '../actors/gpu-pool/ports.ts';
 import { Kernel } from '../actors/kernel/kernel.ts';
 import { gpuDevKinds, type Ports } from '../actors/kinds.ts';
+import type { Reality } from '../actors/reality/ports.ts';
+import { REALITY_CHANNEL } from '../actors/reality/reconciler.ts';
 import { Database, isRetryableDatabaseError } from '../persistence/database.ts';
 import { migrate } from '../persistence/migrate.ts';
 import { assertQueues, enableNotifications, insertChannel } from '../persistence/pgmq.ts';
@@ -16,6 +18,8 @@ import { Processor } from './processor.ts';
 /** The outside world, as providers make it. */
 export interface Providers extends Omit<Ports, 'db'> {
   connectEvents: () => ClusterEvents;
+  /** What the cluster really has, to compare the database with. */
+  reality: Reality;
   /** Whether the API server answers 404 for the node; throws if it cannot tell. */
   confirmNodeGone: (node: string) => Promise<boolean>;
   /** What is missing for the work to be done, in words for the operator. @throws if that cannot be told now. */
@@ -68,7 +72,10 @@ export async function startService(config: Config, providersOf: (db: Database) =
     // Who only answers requests leaves effects to those who work.
     ...(works ? {} : { effectConcurrency: 0 }),
     holdDeadlines: () => processor?.tracker.settled !== true && performance.now() - since < CATCH_UP_MS,
-    listen: Object.fromEntries(names.map((queue) => [insertChannel(queue), () => processor?.wake(queue)])),
+    listen: {
+      ...Object.fromEntries(names.map((queue) => [insertChannel(queue), () => processor?.wake(queue)])),
+      [REALITY_CHANNEL]: () => processor?.wakeReconciler(),
+    },
     onReconnect: () => processor?.wake(),
     onError: (where, error) => log.warn({ err: error, loop: where }, 'a loop failed and goes on'),
     onEffectFailure: ({ effectId, type, error, final }) =>

@@ -7,7 +7,7 @@ import type { ActorKind, RetryPolicy, StampedEvent } from '../kernel/kind.ts';
 import { postNotice, startJupyter, stopJupyter, updateAccess } from './access.ts';
 import { claimName, freeNames } from './names.ts';
 import { projectReservations } from './projection.ts';
-import { createServer, type ReservationPorts } from './provision.ts';
+import { createServer, type ReservationPorts, restoreAccess } from './provision.ts';
 import { removeAccess, removeServer } from './teardown.ts';
 
 const WITHOUT_END: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 200, longestMs: 15_000 };
@@ -54,6 +54,7 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
       'pod.create': (effect, at) => createServer(ports, effect, at),
       'pod.remove': (effect, at) => removeServer(ports, effect, at),
       'access.update': (effect, at) => updateAccess(ports, effect, at),
+      'access.restore': (effect, at) => restoreAccess(ports, effect, at),
       'access.remove': (effect, at) => removeAccess(ports, effect, at),
       'notice.post': (effect, at) => postNotice(ports, effect, at),
       'jupyter.start': (effect, at) => startJupyter(ports, effect, at),
@@ -64,6 +65,7 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
       'pod.remove': WITHOUT_END,
       'access.remove': WITHOUT_END,
       'access.update': A_FEW,
+      'access.restore': A_FEW,
       'notice.post': A_FEW,
       'jupyter.start': A_FEW,
       'jupyter.stop': A_FEW,
@@ -74,6 +76,7 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
         case 'pod.create':
           return { type: 'pod.createFailed', generation, reason } as { type: string };
         case 'access.update':
+        case 'access.restore':
           return { type: 'access.failed', generation, reason } as { type: string };
         case 'jupyter.start':
         case 'jupyter.stop':

@@ -65,6 +65,11 @@ export interface DevServers {
    * @throws TerminalError if the cluster will never accept it; anything else may be tried again.
    */
   create(spec: ServerSpec): Promise<{ uid: string; name: string; connection: Connection }>;
+  /**
+   * Create or adopt again what belongs around the pod of this spec, which must be there.
+   * @throws ServerGoneError if it is not, or is going
+   */
+  restore(spec: ServerSpec): Promise<{ uid: string; name: string; connection: Connection }>;
   /** Ask for the pod's deletion. 'gone' only if the API server answers 404 for it: positive proof. */
   remove(server: ServerRef, options: { force: boolean }): Promise<'gone' | 'terminating'>;
   /** Whether the pod of this life exists; false only if the API server answers 404. @throws if it cannot tell. */

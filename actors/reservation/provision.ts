@@ -4,12 +4,12 @@ import type { ReservationEffect } from '../../machines/reservation.effects.ts';
 import type { ReservationMessage } from '../../machines/reservation.events.ts';
 import { findActor, type StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Store } from '../../persistence/database.ts';
-import { TerminalError } from '../errors.ts';
-import { type GpuType, slotsOf } from '../intake/catalogue.ts';
+import { ServerGoneError, TerminalError } from '../errors.ts';
 import type { EffectContext } from '../kernel/kind.ts';
 import { topState } from '../kernel/revive.ts';
 import { Secret } from '../secret.ts';
 import type { DevServers, KeySource, ServerSpec } from './ports.ts';
+import { type ServerType, sharesOf } from './shares.ts';
 
 export interface ReservationPorts {
   db: Store;
@@ -17,9 +17,7 @@ export interface ReservationPorts {
   keys: KeySource;
 }
 
-type Create = Extract<ReservationEffect, { type: 'pod.create' }>;
-
-const SHARED_MEMORY_LIMIT = 64 * 1024 ** 3;
+type Create = Extract<ReservationEffect, { type: 'pod.create' | 'access.restore' }>;
 
 /** The reservation as stored now. */
 export async function readReservation(db: Store, actor: string): Promise<{ state: string; context: ReservationContext }> {
@@ -74,12 +72,6 @@ export async function gatherKeys(
   return { lines: [...lines], problem };
 }
 
-/** What of its GPU type a server depends on. */
-type ServerType = Pick<
-  GpuType,
-  'gpuType' | 'instanceType' | 'resourceName' | 'maxGpus' | 'maxPerNode' | 'cpus' | 'memoryGb' | 'efaCount'
->;
-
 /** All that is stored and goes into a server. */
 interface Stored {
   snapshot: StoredSnapshot | null;
@@ -114,13 +106,6 @@ async function specOf(
   if (type === null) throw new TerminalError(`The GPU type ${request.gpuType} is no longer offered`);
   const secrets = secretsOf(stored.secrets);
   const gathered = await gatherKeys(keys, context);
-  const slots = slotsOf(type, request.gpuCount);
-  const share = slots / type.maxPerNode;
-  const isCpu = type.resourceName === null;
-  const isMig = type.gpuType.includes('-mig-');
-  // Limits: half as much CPU again as the fair share, the whole share of memory; CPU types and MIG slices get what they request.
-  const cpuLimitMillis = isCpu || isMig ? policy.cpuMillis : Math.min(type.cpus, Math.floor(type.cpus * share * 1.5)) * 1_000;
-  const memoryLimitBytes = isCpu || isMig ? policy.memoryBytes : Math.floor(type.memoryGb * share) * 1024 ** 3;
   return {
     reservationId: context.id,
     generation: effect.generation,
@@ -129,16 +114,10 @@ async function specOf(
     gpuType: type.gpuType,
     gpuCount: request.gpuCount,
     instanceType: type.instanceType,
-    resource: type.resourceName === null ? null : { name: type.resourceName, count: slots },
-    efaCount: share === 1 ? type.efaCount : 0,
+    ...sharesOf(type, request.gpuCount, policy, nodeCpuMillis),
     node: effect.grant.node,
     nodeAddress: stored.address,
     zone: effect.grant.zone,
-    cpuRequestMillis: policy.cpuMillis,
-    cpuLimitMillis: nodeCpuMillis === null ? cpuLimitMillis : Math.max(policy.cpuMillis, Math.min(cpuLimitMillis, nodeCpuMillis)),
-    memoryRequestBytes: policy.memoryBytes,
-    memoryLimitBytes: Math.max(policy.memoryBytes, memoryLimitBytes),
-    sharedMemoryBytes: Math.min(SHARED_MEMORY_LIMIT, Math.floor(policy.memoryBytes / 2)),
     image: context.image,
     preserveEntrypoint: request.preserveEntrypoint,
     recreateEnv: request.recreateEnv,
@@ -158,11 +137,39 @@ export async function createServer(
   effect: Create,
   at: EffectContext,
 ): Promise<ReservationMessage | null> {
+  const spec = await specFor(ports, effect, at, ['provisioning']);
+  if (spec === null) return null;
+  const { uid, name, connection } = await ports.servers.create(spec);
+  return { type: 'pod.created', generation: effect.generation, uid, name, connection };
+}
+
+/** Make again what is missing around a server that runs; nothing if it has gone or is on its way out. */
+export async function restoreAccess(
+  ports: ReservationPorts,
+  effect: Create,
+  at: EffectContext,
+): Promise<ReservationMessage | null> {
+  const spec = await specFor(ports, effect, at, ['running', 'extending']);
+  if (spec === null) return null;
+  try {
+    const { uid, name, connection } = await ports.servers.restore(spec);
+    return { type: 'pod.created', generation: effect.generation, uid, name, connection };
+  } catch (error) {
+    if (error instanceof ServerGoneError) return null;
+    throw error;
+  }
+}
+
+/** The specification, read anew; null if the reservation is in none of these states any more, or in another life. */
+async function specFor(
+  ports: ReservationPorts,
+  effect: Create,
+  at: EffectContext,
+  states: readonly string[],
+): Promise<ServerSpec | null> {
   const { rows } = await ports.db.query<Stored>(WHAT_TO_CREATE, [at.actor, effect.grant.node]);
   const stored = rows[0];
   const { state, context } = reservationOf(at.actor, stored?.snapshot);
-  if (stored === undefined || state !== 'provisioning' || context.generation !== effect.generation) return null;
-  const spec = await specOf(ports, effect, context, stored);
-  const { uid, name, connection } = await ports.servers.create(spec);
-  return { type: 'pod.created', generation: effect.generation, uid, name, connection };
+  if (stored === undefined || !states.includes(state) || context.generation !== effect.generation) return null;
+  return specOf(ports, effect, context, stored);
 }

@@ -10,6 +10,7 @@ import { instancePassword, runningInstance } from '../supervisor/instance.ts';
 import { type Context, contextOf } from './context.ts';
 import { CliError, EXIT } from './exit.ts';
 import { fromNow, table } from './format.ts';
+import { reconcile } from './reconcile.ts';
 import { homeOf, type Surroundings, userOf } from './surroundings.ts';
 
 interface DeadLetter {
@@ -39,6 +40,13 @@ export function registerAdmin(program: Command, surroundings: Surroundings): voi
     )
     .action(async (id: string, options: { reason: string }, command: Command) =>
       confirmGone(contextOf(surroundings, command), userOf(surroundings, command.optsWithGlobals()), id, options.reason),
+    );
+  admin
+    .command('reconcile')
+    .option('--dry-run', 'only tell what would be done')
+    .description('compare database and cluster now, remove what has ended, tell actors what is missing')
+    .action(async (options: { dryRun?: boolean }, command: Command) =>
+      reconcile(contextOf(surroundings, command), options.dryRun === true),
     );
   admin
     .command('dead-letters')

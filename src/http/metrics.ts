@@ -1,6 +1,7 @@
 /** GET /metrics: numbers for Prometheus. Each server has a registry of its own. */
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { countActors, readTotals } from '../../persistence/insight.ts';
+import { countFindings } from '../../persistence/reality.ts';
 import type { HttpDeps, Server } from './deps.ts';
 
 export function metricRoutes(app: Server, deps: HttpDeps): void {
@@ -49,6 +50,7 @@ function gauges(registry: Registry, deps: HttpDeps): () => Promise<void> {
   const oldest = gauge('mailbox_oldest_seconds', 'Age of the oldest waiting message.');
   const effects = gauge('effects_pending', 'Effects that wait or run.');
   const letters = gauge('dead_letters_open', 'Dead letters that nobody has resolved.');
+  const findings = labelled('reality_findings', 'Open differences between database and cluster.', 'kind', 'verdict');
   const quarantined = gauge('actors_quarantined', 'Actors whose snapshot cannot be revived.');
   const late = gauge('deadline_oldest_due_seconds', 'How long the oldest due deadline has been waiting.');
   const tracker = gauge('tracker_age_seconds', 'Age of what the tracker knows of the cluster; NaN before its first look.');
@@ -60,7 +62,7 @@ function gauges(registry: Registry, deps: HttpDeps): () => Promise<void> {
     const age = deps.trackerAgeMs();
     tracker.set(age === null ? Number.NaN : age / 1_000);
     try {
-      const [totals, counts] = await Promise.all([readTotals(db), countActors(db)]);
+      const [totals, counts, found] = await Promise.all([readTotals(db), countActors(db), countFindings(db)]);
       mailbox.set(totals.mailbox);
       held.set(totals.mailboxHeld);
       oldest.set(totals.oldestMailSeconds);
@@ -70,6 +72,8 @@ function gauges(registry: Registry, deps: HttpDeps): () => Promise<void> {
       late.set(totals.oldestDueDeadlineSeconds);
       actors.reset();
       for (const { kind, state, count } of counts) actors.set({ kind, state }, count);
+      findings.reset();
+      for (const { kind, verdict, count } of found) findings.set({ kind, verdict }, count);
       up.set(1);
     } catch {
       up.set(0);

@@ -17,6 +17,7 @@ import { machineRoutes } from './machines.ts';
 import { metricRoutes } from './metrics.ts';
 import { answerProblems } from './problems.ts';
 import { QueueViews } from './queue-views.ts';
+import { realityRoutes } from './reality.ts';
 import { ReservationReader } from './reader.ts';
 import { reservationRoutes } from './reservations.ts';
 import { rootRoutes } from './root.ts';
@@ -86,7 +87,7 @@ async function registerResources(app: Server, deps: HttpDeps): Promise<void> {
   for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
   }
-  for (const routes of [gpuRoutes, diskRoutes, machineRoutes, deadLetterRoutes]) {
+  for (const routes of [gpuRoutes, diskRoutes, machineRoutes, deadLetterRoutes, realityRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps));
   }
   rootRoutes(app, deps);

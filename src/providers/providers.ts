@@ -10,6 +10,7 @@ import { createClient } from './kubernetes/client.ts';
 import { KubernetesDevServers } from './kubernetes/dev-servers.ts';
 import { nodeGone } from './kubernetes/nodes.ts';
 import { findMissingRights } from './kubernetes/permissions.ts';
+import { KubernetesReality } from './kubernetes/reality.ts';
 import { JobBuilder } from './local/builds.ts';
 import { GithubKeys } from './local/github-keys.ts';
 import { LocalKeys } from './local/keys.ts';
@@ -33,6 +34,7 @@ export function providersFrom(config: Config, _db: Database, log: pino.Logger): 
     keys,
     volumes: new LocalVolumes({ client }),
     builder: new JobBuilder({ client }),
+    reality: new KubernetesReality({ client }),
     confirmNodeGone: (node) => nodeGone(client, node),
     // The simulated cluster lets everybody do everything, and does not answer such questions.
     findObstacles: async () => (config.cluster === 'simulated' ? [] : findMissingRights(client)),

@@ -64,6 +64,7 @@ const events =
       { type: 'disk.cloneSource', snapshotId: 'snap-source' },
       { type: 'disk.cloneSource', snapshotId: null },
       { type: 'disk.cloneRefused', reason: 'it is deleted' },
+      { type: 'volume.missing', claim: 'claim-1' },
       ...ofRound(round, capturing ?? 'snap-unknown'),
       ...(DUE[statePath(snapshot.value)] ?? []).map((name) => ({ type: `deadline.${name}` })),
     ];

@@ -96,6 +96,7 @@ function ofLife(generation: number): Case[] {
     { type: 'pod.terminating', generation },
     { type: 'pod.unreachable', generation, node: 'h100-1' },
     { type: 'pod.gone', generation, proof: 'the API server answers 404' },
+    { type: 'access.missing', generation, what: 'Service gpu-dev-ssh' },
     { type: 'access.updated', generation },
     { type: 'access.failed', generation, reason: 'no such GitHub user' },
     { type: 'access.removed', generation },
@@ -191,9 +192,9 @@ export function reservationKey(snapshot: AnyMachineSnapshot): string {
 
 const disk = { id: DISK_ID, name: 'default', onBusy: 'wait' } as const;
 const JUPYTER = new Set(['enable_jupyter', 'disable_jupyter', 'jupyter.started', 'jupyter.stopped', 'jupyter.failed']);
-const withoutJupyter = (snapshot: AnyMachineSnapshot) => reservationEvents(snapshot).filter(({ type }) => !JUPYTER.has(type));
 const USERS = new Set(['add_user', 'remove_user']);
 const withoutUsers = (snapshot: AnyMachineSnapshot) => reservationEvents(snapshot).filter(({ type }) => !USERS.has(type));
+const withoutJupyter = (snapshot: AnyMachineSnapshot) => reservationEvents(snapshot).filter(({ type }) => !JUPYTER.has(type));
 
 export const RESERVATION_SCENARIOS: Scenario[] = [
   { name: 'a plain server', birth: submitted({ jupyter: true }), events: withoutUsers },

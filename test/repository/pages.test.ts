@@ -46,6 +46,8 @@ it('the defaults it tells are the true ones', () => {
     TIME_SCALE: config.timeScale,
     LOG_LEVEL: config.logLevel,
     DRAIN_SECONDS: config.drainMs / 1_000,
+    RECONCILE_INTERVAL_SECONDS: config.reconcile.everyMs / 1_000,
+    RECONCILE_GRACE_SECONDS: config.reconcile.graceMs / 1_000,
     RETENTION_RESERVATIONS_DAYS: retention.reservationsDays,
     RETENTION_HISTORY_DAYS: retention.historyDays,
     RETENTION_EFFECTS_DAYS: retention.effectsDays,

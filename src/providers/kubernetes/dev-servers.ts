@@ -45,27 +45,33 @@ export class KubernetesDevServers implements DevServers {
 
   /** Three round trips: the pod; all that it owns at once; and the keys, without which it does not start, once its walls stand. */
   create(spec: ServerSpec) {
-    return asPort(async () => {
-      const client = this.#client;
-      const pod = await this.#createPod(spec);
-      const name = sshServiceName(spec);
-      const [{ nodePort }, host] = await Promise.all([
-        ensureService(client, spec, pod, { name, port: PORTS.ssh, label: 'ssh' }),
-        spec.nodeAddress ?? this.#addressOf(spec.node),
-        ensurePolicy(client, spec, pod, this.#network).then(() => ensureAccessSecret(client, spec, pod, spec)),
-        ensureScripts(client, spec, pod),
-        ensureEnvironmentSecret(client, spec, pod, spec.environment),
-        spec.gang?.index === 0 ? ensureGangService(client, spec, pod, spec.gang.id) : undefined,
-      ]);
-      const connection = {
-        host,
-        port: nodePort,
-        podName: pod.name,
-        node: spec.node,
-        sshCommand: `ssh -p ${nodePort} dev@${host}`,
-      };
-      return { uid: pod.uid, name: pod.name, connection };
-    });
+    return asPort(async () => this.#surround(spec, await this.#createPod(spec)));
+  }
+
+  restore(spec: ServerSpec) {
+    return asPort(async () => this.#surround(spec, await this.#living(spec)));
+  }
+
+  /** All that belongs around a pod. */
+  async #surround(spec: ServerSpec, pod: PodIdentity) {
+    const client = this.#client;
+    const name = sshServiceName(spec);
+    const [{ nodePort }, host] = await Promise.all([
+      ensureService(client, spec, pod, { name, port: PORTS.ssh, label: 'ssh' }),
+      spec.nodeAddress ?? this.#addressOf(spec.node),
+      ensurePolicy(client, spec, pod, this.#network).then(() => ensureAccessSecret(client, spec, pod, spec)),
+      ensureScripts(client, spec, pod),
+      ensureEnvironmentSecret(client, spec, pod, spec.environment),
+      spec.gang?.index === 0 ? ensureGangService(client, spec, pod, spec.gang.id) : undefined,
+    ]);
+    const connection = {
+      host,
+      port: nodePort,
+      podName: pod.name,
+      node: spec.node,
+      sshCommand: `ssh -p ${nodePort} dev@${host}`,
+    };
+    return { uid: pod.uid, name: pod.name, connection };
   }
 
   async #createPod(spec: ServerSpec): Promise<PodIdentity> {

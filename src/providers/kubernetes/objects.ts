@@ -14,6 +14,7 @@ export const LABEL = {
   gangIndex: 'gpu-dev.io/gang-index',
   disk: 'gpu-dev.io/disk',
   build: 'gpu-dev.io/build',
+  attempt: 'gpu-dev.io/attempt',
   scripts: 'gpu-dev.io/scripts',
 } as const;
 
@@ -24,6 +25,8 @@ export const ANNOTATION = {
   spec: 'gpu-dev.io/spec',
   /** Hash of the keys that were last set. Its change makes the node look at the pod, and at the Secret mounted there, at once. */
   keys: 'gpu-dev.io/keys',
+  /** The whole hash of a build context; the label bears only what a label may. */
+  build: 'gpu-dev.io/build',
 } as const;
 
 export const MANAGED_BY = 'gpu-dev';

@@ -23,18 +23,18 @@ export const RIGHTS: readonly Right[] = [
   { group: '', resource: 'persistentvolumes', verbs: ['get'], scope: 'cluster', optional: true },
   { group: 'storage.k8s.io', resource: 'volumeattachments', verbs: ['list'], scope: 'cluster', optional: true },
   { group: 'storage.k8s.io', resource: 'csidrivers', verbs: ['get'], scope: 'cluster', optional: true },
-  // Dev servers, and what surrounds them.
+  // Dev servers, and what surrounds them. Lists are for the comparison with the database: one a kind, from time to time.
   { group: '', resource: 'pods', verbs: ['get', 'create', 'patch', 'delete'], scope: 'namespace' },
   { group: '', resource: 'pods/exec', verbs: ['get', 'create'], scope: 'namespace' },
-  { group: '', resource: 'services', verbs: ['get', 'create', 'delete'], scope: 'namespace' },
-  { group: '', resource: 'secrets', verbs: ['get', 'create', 'patch', 'delete'], scope: 'namespace' },
-  { group: '', resource: 'configmaps', verbs: ['get', 'create', 'delete'], scope: 'namespace' },
-  { group: 'networking.k8s.io', resource: 'networkpolicies', verbs: ['get', 'create', 'delete'], scope: 'namespace' },
+  { group: '', resource: 'services', verbs: ['get', 'list', 'create', 'delete'], scope: 'namespace' },
+  { group: '', resource: 'secrets', verbs: ['get', 'list', 'create', 'patch', 'delete'], scope: 'namespace' },
+  { group: '', resource: 'configmaps', verbs: ['get', 'list', 'create', 'delete'], scope: 'namespace' },
+  { group: 'networking.k8s.io', resource: 'networkpolicies', verbs: ['get', 'list', 'create', 'delete'], scope: 'namespace' },
   // Disks.
-  { group: '', resource: 'persistentvolumeclaims', verbs: ['get', 'create', 'patch', 'delete'], scope: 'namespace' },
-  { group: 'snapshot.storage.k8s.io', resource: 'volumesnapshots', verbs: ['get', 'create', 'delete'], scope: 'namespace' },
+  { group: '', resource: 'persistentvolumeclaims', verbs: ['get', 'list', 'create', 'patch', 'delete'], scope: 'namespace' },
+  { group: 'snapshot.storage.k8s.io', resource: 'volumesnapshots', verbs: ['get', 'list', 'create', 'delete'], scope: 'namespace' },
   // Builds.
-  { group: 'batch', resource: 'jobs', verbs: ['get', 'create', 'delete'], scope: 'namespace' },
+  { group: 'batch', resource: 'jobs', verbs: ['get', 'list', 'create', 'delete'], scope: 'namespace' },
   { group: '', resource: 'pods/log', verbs: ['get'], scope: 'namespace' },
 ];
 

@@ -45,6 +45,13 @@ export function serversOf(outside: Outside, session: Session): DevServers {
         const connection = { host: '10.0.0.1', port: 30_022, podName: pod.name, node: pod.node, sshCommand: 'ssh dev@10.0.0.1' };
         return { uid: pod.uid, name: pod.name, connection };
       }),
+    restore: (spec: ServerSpec) =>
+      network.call(session, 'restore access', () => {
+        const pod = living(spec);
+        for (const kind of ['ssh', 'access']) pods.access.set(`${kind}-${pod.name}`, pod.uid);
+        const connection = { host: '10.0.0.1', port: 30_022, podName: pod.name, node: pod.node, sshCommand: 'ssh dev@10.0.0.1' };
+        return { uid: pod.uid, name: pod.name, connection };
+      }),
     remove: ({ reservationId, generation }, { force }) =>
       network.call(session, 'remove pod', () =>
         pods.remove(Pods.nameOf(reservationId, generation), force) ? ('gone' as const) : ('terminating' as const),

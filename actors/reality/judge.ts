@@ -1,0 +1,98 @@
+/**
+ * What of the cluster nobody wants. The proof is our own database, read after the cluster was listed: that an actor has ended, or a life of it
+ * is over, is true for ever. An id that the database never knew proves nothing.
+ */
+import type { Queryable } from '../../persistence/database.ts';
+import type { Difference } from '../../persistence/reality.ts';
+import type { FoundObject, Subject } from './ports.ts';
+
+/** An actor as far as it matters here. */
+interface Owner {
+  actor: string;
+  status: string;
+  state: string;
+  generation: number | null;
+  attempt: number | null;
+}
+
+const OWNERS = `select actor, status, state, (snapshot #>> '{context,generation}')::int as generation, (snapshot #>> '{context,attempt}')::int as attempt
+       from actors where actor = any($1::text[]) and snapshot is not null`;
+
+const RECORDED = 'select snapshot_id from disk_snapshots where snapshot_id = any($1::text[])';
+
+/** How many ids one question to the database names. */
+const PORTION = 1_000;
+
+/** Address of the actor an object belongs to, or null. */
+export function actorOf(subject: Subject): string | null {
+  switch (subject.of) {
+    case 'server':
+      return `reservation/${subject.server.reservationId}`;
+    case 'build':
+      return `image/${subject.hash}`;
+    case 'disk':
+      return `disk/${subject.diskId}`;
+    case 'nobody':
+      return null;
+  }
+}
+
+/**
+ * Those of these objects that should not be there, with the reason.
+ * @throws the database's error
+ */
+export async function judge(db: Queryable, objects: readonly FoundObject[]): Promise<(Difference & { object: FoundObject })[]> {
+  const judged = objects.filter(({ cared, terminating }) => !cared && !terminating);
+  const owners = new Map<string, Owner>();
+  const addresses = [...new Set(judged.flatMap(({ subject }) => actorOf(subject) ?? []))];
+  for (let at = 0; at < addresses.length; at += PORTION) {
+    const { rows } = await db.query<Owner>(OWNERS, [addresses.slice(at, at + PORTION)]);
+    for (const row of rows) owners.set(row.actor, row);
+  }
+  const snapshots = judged.filter(({ kind }) => kind === 'VolumeSnapshot').map(({ name }) => name);
+  const recorded = new Set<string>();
+  for (let at = 0; at < snapshots.length; at += PORTION) {
+    const { rows } = await db.query<{ snapshot_id: string }>(RECORDED, [snapshots.slice(at, at + PORTION)]);
+    for (const row of rows) recorded.add(row.snapshot_id);
+  }
+  return judged.flatMap((object) => {
+    const actor = actorOf(object.subject);
+    const found = verdictOf(object, actor === null ? undefined : owners.get(actor), recorded);
+    return found === null ? [] : [{ kind: object.kind, name: object.name, uid: object.uid, actor, ...found, object }];
+  });
+}
+
+function verdictOf(
+  { kind, name, subject }: FoundObject,
+  owner: Owner | undefined,
+  recorded: ReadonlySet<string>,
+): Pick<Difference, 'verdict' | 'why'> | null {
+  if (subject.of === 'nobody') return { verdict: 'unknown', why: 'It bears our label and no id' };
+  if (owner === undefined) return { verdict: 'unknown', why: 'Our database does not know its id' };
+  if (owner.status === 'done') return { verdict: 'ended', why: endOf(subject, owner.state) };
+  switch (subject.of) {
+    case 'server':
+      return ofLife('life', subject.server.generation, owner.generation ?? 0);
+    case 'build':
+      if (subject.attempt === owner.attempt && owner.state !== 'building')
+        return { verdict: 'ended', why: `Its build has ended (the image is ${owner.state})` };
+      return ofLife('attempt', subject.attempt, owner.attempt ?? 0);
+    case 'disk':
+      if (kind !== 'VolumeSnapshot' || recorded.has(name)) return null;
+      return { verdict: 'unrecorded', why: 'There is no record of this snapshot of a disk' };
+  }
+}
+
+function endOf(subject: Subject, state: string): string {
+  return subject.of === 'disk'
+    ? 'Its disk was purged'
+    : `Its ${subject.of === 'server' ? 'reservation' : 'build'} has ended (${state})`;
+}
+
+/** Lives and attempts are counted: an earlier one never comes back, and a later one than we know of is none of our business. */
+function ofLife(what: string, number: number, current: number): Pick<Difference, 'verdict' | 'why'> | null {
+  if (number === current) return null;
+  return number < current
+    ? { verdict: 'ended', why: `Its ${what} ${number} is over: the present one is ${current}` }
+    : { verdict: 'unknown', why: `Our database knows of ${what} ${current} at most, and it is of ${number}` };
+}

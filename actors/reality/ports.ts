@@ -1,0 +1,59 @@
+/** What the comparison with reality needs of the cluster: complete lists of what bears our label, removal of one object, and proof of absence. */
+import type { ServerRef } from '../reservation/ports.ts';
+
+/** Kinds of objects that we make, in the order in which they are looked at. */
+export const KINDS = [
+  'Pod',
+  'Service',
+  'Secret',
+  'ConfigMap',
+  'NetworkPolicy',
+  'Job',
+  'PersistentVolumeClaim',
+  'VolumeSnapshot',
+] as const;
+export type Kind = (typeof KINDS)[number];
+
+/** Kinds that hold data of users: they are reported, and never removed here. */
+export const DATA: ReadonlySet<Kind> = new Set(['PersistentVolumeClaim', 'VolumeSnapshot']);
+
+/** Whose an object is, as its labels say. */
+export type Subject =
+  | { of: 'server'; server: ServerRef }
+  | { of: 'build'; hash: string; attempt: number }
+  | { of: 'disk'; diskId: string }
+  /** It bears our label and no id that we could read. */
+  | { of: 'nobody' };
+
+export interface FoundObject {
+  kind: Kind;
+  name: string;
+  uid: string;
+  resourceVersion: string;
+  terminating: boolean;
+  subject: Subject;
+  /**
+   * The cluster removes it by itself: it belongs to an object that is judged in its place (a Job's pod), or it has ended and has a time to
+   * live (a Job).
+   */
+  cared: boolean;
+}
+
+export interface Reality {
+  /**
+   * Everything of this kind that bears our label. Complete, or it throws: half a list would make the rest look missing.
+   * @returns null if this cluster does not know the kind at all
+   */
+  list(kind: Kind): Promise<FoundObject[] | null>;
+  /**
+   * Remove exactly the object that was looked at, in exactly the state in which it was.
+   * @returns 'changed' if it is another by now, which is left alone
+   */
+  remove(object: FoundObject): Promise<'removed' | 'changed' | 'gone'>;
+  /** True only if the API server answers 404 for this very object. @throws if it cannot tell */
+  isGone(kind: Kind, name: string): Promise<boolean>;
+  /** Names of what a running server has around its pod without which nobody can log in. */
+  accessOf(server: ServerRef): { kind: Kind; name: string }[];
+  /** Name of the pod of this life. */
+  podOf(server: ServerRef): string;
+}

@@ -1,0 +1,126 @@
+/**
+ * Compares database and cluster: when this process takes over the lease (so at its start), on a schedule, and when somebody asks. One process at
+ * a time does it. Whoever asks may be another one, without rights on the cluster: what is asked for stands in the database.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Store } from '../../persistence/database.ts';
+import { dropLease, holdLease, LeaseLostError } from '../../persistence/leases.ts';
+import { endRun, type Report, requestRun, type RunRow, takeRun } from '../../persistence/reality.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { type Clock, databaseClock } from '../kernel/kind.ts';
+import { Loop } from '../kernel/loop.ts';
+import type { Reality } from './ports.ts';
+import { sweep } from './sweep.ts';
+
+const LEASE = 'reality';
+/** Where a request for a comparison is announced. */
+export const REALITY_CHANNEL = 'reality';
+/** How often requests are looked for that nobody announced, in milliseconds. */
+const LOOK_MS = 5_000;
+
+export interface ReconcilerSettings {
+  db: Store;
+  kernel: Pick<Kernel, 'post' | 'wake'>;
+  reality: Reality;
+  /** Between two comparisons, in milliseconds. */
+  everyMs: number;
+  /** Between the first sight of something that has ended and its removal, in milliseconds. */
+  graceMs: number;
+  clock?: Clock;
+  onReport?: (report: Report, dryRun: boolean) => void;
+  onError: (error: unknown) => void;
+  leaseSeconds?: number;
+}
+
+export class Reconciler {
+  readonly #settings: ReconcilerSettings;
+  readonly #holder = randomUUID();
+  readonly #lease: Loop;
+  readonly #work: Loop;
+  #token: number | null = null;
+  #next = 0;
+  #stopping = false;
+
+  constructor(settings: ReconcilerSettings) {
+    this.#settings = settings;
+    const seconds = settings.leaseSeconds ?? 10;
+    this.#lease = new Loop({ name: 'reality lease', work: () => this.#keepLease(seconds), onError: settings.onError });
+    this.#work = new Loop({ name: 'reality', work: () => this.#serve(), onError: settings.onError });
+  }
+
+  start(): void {
+    this.#lease.start();
+    this.#work.start();
+  }
+
+  /** Somebody may have asked for a comparison. */
+  wake(): void {
+    this.#work.wake();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await Promise.all([this.#lease.stop(), this.#work.stop()]);
+    if (this.#token !== null) await dropLease(this.#settings.db, LEASE, this.#holder).catch(() => {});
+    this.#token = null;
+  }
+
+  async #keepLease(seconds: number): Promise<number> {
+    const token = await holdLease(this.#settings.db, LEASE, this.#holder, seconds);
+    if (token !== this.#token) {
+      this.#token = token;
+      this.#next = 0;
+      this.#work.wake();
+    }
+    return (seconds * 1000) / 3;
+  }
+
+  /** What is asked for first, then what is due. */
+  async #serve(): Promise<number> {
+    const { db, everyMs } = this.#settings;
+    const token = this.#token;
+    if (token === null) return LOOK_MS;
+    const asked = await takeRun(db);
+    if (asked !== null) {
+      await this.#run(asked, token);
+      return 0;
+    }
+    const wait = this.#next - performance.now();
+    if (wait > 0) return Math.min(wait, LOOK_MS);
+    this.#next = performance.now() + everyMs;
+    await requestRun(db, { id: randomUUID(), dryRun: false, by: 'the schedule' });
+    return 0;
+  }
+
+  /** A run that fails says why, and the next one tries anew. One that is cut off by a lost lease is taken up by the next holder. */
+  async #run({ id, dry_run: dryRun }: RunRow, token: number): Promise<void> {
+    const { db, kernel, reality, graceMs, clock = databaseClock, onError, onReport } = this.#settings;
+    const isOver = () => this.#stopping || this.#token !== token;
+    let report: Report | null = null;
+    let error: string | null = null;
+    try {
+      report = await sweep(
+        {
+          db,
+          reality,
+          clock,
+          graceMs,
+          lease: { name: LEASE, token },
+          isOver,
+          onError,
+          post: async (messages) => {
+            await kernel.post(messages);
+            kernel.wake();
+          },
+        },
+        { dryRun },
+      );
+      onReport?.(report, dryRun);
+    } catch (cause) {
+      if (cause instanceof LeaseLostError) return;
+      onError(cause);
+      error = cause instanceof Error ? cause.message : String(cause);
+    }
+    if (!isOver()) await endRun(db, id, { report, error });
+  }
+}

@@ -1,0 +1,120 @@
+/** Differences between database and cluster, and comparisons of the two, for operators. */
+import { v7 as uuidv7 } from 'uuid';
+import { z } from 'zod';
+import { findRun, lastRun, openFindings, requestRun, type RunRow } from '../../persistence/reality.ts';
+import { Problem } from '../errors.ts';
+import type { HttpDeps, Server } from './deps.ts';
+import { problems } from './problems.ts';
+import { userOfHeader } from './user.ts';
+
+const Verdict = z.enum(['ended', 'unknown', 'unrecorded', 'missing']);
+
+const Line = z.object({
+  kind: z.string(),
+  name: z.string(),
+  actor: z.string().nullable().meta({ description: 'Whose it is, as its labels say.' }),
+  verdict: Verdict,
+  why: z.string(),
+  first_seen: z.string(),
+});
+
+const Finding = Line.extend({
+  id: z.number().int(),
+  uid: z.string().meta({ description: 'Empty for what is missing.' }),
+  last_seen: z.string(),
+  done: z.enum(['reported', 'removed', 'told']),
+  done_at: z.string().nullable(),
+});
+
+const Run = z.object({
+  id: z.string(),
+  status: z.enum(['waiting', 'running', 'done', 'failed']),
+  dry_run: z.boolean(),
+  asked_by: z.string(),
+  requested_at: z.string(),
+  ended_at: z.string().nullable(),
+  error: z.string().nullable(),
+  findings: z.array(
+    Line.extend({
+      action: z.enum(['reported', 'removed', 'told', 'waits', 'changed', 'failed', 'would remove', 'would tell']),
+    }),
+  ),
+  left_out: z.number().int().meta({ description: 'Findings that do not stand here.' }),
+  unanswered: z.array(z.string()).meta({ description: 'What the cluster did not answer: nothing is said of it.' }),
+});
+
+export function realityRoutes(app: Server, { db }: HttpDeps): void {
+  app.get(
+    '/v1/admin/findings',
+    {
+      schema: {
+        tags: ['service'],
+        summary: 'Open differences between database and cluster, oldest first',
+        querystring: z.object({ limit: z.coerce.number().int().min(1).max(5_000).default(1_000) }),
+        response: { 200: z.object({ findings: z.array(Finding), last_run: Run.nullable() }), ...problems(400, 503) },
+      },
+    },
+    async (request) => {
+      const [findings, last] = await Promise.all([openFindings(db, request.query.limit), lastRun(db)]);
+      return {
+        findings: findings.map((row) => ({
+          ...row,
+          first_seen: row.first_seen.toISOString(),
+          last_seen: row.last_seen.toISOString(),
+          done_at: row.done_at?.toISOString() ?? null,
+        })),
+        last_run: last === null ? null : viewOf(last),
+      };
+    },
+  );
+
+  app.post(
+    '/v1/admin/reconciliations',
+    {
+      schema: {
+        tags: ['service'],
+        summary: 'Compare database and cluster now; the answer names the comparison, which a processor makes',
+        body: z.object({ dry_run: z.boolean().default(false).meta({ description: 'Only tell what would be done.' }) }),
+        response: { 202: Run, ...problems(400, 503) },
+      },
+    },
+    async (request, reply) => {
+      const id = uuidv7();
+      await requestRun(db, { id, dryRun: request.body.dry_run, by: userOfHeader(request) ?? 'an operator' });
+      return reply.code(202).send(viewOf((await findRun(db, id))!));
+    },
+  );
+
+  app.get(
+    '/v1/admin/reconciliations/:id',
+    {
+      schema: {
+        tags: ['service'],
+        summary: 'One comparison of database and cluster, and what it found',
+        params: z.object({ id: z.uuid() }),
+        response: { 200: Run, ...problems(400, 404, 503) },
+      },
+    },
+    async (request) => {
+      const run = await findRun(db, request.params.id);
+      if (run === null) throw new Problem('GPU_NOT_FOUND', `There is no comparison ${request.params.id}`, { field: 'id' });
+      return viewOf(run);
+    },
+  );
+}
+
+function viewOf(run: RunRow): z.infer<typeof Run> {
+  const { findings = [], left_out = 0, unanswered = [] } = run.report ?? {};
+  return {
+    id: run.id,
+    status: run.ended_at !== null ? (run.error === null ? 'done' : 'failed') : run.started_at === null ? 'waiting' : 'running',
+    dry_run: run.dry_run,
+    asked_by: run.asked_by,
+    requested_at: run.requested_at.toISOString(),
+    ended_at: run.ended_at?.toISOString() ?? null,
+    error: run.error,
+    findings,
+    left_out,
+    unanswered,
+  };
+}
