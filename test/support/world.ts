@@ -210,7 +210,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   return world;
 }
 
-function kubeconfigOf(port: number) {
+export function kubeconfigOf(port: number) {
   return {
     apiVersion: 'v1',
     kind: 'Config',

@@ -32,7 +32,12 @@ export const RIGHTS: readonly Right[] = [
   { group: 'networking.k8s.io', resource: 'networkpolicies', verbs: ['get', 'list', 'create', 'delete'], scope: 'namespace' },
   // Disks.
   { group: '', resource: 'persistentvolumeclaims', verbs: ['get', 'list', 'create', 'patch', 'delete'], scope: 'namespace' },
-  { group: 'snapshot.storage.k8s.io', resource: 'volumesnapshots', verbs: ['get', 'list', 'create', 'delete'], scope: 'namespace' },
+  {
+    group: 'snapshot.storage.k8s.io',
+    resource: 'volumesnapshots',
+    verbs: ['get', 'list', 'create', 'delete'],
+    scope: 'namespace',
+  },
   // Builds.
   { group: 'batch', resource: 'jobs', verbs: ['get', 'list', 'create', 'delete'], scope: 'namespace' },
   { group: '', resource: 'pods/log', verbs: ['get'], scope: 'namespace' },

@@ -94,7 +94,7 @@ describe.each(clusters)('$where', ({ where, client, missing }) => {
       expect(after.findings.filter(({ verdict }) => verdict === 'ended')).toEqual([]);
       const { rows } = await world.db.query(`select done, closed_at from reality_findings where verdict = 'ended'`, []);
       expect(rows).toHaveLength(orphans().length);
-    expect(rows.every(({ done: deed, closed_at }) => deed === 'removed' && closed_at !== null)).toBe(true);
+      expect(rows.every(({ done: deed, closed_at }) => deed === 'removed' && closed_at !== null)).toBe(true);
     },
   );
 
