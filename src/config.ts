@@ -3,6 +3,22 @@ import { z } from 'zod';
 
 const whole = (min: number, max: number, fallback: number) => z.coerce.number().int().min(min).max(max).default(fallback);
 
+/** Address ranges, separated by commas or spaces. */
+const ranges = z
+  .string()
+  .default('')
+  .transform((text) => text.split(/[\s,]+/).filter((part) => part !== ''))
+  .pipe(z.array(z.union([z.cidrv4(), z.cidrv6()], 'must be address ranges such as 10.0.0.0/8')));
+
+/** A volume that all dev servers mount. */
+const SharedVolume = z
+  .string()
+  .regex(/^(pvc:[a-z0-9][a-z0-9.-]{0,252}|nfs:[A-Za-z0-9.-]+:\/\S*)$/, 'must be pvc:NAME or nfs:SERVER:/PATH')
+  .transform((text) => {
+    const [kind, name = '', path = ''] = text.split(':');
+    return kind === 'pvc' ? { claim: name } : { nfs: { server: name, path } };
+  });
+
 const Environment = z.object({
   POSTGRES_HOST: z.string().min(1).optional(),
   POSTGRES_PORT: whole(1, 65_535, 5432),
@@ -36,6 +52,14 @@ const Environment = z.object({
     .regex(/^[a-z0-9-]{1,63}$/)
     .default('gpu-dev'),
   GPU_DEV_CONTAINER_IMAGE: z.string().min(1).optional(),
+  GPU_DEV_PRIORITY_CLASS: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9.-]{0,252}$/, 'must be the name of a PriorityClass')
+    .optional(),
+  GPU_DEV_SHARED_VOLUME: SharedVolume.optional(),
+  GPU_DEV_ACCESS_FROM: ranges,
+  GPU_DEV_EGRESS_ALLOW: ranges,
+  GPU_DEV_EGRESS_DENY: ranges,
   /** Where users' public keys are. */
   GITHUB_URL: z
     .url({ protocol: /^https?$/ })
@@ -106,6 +130,13 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     kubeconfig: env.KUBECONFIG,
     namespace: env.GPU_DEV_NAMESPACE,
     defaultImage: env.GPU_DEV_CONTAINER_IMAGE,
+    priorityClass: env.GPU_DEV_PRIORITY_CLASS ?? null,
+    sharedVolume: env.GPU_DEV_SHARED_VOLUME ?? null,
+    network: {
+      accessFrom: env.GPU_DEV_ACCESS_FROM,
+      egressAllow: env.GPU_DEV_EGRESS_ALLOW,
+      egressDeny: env.GPU_DEV_EGRESS_DENY,
+    },
     githubUrl: env.GITHUB_URL,
     home: env.GPU_DEV_HOME,
     timeScale: env.TIME_SCALE,

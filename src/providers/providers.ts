@@ -29,7 +29,12 @@ export function providersFrom(config: Config, _db: Database, log: pino.Logger): 
   return {
     servers: new KubernetesDevServers({
       client,
-      ...(config.defaultImage === undefined ? {} : { pods: { defaultImage: config.defaultImage } }),
+      pods: {
+        ...(config.defaultImage === undefined ? {} : { defaultImage: config.defaultImage }),
+        priorityClass: config.priorityClass,
+        sharedVolume: config.sharedVolume,
+      },
+      network: config.network,
     }),
     keys,
     volumes: new LocalVolumes({ client }),

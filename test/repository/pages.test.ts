@@ -55,6 +55,8 @@ it('the defaults it tells are the true ones', () => {
   };
   for (const [name, value] of Object.entries(actual)) expect(`${name} ${told.get(name)}`).toBe(`${name} \`${value}\``);
   const noDefault = ['POSTGRES_HOST', 'POSTGRES_PASSWORD', 'KUBECONFIG', 'GPU_DEV_LISTEN', 'GPU_DEV_CONTAINER_IMAGE'];
+  noDefault.push('GPU_DEV_PRIORITY_CLASS', 'GPU_DEV_SHARED_VOLUME');
+  noDefault.push('GPU_DEV_ACCESS_FROM', 'GPU_DEV_EGRESS_ALLOW', 'GPU_DEV_EGRESS_DENY');
   expect(read.filter((name) => !(name in actual) && !noDefault.includes(name))).toEqual([]);
 });
 
