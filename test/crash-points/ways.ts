@@ -67,14 +67,12 @@ function disk(action: string, event: Case, name: string, operation: string): Wis
 
 /**
  * Transitions by results that no effect of these states brings. A removal is asked for on the way out, so in these states only the watch tells
- * that the pod is gone. And a server is not usable before its creation has answered, which it does once.
+ * that the pod is gone.
  */
 export const WITHOUT_EFFECT: readonly string[] = [
   'reservation.provisioning --pod.gone[0] if ofThisLife--> reservation.snapshotting',
   'reservation.running --pod.gone[0] if ofThisLife--> reservation.snapshotting',
   'reservation.extending --pod.gone[0] if ofThisLife--> reservation.snapshotting',
-  'reservation.running --pod.created[0] if ofThisLife--> (stays)',
-  'reservation.extending --pod.created[0] if ofThisLife--> (stays)',
 ];
 
 /** A creation that still runs when it is taken back: a death there decides which of the two comes first, so the two runs may differ rightly. */

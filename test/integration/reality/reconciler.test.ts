@@ -53,7 +53,7 @@ async function cli(line: string): Promise<{ exit: number; out: string; err: stri
 beforeAll(async () => {
   http = await startHttp({
     fleet: { t4: 1 },
-    kernel: { listen: { reality: () => reconcilers.forEach((each) => each.wake()) } },
+    kernel: { listen: { reality: () => void reconcilers.map((each) => each.wake()) } },
     tracker: { onServers: async () => undefined },
   });
   await http.app.listen({ host: '127.0.0.1', port: 0 });
