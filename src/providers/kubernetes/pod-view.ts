@@ -96,12 +96,33 @@ function deathOf(pod: V1Pod): string | null {
   const deleted = pod.metadata?.deletionTimestamp !== undefined && pod.metadata.deletionTimestamp !== null;
   if (deleted && (phase === 'Succeeded' || phase === 'Failed') && !reason) return 'The server was deleted from outside';
   if (phase === 'Succeeded') return 'The main process of this server ended by itself';
-  if (phase !== 'Failed') return null;
+  if (phase !== 'Failed') return deleted ? null : hopelessStart(pod.status?.containerStatuses ?? []);
   if (reason !== undefined && reason !== '') return words(FAILURES[reason] ?? `The server failed: ${reason}`, message);
   const ended = (pod.status?.containerStatuses ?? []).find(({ state }) => (state?.terminated?.exitCode ?? 0) !== 0);
   const last = ended?.state?.terminated;
   if (last?.reason === 'OOMKilled') return 'The server ran out of memory and was killed';
   return last ? `The main process of this server ended with code ${last.exitCode}` : 'The server failed';
+}
+
+/** What a runtime says of an image without the program that is to be run. */
+const NO_SUCH_PROGRAM = /no such file or directory|executable file not found/i;
+/** The last words of our own start script. */
+const CANNOT_START = /^\[gpu-dev\] cannot start: (.+)$/m;
+/** After so many tries it is the image, and no package server that was away for a moment. */
+const TRIES = 3;
+
+/** A start that will fail for ever by what the image is: said now, and not when the limit ends. */
+function hopelessStart(statuses: V1ContainerStatus[]): string | null {
+  for (const { state, lastState, restartCount } of statuses) {
+    const said = [state?.terminated?.message, lastState?.terminated?.message, state?.waiting?.message].filter(Boolean).join('\n');
+    const reasons = [state?.terminated?.reason, lastState?.terminated?.reason, state?.waiting?.reason];
+    const refused = reasons.some((reason) => ['StartError', 'ContainerCannotRun', 'RunContainerError'].includes(reason ?? ''));
+    if (refused && NO_SUCH_PROGRAM.test(said))
+      return 'The image lacks the program that it is to start with: a dev server needs /bin/sh';
+    const cause = CANNOT_START.exec(said)?.[1];
+    if (cause !== undefined && restartCount >= TRIES) return `The server cannot start: ${cause}`;
+  }
+  return null;
 }
 
 const words = (text: string, message: string | undefined): string => (message ? `${text}: ${message}` : text);

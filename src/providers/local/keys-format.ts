@@ -1,7 +1,9 @@
-/** Lines of authorized_keys: which are public keys, of every type that OpenSSH knows. */
+/**
+ * Lines of authorized_keys: which are public keys, of every type that OpenSSH takes. Certificates are none: among keys they open nothing,
+ * and to trust who signed them would open the server to everybody whom that one signs. DSA is gone from OpenSSH.
+ */
 
-const TYPES =
-  /^(ssh-(rsa|ed25519|dss)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com|ssh-(rsa|ed25519)-cert-v01@openssh\.com)$/;
+const TYPES = /^(ssh-(rsa|ed25519)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)$/;
 
 /**
  * The public keys of a text, one a line, without their options: an option of a foreign line could run a command.

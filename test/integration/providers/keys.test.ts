@@ -27,11 +27,11 @@ describe('lines of public keys', () => {
     'ecdsa-sha2-nistp521',
     'sk-ssh-ed25519@openssh.com',
     'sk-ecdsa-sha2-nistp256@openssh.com',
-  ])('of type %s are kept', (type) => {
+  ])('N14: of type %s are kept', (type) => {
     expect(publicKeys(line(type))).toEqual([line(type)]);
   });
 
-  test('that are none, are cut, or bear options are dropped; duplicates are one', () => {
+  test('that are none, are cut, bear options or are certificates are dropped; duplicates are one', () => {
     const text = [
       KEY,
       KEY,
@@ -41,6 +41,8 @@ describe('lines of public keys', () => {
       'ssh-rsa AAAA',
       KEY.replace('ssh-ed25519', 'ssh-rsa'),
       `command="rm" ${KEY}`,
+      line('ssh-ed25519-cert-v01@openssh.com'),
+      line('ssh-dss'),
     ];
     expect(publicKeys(text.join('\r\n'))).toEqual([KEY]);
   });

@@ -210,6 +210,29 @@ describe('a pod', () => {
     expect(view({ status: given as V1Pod['status'] & object }).death).toMatch(reason);
   });
 
+  const broken = (restartCount: number, reason: string, message: string) =>
+    view({
+      status: {
+        phase: 'Running',
+        containerStatuses: [
+          status({
+            restartCount,
+            state: { waiting: { reason: 'CrashLoopBackOff', message: 'back-off 10s' } },
+            lastState: { terminated: { exitCode: 1, reason, message } },
+          }),
+        ],
+      },
+    }).death;
+
+  test('S37: that can never start says so at once, in words of its image', () => {
+    const runtime = 'failed to create containerd task: exec: "/bin/sh": stat /bin/sh: no such file or directory: unknown';
+    expect(broken(0, 'StartError', runtime)).toMatch(/needs \/bin\/sh/);
+    expect(broken(0, 'StartError', 'nvidia-container-cli: device error')).toBeNull();
+    const script = 'E: Unable to fetch\n[gpu-dev] cannot start: this image has no sshd, and none could be installed\n';
+    expect(broken(1, 'Error', script)).toBeNull();
+    expect(broken(3, 'Error', script)).toBe('The server cannot start: this image has no sshd, and none could be installed');
+  });
+
   test('that lives is not dead because it is asked to end', () => {
     expect(view({ metadata: { deletionTimestamp: '2026-01-01T00:00:00Z' as never } })).toMatchObject({
       terminating: true,
