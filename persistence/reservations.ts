@@ -59,6 +59,8 @@ export interface ReservationFilter {
   statuses: readonly string[] | null;
   user: string | null;
   gpuType: string | null;
+  /** GitHub name of somebody who was added to them. */
+  sharedWith: string | null;
   limit: number;
   /** Where the page before ended. */
   after: { place: string; id: string } | null;
@@ -72,9 +74,19 @@ export async function listReservationRows(db: Queryable, filter: ReservationFilt
         and ($2::text is null or r.user_id = $2)
         and ($3::text is null or r.gpu_type = $3)
         and ($4::timestamptz is null or r.created_at < $4 or (r.created_at = $4 and r.reservation_id > $5))
+        and ($7::text is null or (r.secondary_users <> '[]' and exists
+              (select from jsonb_array_elements_text(r.secondary_users) as added where lower(added) = lower($7))))
       order by r.created_at desc, r.reservation_id
       limit $6`,
-    [filter.statuses, filter.user, filter.gpuType, filter.after?.place ?? null, filter.after?.id ?? null, filter.limit],
+    [
+      filter.statuses,
+      filter.user,
+      filter.gpuType,
+      filter.after?.place ?? null,
+      filter.after?.id ?? null,
+      filter.limit,
+      filter.sharedWith,
+    ],
   );
   return rows;
 }

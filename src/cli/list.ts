@@ -10,6 +10,7 @@ interface ListOptions {
   everyone?: boolean;
   status?: string;
   type?: string;
+  sharedWith?: string;
   limit: number;
 }
 
@@ -21,27 +22,39 @@ export function registerList(program: Command, surroundings: Surroundings): void
     .option('--everyone', "everyone's, not only yours")
     .option('--status <states>', 'only these states, separated by commas')
     .option('--type <type>', 'only this GPU type')
+    .option('--shared-with <github-name>', 'those of others into which this GitHub user was let')
     .option('--limit <n>', 'how many at most', limit, 50)
     .action(async (options: ListOptions, command: Command) => {
       const context = contextOf(surroundings, command);
-      const user = options.everyone === true ? '*' : context.client.user;
+      const shared = options.sharedWith;
+      const user = options.everyone === true || shared !== undefined ? '*' : context.client.user;
       const { reservations } = await context.client.get<{ reservations: ReservationView[] }>('/v1/reservations', {
         user,
         status: options.status ?? (options.all === true ? undefined : 'live'),
         gpu_type: options.type,
+        shared_with: shared,
         limit: options.limit,
       });
       context.give({ reservations });
       if (reservations.length === 0) {
         const kind = options.all === true || options.status !== undefined ? 'such' : 'live';
+        if (shared !== undefined) return context.say(`${shared} was let into no ${kind} reservation.`);
         context.say(user === '*' ? `There is no ${kind} reservation.` : `${user} has no ${kind} reservation.`);
         return;
       }
       const owner = (view: ReservationView) => (user === '*' ? [view.user_id] : []);
       context.say(
         table([
-          ['ID', ...(user === '*' ? ['USER'] : []), 'NAME', 'WHAT', 'STATE', 'WHEN'],
-          ...reservations.map((view) => [view.id, ...owner(view), view.name, what(view), path(view), when(view)]),
+          ['ID', ...(user === '*' ? ['USER'] : []), 'NAME', 'WHAT', 'STATE', 'WHEN', ...(shared === undefined ? [] : ['HOW'])],
+          ...reservations.map((view) => [
+            view.id,
+            ...owner(view),
+            view.name,
+            what(view),
+            path(view),
+            when(view),
+            ...(shared === undefined ? [] : [view.ssh_command ?? '']),
+          ]),
         ]),
       );
     });

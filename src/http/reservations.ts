@@ -1,6 +1,7 @@
 /** GET /v1/reservations and what hangs below one: the list, the view, the Jupyter token. */
 import { z } from 'zod';
 import { findJupyterToken } from '../../persistence/reservations.ts';
+import { GITHUB_NAME } from '../../machines/reservation.events.ts';
 import { Problem } from '../errors.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
@@ -20,6 +21,11 @@ const ListQuery = z.object({
     .meta({ description: 'States, separated by commas; `live` stands for all that have not ended.' }),
   user: z.string().max(128).optional().meta({ description: 'Owner; `*` for all. Without it, the user of the header.' }),
   gpu_type: z.string().max(64).optional(),
+  shared_with: z
+    .string()
+    .regex(GITHUB_NAME, 'must be a GitHub user name')
+    .optional()
+    .meta({ description: 'Those of anybody, unless `user` says whose, to which this GitHub user was added.' }),
   limit: z.coerce.number().int().min(1).max(500).default(50),
   cursor: z.string().max(200).optional().meta({ description: '`next_cursor` of the page before.' }),
 });
@@ -41,11 +47,12 @@ export function reservationRoutes(app: Server, deps: HttpDeps, reader: Reservati
       },
     },
     async (request) => {
-      const { status, user, gpu_type: gpuType, limit, cursor } = request.query;
+      const { status, user, gpu_type: gpuType, shared_with: sharedWith, limit, cursor } = request.query;
       const { views, next } = await reader.list({
         statuses: status === undefined || status === '' ? null : statesOf(status),
-        user: user === '*' ? null : (user ?? userOfHeader(request)),
+        user: user === '*' ? null : (user ?? (sharedWith === undefined ? userOfHeader(request) : null)),
         gpuType: gpuType?.toLowerCase() ?? null,
+        sharedWith: sharedWith ?? null,
         limit,
         after: cursor === undefined ? null : openCursor(cursor),
       });

@@ -66,6 +66,8 @@ describe('the life of a reservation on the command line', () => {
     expect(refused.err).toMatch(/^gpu-dev: 2 h are granted and 100 h more would pass the limit of 48 h\. Ask for fewer hours/);
 
     expect((await cli('add-user octocat')).out).toBe('octocat may log in to trial in a moment.\n');
+    expect((await cli('list --shared-with octocat', { GPU_DEV_USER: 'octo' })).out).toMatch(/ada .*ssh -p \d+ dev@/s);
+    expect((await cli('list --shared-with nobody')).out).toBe('nobody was let into no live reservation.\n');
     expect((await cli('remove-user octocat')).out).toBe('octocat may not log in to trial any more, in a moment.\n');
     const jupyter = await cli(`jupyter on ${id}`);
     expect(jupyter.out).toMatch(/^https?:\/\/\S+\ntoken: [0-9a-f]{64}\n$/);

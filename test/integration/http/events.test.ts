@@ -59,6 +59,15 @@ describe('POST /v1/reservations/:id/events', () => {
     expect(ignored.body.details.accepts).toContain('enable_jupyter');
   });
 
+  it('N10: who was added finds the server, and how to log in to it, by their own name', async () => {
+    const listed = async (name: string) => (await http.get(`/v1/reservations?status=live&shared_with=${name}`)).body.reservations;
+    const found = await listed('OctoCat');
+    expect(found.map((one: { id: string }) => one.id)).toEqual([id]);
+    expect(found[0].ssh_command).toMatch(/^ssh -p \d+ dev@/);
+    expect(await listed('stranger')).toEqual([]);
+    expect((await http.get("/v1/reservations?shared_with=a'b")).status).toBe(400);
+  });
+
   it('removes a user who was added, whatever the case, and nobody else', async () => {
     expect((await http.get(`/v1/reservations/${id}`)).body.accepts).toContain('remove_user');
     expect((await send({ type: 'remove_user', github_username: 'stranger' })).body.code).toBe('GPU_EVENT_IGNORED');
