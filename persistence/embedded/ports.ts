@@ -1,4 +1,5 @@
 // Ports are asked for before they are used: a server that dies of a busy port tells its reason badly, or not at all.
+import { randomInt } from 'node:crypto';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { commandLine } from './processes.ts';
@@ -17,18 +18,22 @@ export function isPortFree(port: number, host = '127.0.0.1'): Promise<boolean> {
   });
 }
 
+/**
+ * Where free ports are looked for: below those that systems give to outgoing connections (from 32768 on Linux, 49152 elsewhere) and Kubernetes
+ * to services (from 30000). Whoever calls a server of this machine again and again while it is down is given its port sooner or later, is then
+ * connected with itself, and the server cannot come back.
+ */
+const FIRST_PORT = 20_000;
+const PORTS = 10_000;
+const TRIES = 200;
+
 /** A TCP port that is free on the host now. Another process may take it before it is used: be ready to ask again. */
-export function freePort(host = '127.0.0.1'): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen({ port: 0, host, exclusive: true }, () => {
-      const address = server.address();
-      server.close(() =>
-        address !== null && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port')),
-      );
-    });
-  });
+export async function freePort(host = '127.0.0.1'): Promise<number> {
+  for (let tries = 0; tries < TRIES; tries++) {
+    const port = FIRST_PORT + randomInt(PORTS);
+    if (await isPortFree(port, host)) return port;
+  }
+  throw new Error(`no port from ${FIRST_PORT} to ${FIRST_PORT + PORTS - 1} is free`);
 }
 
 /** "node (pid 4711)" for the process that listens on a TCP port, or undefined where that cannot be found out. Never throws. */
