@@ -77,7 +77,7 @@ const DISRUPTIONS: Record<string, string> = {
 };
 /** Why a node gave a pod up, by the reason of its status. */
 const FAILURES: Record<string, string> = {
-  Evicted: 'The node ran short of resources and evicted this server',
+  Evicted: 'The node evicted this server',
   NodeLost: 'The node of this server stopped answering',
   NodeShutdown: 'The node of this server shut down',
   Terminated: 'The node of this server shut down',
@@ -89,7 +89,9 @@ function deathOf(pod: V1Pod): string | null {
   const { phase, reason, message } = pod.status ?? {};
   const target = condition(pod, 'DisruptionTarget');
   if (target?.status === 'True') {
-    return words(DISRUPTIONS[target.reason ?? ''] ?? 'This server was evicted', target.message);
+    // The kubelet's word stands for a shutdown and for an eviction alike; the status says which.
+    const known = target.reason === 'TerminationByKubelet' ? FAILURES[reason ?? ''] : undefined;
+    return words(known ?? DISRUPTIONS[target.reason ?? ''] ?? 'This server was evicted', target.message);
   }
   if (reason === 'NodeLost') return words(FAILURES.NodeLost!, message);
   // A container that ends because its pod is deleted did not end by itself. Pods that we delete belong to nobody who still listens.

@@ -196,6 +196,22 @@ describe('a pod', () => {
       /lost or closed: taint/,
     ],
     [
+      'evicted for what it filled',
+      {
+        phase: 'Failed',
+        reason: 'Evicted',
+        conditions: [
+          {
+            type: 'DisruptionTarget',
+            status: 'True',
+            reason: 'TerminationByKubelet',
+            message: 'volume "workspace" exceeds 500Gi',
+          },
+        ],
+      },
+      /node evicted this server: volume "workspace" exceeds 500Gi/,
+    ],
+    [
       'unknown disruption',
       { phase: 'Running', conditions: [{ type: 'DisruptionTarget', status: 'True', reason: 'New' }] },
       /evicted/,
