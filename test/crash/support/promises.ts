@@ -7,8 +7,11 @@ import type { Scene } from './scene.ts';
 /** The kinds without their providers: enough to fold histories. */
 const KINDS = new Map(gpuDevKinds({} as never).map((kind) => [kind.kind, kind]));
 
+/** What is asked of a scene here. */
+type Looked = Pick<Scene, 'db' | 'until'> & { watch: Pick<Scene['watch'], 'now'> };
+
 /** Wait until nothing is under way: no waiting mail, no pending effect. */
-export async function quiet(scene: Scene): Promise<void> {
+export async function quiet(scene: Pick<Scene, 'db' | 'until'>): Promise<void> {
   await scene.until('nothing is under way', async () => {
     const { rows } = await scene.db.query<{ left: number }>(
       `select (select count(*) from mailbox)::int + (select count(*) from effects where status = 'pending')::int
@@ -19,7 +22,7 @@ export async function quiet(scene: Scene): Promise<void> {
 }
 
 /** Every history folds to its snapshot; nothing is held by what has ended; no effect has two outcomes; nothing became a dead letter. */
-export async function expectClean(scene: Scene): Promise<void> {
+export async function expectClean(scene: Looked): Promise<void> {
   await quiet(scene);
   for await (const result of verifyAll(scene.db, KINDS)) expect(result, result.actor).toMatchObject({ ok: true });
   const { rows } = await scene.db.query<{ what: string; n: number }>(

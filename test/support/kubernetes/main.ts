@@ -46,7 +46,8 @@ await standInSnapshots(api, config, options.delays['snapshot'] ?? 50);
 await addNodes(api, options.fleet, kubelets.port);
 const control = createServer((request, response) => {
   const path = request.url ?? '/';
-  if (path.startsWith('/simulation/pods/')) {
+  // Below /api is what the stand-in kubelets believe, Events included: for when a pod does not do what it should.
+  if (path.startsWith('/simulation/pods/') || path.startsWith('/api/')) {
     kubelets.front.server.emit('request', request, response);
     return;
   }

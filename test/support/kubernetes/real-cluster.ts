@@ -81,6 +81,15 @@ export class RealCluster {
     if (!answer.ok) throw new Error(`${what}: ${answer.status} ${await answer.text()}`);
   }
 
+  /** What the stand-in kubelets have noted about a pod: for when it does not do what it should. */
+  async kubeletEvents(pod: string): Promise<string[]> {
+    const answer = await fetch(`${this.#control}/api/v1/namespaces/${this.namespace}/events`);
+    const { items } = (await answer.json()) as Loose;
+    return items
+      .filter(({ involvedObject }: Loose) => involvedObject.name === pod)
+      .map(({ reason, message, count }: Loose) => `${reason} (${count}): ${message}`);
+  }
+
   /** A proxy before the API server that makes bad days, with a client (and its kubeconfig) that goes through it. Closed with the file. */
   async faulty(options: { requestTimeoutMs?: number; token?: string } = {}) {
     if (this.certificateKey === null) throw new Error('the certificate of an existing cluster cannot be shown by a proxy');

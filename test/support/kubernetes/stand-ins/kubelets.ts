@@ -67,8 +67,7 @@ export class StandInKubelets {
     cluster.subscribe(({ events }) => {
       for (const { type, resource, version, object } of events) {
         if (this.#copied.delete(version)) continue;
-        if (resource === ATTACHMENTS && type === 'ADDED')
-          queueMicrotask(() => this.#change(() => this.#remove(ATTACHMENTS, object)));
+        if (resource === ATTACHMENTS && type === 'ADDED') queueMicrotask(() => this.#withdraw(object));
         if (resource !== 'pods') continue;
         if (type === 'DELETED') this.#writer.remove(object);
         else this.#writer.write(object);
@@ -126,6 +125,12 @@ export class StandInKubelets {
   #remove(resource: string, object: Loose): void {
     const gone = this.#cluster.world.store.remove(resource, keyOf(object));
     if (gone !== undefined) this.#copied.add(Number(gone.metadata.resourceVersion));
+  }
+
+  /** The simulated kubelet attaches by itself; here a real controller does. By now its attachment may be there, under the same name. */
+  #withdraw(attachment: KubeObject): void {
+    const now = this.#cluster.world.get(ATTACHMENTS, keyOf(attachment));
+    if (now?.metadata.uid === attachment.metadata.uid) this.#change(() => this.#remove(ATTACHMENTS, attachment));
   }
 
   #around(resource: string, object: Loose): void {
