@@ -1,4 +1,6 @@
 /** What the service takes when it does little: memory with a long line and many pods, and processor time when nothing happens. */
+import { join } from 'node:path';
+import { createClient } from '../src/providers/kubernetes/client.ts';
 import { processorSeconds } from './support/processor.ts';
 import type { BenchServer } from './support/server.ts';
 import { create, memoryOf, type ServiceProcess, Stage } from './support/stage.ts';
@@ -23,6 +25,9 @@ const SETTLE_MS = 40_000;
 const IDLE_MS = 30_000;
 const AT_ONCE = 1_000;
 const SENT = 2_000;
+/** A cluster with the usual range of node ports has room for 2,768 servers. The other pods are somebody else's. */
+const SERVERS = 2_000;
+const STRANGERS_AT_ONCE = 50;
 /** For the time of filling: many messages a transaction. */
 const FILLING = { BATCH_SIZE: '200' };
 /** A pod that is made ready at once, so that filling does not take an hour. */
@@ -39,9 +44,11 @@ export async function measureMemory(
     const filler = await stage.service({ ...FILLING, ...options.environment });
     await stage.healthy(filler);
     const since = performance.now();
-    await fill(stage, size.pods);
-    await stage.until('every pod runs', async () => (await stage.count(RUNNING)) >= size.pods, 900_000);
-    options.log?.(`${size.pods} pods after ${round((performance.now() - since) / 1_000)} s`);
+    const servers = Math.min(size.pods, SERVERS);
+    await fill(stage, servers);
+    await stage.until('every server runs', async () => (await stage.count(RUNNING)) >= servers, 900_000);
+    await strangers(stage, size.pods - servers);
+    options.log?.(`${size.pods} pods, ${servers} of them servers, after ${round((performance.now() - since) / 1_000)} s`);
     // The first of the line are sent, the others copied: to send them all takes ten minutes.
     const sent = Math.min(size.queued, SENT);
     await fill(stage, sent);
@@ -74,6 +81,37 @@ async function fill(stage: Stage, count: number): Promise<void> {
       Array.from({ length: Math.min(AT_ONCE, count - sent) }, (_, index) => create({ user_id: `user-${index % 97}` })),
     );
   }
+}
+
+/** Pods that are not ours, as the tracker finds them in any cluster: it keeps count of what they take. */
+async function strangers(stage: Stage, count: number): Promise<void> {
+  const { core } = createClient({ kubeconfig: join(stage.folder, 'kubeconfig') });
+  const resources = { requests: { cpu: '10m', memory: '64Mi' }, limits: { memory: '128Mi' } };
+  const containers = ['main', 'sidecar'].map((name) => ({ name, image: `registry.example/${name}:1`, resources }));
+  // As those of a DaemonSet: they run on nodes that only servers may use otherwise.
+  const tolerations = [{ operator: 'Exists' }];
+  for (let made = 0; made < count; made += STRANGERS_AT_ONCE) {
+    const names = Array.from({ length: Math.min(STRANGERS_AT_ONCE, count - made) }, (_, index) => `stranger-${made + index}`);
+    await Promise.all(
+      names.map((name) =>
+        core.createNamespacedPod({
+          namespace: 'default',
+          body: { metadata: { name, labels: { app: 'stranger' } }, spec: { containers, tolerations } },
+        }),
+      ),
+    );
+  }
+  await stage.until(
+    'the strangers run',
+    async () => {
+      const { items } = await core.listPodForAllNamespaces({
+        labelSelector: 'app=stranger',
+        fieldSelector: 'status.phase=Running',
+      });
+      return items.length >= count;
+    },
+    300_000,
+  );
 }
 
 async function settledMemory({ program }: ServiceProcess): Promise<{ settled: number; peak: number }> {
