@@ -85,6 +85,16 @@ describe.skipIf('missing' in platform)('somebody logs in', () => {
     expect(stderr).toMatch(/Permission denied \(publickey\)/);
   });
 
+  it('T12: has no more rights than its pod gives, even as root', async () => {
+    const { stdout } = await sh(
+      'grep CapBnd /proc/self/status; sudo -n grep CapEff /proc/self/status; sudo -n mknod /tmp/x c 1 3',
+    );
+    // SYS_ADMIN (21), NET_ADMIN (12), NET_RAW (13), MKNOD (27), SYS_PTRACE (19) and SYS_MODULE (16) are none of them.
+    const sets = [...stdout.matchAll(/Cap(?:Bnd|Eff):\s*([0-9a-f]+)/g)].map(([, hex]) => BigInt(`0x${hex}`));
+    expect(sets).toHaveLength(2);
+    for (const set of sets) for (const bit of [12n, 13n, 16n, 19n, 21n, 27n]) expect((set >> bit) & 1n).toBe(0n);
+  });
+
   it('D22 D23: the disk is not walked: what belongs to another stays so, and the home itself is theirs', () => {
     expect(statSync(server.path('home', 'deep', 'file')).uid).toBe(4711);
     expect(statSync(server.path('home')).uid).toBe(1081);

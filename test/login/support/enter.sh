@@ -1,12 +1,14 @@
 #!/bin/sh
-# enter.sh PLACE PACKAGES CHANGES COMMAND...: runs COMMAND as a container does, with the volumes of PLACE. Its image is this machine's own
-# root with PACKAGES and the programs of PLACE on top, and CHANGES, separated by commas: files that it lacks, or FILE=TARGET for a link.
-# Whatever it writes there is gone with it. Runs in a mount and process namespace of its own.
+# enter.sh PLACE PACKAGES CHANGES CAPABILITIES COMMAND...: runs COMMAND as a container does, with the volumes of PLACE and no more than
+# CAPABILITIES (as setpriv lists them). Its image is this machine's own root with PACKAGES and the programs of PLACE on top, and CHANGES,
+# separated by commas: files that it lacks, or FILE=TARGET for a link. Whatever it writes there is gone with it. Runs in a mount and process
+# namespace of its own.
 set -eu
 place=$1
 packages=$2
 changes=$3
-shift 3
+capabilities=$4
+shift 4
 
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$place/image"
@@ -40,4 +42,4 @@ for folder in access scripts; do
   mount -o remount,bind,ro "$root/etc/gpu-dev/$folder"
 done
 cd "$root"
-exec chroot "$root" "$@"
+exec chroot "$root" setpriv --bounding-set "$capabilities" -- "$@"

@@ -104,7 +104,8 @@ export class Machine {
 
   #spawn(): ChildProcess {
     const pod = podOf(this.#options.spec, POD_DEFAULTS);
-    const { command = [], env = [] } = pod.spec!.containers[0]!;
+    const { command = [], env = [], securityContext } = pod.spec!.containers[0]!;
+    const rights = ['-all', ...(securityContext?.capabilities?.add ?? []).map((each) => `+${each.toLowerCase()}`)].join(',');
     const own = this.#options.spec.environment.reveal();
     // What the node makes of it: a doubled dollar becomes one.
     const facts = Object.fromEntries(env.map(({ name, value = '' }) => [name, value.replaceAll('$$(', () => '$(')]));
@@ -113,7 +114,7 @@ export class Machine {
     this.#environment = { ...image, ...own, ...facts, HOSTNAME: 'a-server', GPU_DEV_SSH_PORT: String(this.port) };
     const child = spawn(
       'unshare',
-      [...args, this.folder, this.#platform.packages, (this.#options.image ?? []).join(','), ...command],
+      [...args, this.folder, this.#platform.packages, (this.#options.image ?? []).join(','), rights, ...command],
       {
         env: this.#environment,
         stdio: ['ignore', 'pipe', 'pipe'],
