@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { readConfig } from '../../src/config.ts';
+import { LABEL } from '../../src/providers/kubernetes/objects.ts';
 import { RIGHTS } from '../../src/providers/kubernetes/permissions.ts';
 import { type Manifest, problemsOf, readManifests, strayFiles } from './manifests.ts';
 
@@ -101,11 +102,20 @@ it('network policies stand before every pod of the control plane, and dev server
   expect(deny.spec).toMatchObject({ policyTypes: ['Ingress', 'Egress'] });
   expect(deny.spec.ingress).toBeUndefined();
   for (const { spec } of deployments) expect(spec.template.metadata.labels).toMatchObject(deny.spec.podSelector.matchLabels);
+  const elsewhere = { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'NotIn', values: ['gpu-dev'] }] };
   for (const rule of policies.flatMap((policy) => policy.spec.ingress ?? [])) {
-    expect(rule.from).toEqual([
-      {
-        namespaceSelector: { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'NotIn', values: ['gpu-dev'] }] },
-      },
-    ]);
+    const [others, ...builds] = rule.from;
+    expect(others).toEqual({ namespaceSelector: elsewhere });
+    for (const { podSelector } of builds) {
+      expect(podSelector).toEqual({ matchExpressions: [{ key: LABEL.build, operator: 'Exists' }] });
+    }
+  }
+});
+
+it('nobody takes the place of a dev server, and the settings name its priority', () => {
+  const { data } = named('ConfigMap', 'gpu-dev-settings');
+  expect(named('PriorityClass', data.GPU_DEV_PRIORITY_CLASS)).toMatchObject({ preemptionPolicy: 'Never' });
+  for (const { spec } of deployments) {
+    expect(named('PriorityClass', spec.template.spec.priorityClassName).value).toBeGreaterThan(100_000);
   }
 });

@@ -55,7 +55,6 @@ function check(value: unknown, type: string, at: string): string[] {
     case 'string':
     case 'number':
     case 'boolean':
-      // biome-ignore lint/suspicious/useValidTypeof: the names of the types are those of typeof.
       return typeof value === type ? [] : [`${at}: a ${type} is expected, not ${JSON.stringify(value)}`];
     case 'IntOrString':
       return typeof value === 'number' || typeof value === 'string' ? [] : [`${at}: a number or text is expected`];

@@ -18,6 +18,13 @@ if (!hasKubectl) console.warn('kubectl is not installed: manifests are applied b
 /** 1.20 has none of policy/v1; test/deploy checks its fields. */
 const manifests = readManifests().filter((each) => each.apiVersion !== 'policy/v1');
 
+/** What the manifests set, but for the database. */
+const settings = Object.fromEntries(
+  Object.entries(manifests.find(({ kind }) => kind === 'ConfigMap').data as Record<string, string>).filter(
+    ([name]) => !name.startsWith('POSTGRES_'),
+  ),
+);
+
 const cluster = await realCluster({ own: true, fleet: { h100: 1 } });
 
 describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
@@ -65,6 +72,7 @@ describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
       POSTGRES_DB: database,
       KUBECONFIG: cluster.kubeconfigFor({ token: status.token, namespace: 'gpu-dev' }),
       GITHUB_URL: `http://127.0.0.1:${(github.address() as AddressInfo).port}`,
+      ...settings,
       PORT: '0',
       LOG_LEVEL: 'warn',
     });
@@ -91,9 +99,9 @@ describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
   const send = (message: unknown) => db.query(`select pgmq.send('gpu_reservations', $1::jsonb)`, [JSON.stringify(message)]);
 
   it.skipIf(!hasKubectl)('kubectl takes them, and a second time finds nothing to change; so does its kustomize', async () => {
-    const again = await apply(manifests);
-    expect(again.trim().split('\n')).toHaveLength(manifests.length);
-    expect(again.split('\n').filter((line) => line !== '' && !line.endsWith(' unchanged'))).toEqual([]);
+    const again = (await apply(manifests)).trim().split('\n');
+    expect(again).toHaveLength(manifests.length);
+    expect(again.filter((line) => !line.endsWith(' unchanged'))).toEqual([]);
     const built = execFileSync('kubectl', ['kustomize', FOLDER], { encoding: 'utf8' });
     expect(built.match(/^kind: /gm)).toHaveLength(readManifests().length);
   });
@@ -116,6 +124,10 @@ describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
     await reaches(id, 'running');
     const pods = await cluster.api.ask('GET', `/api/v1/namespaces/gpu-dev/pods`);
     expect(pods.items).toHaveLength(1);
+    expect(pods.items[0].spec).toMatchObject({
+      priorityClassName: settings['GPU_DEV_PRIORITY_CLASS'],
+      preemptionPolicy: 'Never',
+    });
     await send({ action: 'cancel', reservation_id: id, user_id: 'ada' });
     await reaches(id, 'cancelled');
     expect(processor.log).not.toMatch(/403|orbidden|cannot/);
@@ -156,7 +168,7 @@ describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
   });
 });
 
-const PLURALS: Record<string, string> = { NetworkPolicy: 'networkpolicies' };
+const PLURALS: Record<string, string> = { NetworkPolicy: 'networkpolicies', PriorityClass: 'priorityclasses' };
 
 function pathOf({ apiVersion, kind, metadata: { namespace } }: Manifest): string {
   const root = apiVersion === 'v1' ? '/api/v1' : `/apis/${apiVersion}`;
