@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { prepareBinaries } from './embedded/binaries.ts';
 import { type Places, placesOf, preparePlaces } from './embedded/places.ts';
 import { freePort, isPortFree, whoListens } from './embedded/ports.ts';
@@ -173,17 +174,29 @@ function keptPassword(places: Places): string {
 
 async function choosePort(places: Places, wanted: number | undefined, log: (message: string) => void): Promise<number> {
   if (wanted) {
-    if (await isPortFree(wanted)) return wanted;
+    if (await comesFree(wanted)) return wanted;
     throw new Error(
       `port ${wanted}, asked for Postgres, is in use by ${whoListens(wanted) ?? 'another process'}. Free it or choose another.`,
     );
   }
   const last = rememberedPort(places);
   if (last !== undefined) {
-    if (await isPortFree(last)) return last;
+    if (await comesFree(last)) return last;
     log(`port ${last}, used by Postgres last time, is taken by ${whoListens(last) ?? 'another process'}: using another`);
   }
   return freePort();
+}
+
+/** A server that was killed may have just forked: for a moment its child holds the port still. */
+const PORT_MS = 3_000;
+
+async function comesFree(port: number): Promise<boolean> {
+  const end = performance.now() + PORT_MS;
+  while (!(await isPortFree(port))) {
+    if (performance.now() > end) return false;
+    await pause(50);
+  }
+  return true;
 }
 
 function rememberedPort(places: Places): number | undefined {
