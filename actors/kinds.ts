@@ -21,5 +21,5 @@ export interface Ports {
 
 /** The kinds, ready for a kernel. */
 export function gpuDevKinds(ports: Ports): ActorKind[] {
-  return [reservationKind(ports, ports.random), poolKind(), diskKind(ports), imageKind(ports.builder)];
+  return [reservationKind(ports, ports.random), poolKind(), diskKind(ports), imageKind(ports)];
 }

@@ -10,6 +10,8 @@ export const PROBLEMS = {
   GPU_COUNT_INVALID: { status: 422, title: 'This number of GPUs cannot be reserved' },
   GPU_DURATION_INVALID: { status: 422, title: 'This duration cannot be reserved' },
   GPU_BUILD_CONTEXT_INVALID: { status: 422, title: 'The build context cannot be read' },
+  GPU_BUILD_TOKEN_INVALID: { status: 401, title: 'No token opens this build context' },
+  GPU_BUILD_TOKEN_SPENT: { status: 410, title: 'The token was used, or its time is over' },
   GPU_ID_TAKEN: { status: 409, title: 'The reservation id belongs to another user' },
   GPU_NAME_TAKEN: { status: 409, title: 'The name is in use' },
   GPU_RESERVATION_UNKNOWN: { status: 404, title: 'There is no such reservation' },

@@ -129,6 +129,21 @@ export async function pruneBuildContexts(db: Database, days: number, limit: numb
   return (await db.query(PRUNE_CONTEXTS, [days, limit])).rowCount ?? 0;
 }
 
+/** Remove lines that builds wrote more than `days` ago, and tokens that expired so long ago. @returns how many. */
+export async function pruneBuildLines(db: Database, days: number, limit: number): Promise<number> {
+  const { rowCount: lines } = await db.query(
+    `delete from build_lines where id in (
+       select id from build_lines where kept_at < now() - make_interval(secs => $1::float8 * 86400) order by kept_at limit $2)`,
+    [days, limit],
+  );
+  const { rowCount: tokens } = await db.query(
+    `delete from build_tokens where token_hash in (
+       select token_hash from build_tokens where expires_at < now() - make_interval(secs => $1::float8 * 86400) order by expires_at limit $2)`,
+    [days, limit],
+  );
+  return Math.max(lines ?? 0, tokens ?? 0);
+}
+
 const PRUNE_SECRETS = `
   delete from secrets where secret_ref in (
     select s.secret_ref from secrets s

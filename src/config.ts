@@ -19,6 +19,11 @@ const SharedVolume = z
     return kind === 'pvc' ? { claim: name } : { nfs: { server: name, path } };
   });
 
+/** An image by digest, or by a tag that is a version: it begins with a digit, or with v and a digit. */
+function isPinned(image: string): boolean {
+  return /^[a-z0-9][\w./:-]*?(:v?\d[\w.-]*(@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$/.test(image);
+}
+
 const Environment = z.object({
   POSTGRES_HOST: z.string().min(1).optional(),
   POSTGRES_PORT: whole(1, 65_535, 5432),
@@ -60,6 +65,26 @@ const Environment = z.object({
   GPU_DEV_ACCESS_FROM: ranges,
   GPU_DEV_EGRESS_ALLOW: ranges,
   GPU_DEV_EGRESS_DENY: ranges,
+  /** Builds of images: the registry, the builder, and where its pods fetch what they build from. */
+  BUILDKIT_REGISTRY_URL: z
+    .string()
+    .regex(/^(https?:\/\/)?[a-z0-9][a-z0-9.-]*(:\d{1,5})?(\/[a-z0-9][a-z0-9._/-]*)?$/)
+    .default('registry.gpu-controlplane.svc.cluster.local:5000/gpu-dev'),
+  BUILDKIT_REGISTRY_SECRET: z
+    .string()
+    .regex(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/)
+    .optional(),
+  BUILDKIT_IMAGE: z
+    .string()
+    .refine(isPinned, 'must name a version or a digest, none that moves')
+    .default('moby/buildkit:v0.27.1-rootless'),
+  BUILDKIT_ROOTLESS: z.enum(['true', 'false']).default('true'),
+  BUILD_CONTEXT_URL: z
+    .url({ protocol: /^https?$/ })
+    .transform((url) => url.replace(/\/+$/, ''))
+    .default('http://build-contexts.gpu-controlplane.svc.cluster.local'),
+  /** Port that answers for build contexts alone; none if it is not set. */
+  BUILD_CONTEXT_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   /** Where users' public keys are. */
   GITHUB_URL: z
     .url({ protocol: /^https?$/ })
@@ -137,6 +162,15 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
       egressAllow: env.GPU_DEV_EGRESS_ALLOW,
       egressDeny: env.GPU_DEV_EGRESS_DENY,
     },
+    builds: {
+      repository: withPath(env.BUILDKIT_REGISTRY_URL.replace(/^https?:\/\//, '')),
+      insecure: env.BUILDKIT_REGISTRY_URL.startsWith('http://'),
+      registrySecret: env.BUILDKIT_REGISTRY_SECRET ?? null,
+      builderImage: env.BUILDKIT_IMAGE,
+      rootless: env.BUILDKIT_ROOTLESS === 'true',
+      contextUrl: env.BUILD_CONTEXT_URL,
+    },
+    buildContextPort: env.BUILD_CONTEXT_PORT,
     githubUrl: env.GITHUB_URL,
     home: env.GPU_DEV_HOME,
     timeScale: env.TIME_SCALE,
@@ -150,4 +184,10 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
       deadLettersDays: env.RETENTION_DEAD_LETTERS_DAYS,
     },
   };
+}
+
+/** A registry without a path gets one of ours. */
+function withPath(registry: string): string {
+  const trimmed = registry.replace(/\/+$/, '');
+  return trimmed.includes('/') ? trimmed : `${trimmed}/gpu-dev`;
 }

@@ -15,6 +15,8 @@ export const ADVICE: Record<ProblemCode, string> = {
   GPU_COUNT_INVALID: 'Choose one of the counts in the details.',
   GPU_DURATION_INVALID: 'Choose a duration within the limits in the details; a running server can be extended.',
   GPU_BUILD_CONTEXT_INVALID: 'Send base64 of a tar.gz with a Dockerfile at its top; `gpu-dev reserve --dockerfile` packs one.',
+  GPU_BUILD_TOKEN_INVALID: 'Pods of builds are given one; nobody else needs it.',
+  GPU_BUILD_TOKEN_SPENT: 'Ask for the image again: the next attempt has a token of its own.',
   GPU_ID_TAKEN: 'Leave out reservation_id, or choose a new UUID.',
   GPU_NAME_TAKEN: 'Choose another name.',
   GPU_RESERVATION_UNKNOWN: 'Check the id; `gpu-dev list` shows your reservations.',

@@ -4,6 +4,7 @@ import type { Database } from '../persistence/database.ts';
 import {
   pruneArchive,
   pruneBuildContexts,
+  pruneBuildLines,
   pruneDeadLetters,
   pruneDisks,
   pruneEffects,
@@ -55,6 +56,7 @@ export class Housekeeper {
       pruneOperations(db, retention.reservationsDays, PORTION),
       pruneFindings(db, retention.effectsDays, PORTION),
       pruneBuildContexts(db, retention.reservationsDays, PORTION),
+      pruneBuildLines(db, retention.effectsDays, PORTION),
       pruneDisks(db, retention.reservationsDays, PORTION),
       // The letter of a birth that failed may be replayed, and needs them.
       pruneSecrets(db, retention.deadLettersDays, PORTION),

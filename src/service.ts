@@ -12,6 +12,7 @@ import { migrate } from '../persistence/migrate.ts';
 import { assertQueues, enableNotifications, insertChannel } from '../persistence/pgmq.ts';
 import type { Config } from './config.ts';
 import { healthOf } from './health.ts';
+import { buildContextServer } from './http/build-contexts.ts';
 import { buildHttp } from './http/server.ts';
 import { Processor } from './processor.ts';
 
@@ -97,6 +98,8 @@ export async function startService(config: Config, providersOf: (db: Database) =
   });
   if (works) await kernel.start();
   processor?.start();
+  const contexts = config.buildContextPort === undefined || config.role === 'processor' ? null : buildContextServer(db, log);
+  await contexts?.listen({ host: config.listen, port: config.buildContextPort ?? 0 });
   await http.listen({ host: config.listen, port: config.port });
   const address = http.server.address();
   const port = typeof address === 'object' && address !== null ? address.port : config.port;
@@ -104,7 +107,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
 
   let stopping: Promise<void> | null = null;
   const stop = async () => {
-    await http.close();
+    await Promise.all([http.close(), contexts?.close()]);
     await processor?.stop();
     await kernel.stop(config.drainMs);
     await db.close();

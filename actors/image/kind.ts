@@ -1,9 +1,17 @@
 /** The image as a kind of actor: one build for many requesters. */
 import { type ImageEffect, ImageEffect as ImageEffects, ImageEvent } from '../../machines/image.events.ts';
 import { imageMachine, intentsOfImage } from '../../machines/image.machine.ts';
+import { lastLineAt } from '../../persistence/build-log.ts';
+import type { Store } from '../../persistence/database.ts';
 import { NotYet } from '../errors.ts';
 import type { ActorKind, EffectHandler } from '../kernel/kind.ts';
 import type { ImageBuilder } from './ports.ts';
+import { noteProgress } from './progress.ts';
+
+export interface ImagePorts {
+  db: Store;
+  builder: ImageBuilder;
+}
 
 type Effect<T extends ImageEffect['type']> = Extract<ImageEffect, { type: T }>;
 
@@ -11,10 +19,11 @@ type Effect<T extends ImageEffect['type']> = Extract<ImageEffect, { type: T }>;
 const LOOK_AGAIN = 500;
 
 /** The kind `image`; its ids are hashes of build contexts. */
-export function imageKind(builder: ImageBuilder): ActorKind {
+export function imageKind({ db, builder }: ImagePorts): ActorKind {
   const handlers: Record<ImageEffect['type'], EffectHandler> = {
     'image.build': async ({ hash, attempt, owner }: Effect<'image.build'>) => {
-      const progress = await builder.build({ hash, attempt, owner });
+      const progress = await builder.build({ hash, attempt, owner, lastLine: () => lastLineAt(db, hash, attempt) });
+      if (progress.lines !== undefined && progress.lines.length > 0) await noteProgress(db, { hash, attempt }, progress.lines);
       if (progress.state === 'running') throw new NotYet(LOOK_AGAIN, progress.detail);
       if (progress.state === 'failed') return { type: 'build.failed', attempt, reason: progress.reason } as { type: string };
       return { type: 'build.succeeded', attempt, image: progress.image } as { type: string };

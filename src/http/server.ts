@@ -5,6 +5,8 @@ import { jsonSchemaTransform, serializerCompiler, type ZodTypeProvider } from 'f
 import { v7 as uuidv7 } from 'uuid';
 import type { ZodType } from 'zod';
 import { check } from '../../actors/intake/messages.ts';
+import { buildContextRoutes } from './build-contexts.ts';
+import { buildLogRoutes } from './build-log.ts';
 import { createRoutes } from './create.ts';
 import { deadLetterRoutes } from './dead-letters.ts';
 import type { HttpDeps, Server } from './deps.ts';
@@ -84,10 +86,10 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
 
 async function registerResources(app: Server, deps: HttpDeps): Promise<void> {
   const reader = new ReservationReader(deps.db, deps.kernel, new QueueViews(deps.db, deps.timeScale));
-  for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes]) {
+  for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes, buildLogRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
   }
-  for (const routes of [gpuRoutes, diskRoutes, machineRoutes, deadLetterRoutes, realityRoutes]) {
+  for (const routes of [gpuRoutes, diskRoutes, machineRoutes, deadLetterRoutes, realityRoutes, buildContextRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps));
   }
   rootRoutes(app, deps);

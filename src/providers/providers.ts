@@ -2,6 +2,8 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type pino from 'pino';
+import { Secret } from '../../actors/secret.ts';
+import { issueToken } from '../../persistence/build-contexts.ts';
 import type { Database } from '../../persistence/database.ts';
 import type { Config } from '../config.ts';
 import type { Providers } from '../service.ts';
@@ -17,7 +19,7 @@ import { LocalKeys } from './local/keys.ts';
 import { LocalVolumes } from './local/volumes.ts';
 
 /** Providers on the cluster that the configuration names. */
-export function providersFrom(config: Config, _db: Database, log: pino.Logger): Providers {
+export function providersFrom(config: Config, db: Database, log: pino.Logger): Providers {
   const client = createClient({
     namespace: config.namespace,
     ...(config.kubeconfig === undefined ? {} : { kubeconfig: config.kubeconfig }),
@@ -38,7 +40,12 @@ export function providersFrom(config: Config, _db: Database, log: pino.Logger): 
     }),
     keys,
     volumes: new LocalVolumes({ client }),
-    builder: new JobBuilder({ client }),
+    builder: new JobBuilder({
+      client,
+      ...config.builds,
+      // As long as a build may take, and some more to find a place.
+      grant: async (build) => new Secret(await issueToken(db, build, 3_600)),
+    }),
     reality: new KubernetesReality({ client }),
     confirmNodeGone: (node) => nodeGone(client, node),
     // The simulated cluster lets everybody do everything, and does not answer such questions.

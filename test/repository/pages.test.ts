@@ -46,6 +46,10 @@ it('the defaults it tells are the true ones', () => {
     TIME_SCALE: config.timeScale,
     LOG_LEVEL: config.logLevel,
     DRAIN_SECONDS: config.drainMs / 1_000,
+    BUILDKIT_REGISTRY_URL: config.builds.repository,
+    BUILDKIT_IMAGE: config.builds.builderImage,
+    BUILDKIT_ROOTLESS: String(config.builds.rootless),
+    BUILD_CONTEXT_URL: config.builds.contextUrl,
     RECONCILE_INTERVAL_SECONDS: config.reconcile.everyMs / 1_000,
     RECONCILE_GRACE_SECONDS: config.reconcile.graceMs / 1_000,
     RETENTION_RESERVATIONS_DAYS: retention.reservationsDays,
@@ -54,7 +58,15 @@ it('the defaults it tells are the true ones', () => {
     RETENTION_DEAD_LETTERS_DAYS: retention.deadLettersDays,
   };
   for (const [name, value] of Object.entries(actual)) expect(`${name} ${told.get(name)}`).toBe(`${name} \`${value}\``);
-  const noDefault = ['POSTGRES_HOST', 'POSTGRES_PASSWORD', 'KUBECONFIG', 'GPU_DEV_LISTEN', 'GPU_DEV_CONTAINER_IMAGE'];
+  const noDefault = [
+    'POSTGRES_HOST',
+    'POSTGRES_PASSWORD',
+    'KUBECONFIG',
+    'BUILDKIT_REGISTRY_SECRET',
+    'BUILD_CONTEXT_PORT',
+    'GPU_DEV_LISTEN',
+    'GPU_DEV_CONTAINER_IMAGE',
+  ];
   noDefault.push('GPU_DEV_PRIORITY_CLASS', 'GPU_DEV_SHARED_VOLUME');
   noDefault.push('GPU_DEV_ACCESS_FROM', 'GPU_DEV_EGRESS_ALLOW', 'GPU_DEV_EGRESS_DENY');
   expect(read.filter((name) => !(name in actual) && !noDefault.includes(name))).toEqual([]);

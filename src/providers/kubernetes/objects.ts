@@ -1,4 +1,5 @@
 /** Names and labels of what we make on a cluster: they derive from whole ids, so a second try meets the work of the first. */
+import { createHash } from 'node:crypto';
 import type { V1ObjectMeta, V1OwnerReference } from '@kubernetes/client-node';
 import type { ServerRef } from '../../../actors/reservation/ports.ts';
 
@@ -51,8 +52,11 @@ export const jupyterPolicyName = (server: ServerRef): string => `${podName(serve
 /** Headless Service of a gang: leads to its member 0. */
 export const gangServiceName = (gangId: string): string => `gang-${gangId}`;
 export const claimName = (diskId: string): string => `disk-${diskId}`;
-/** A Job's name ends in the label of its pods: 63 characters at most, so a long hash gives its first 40. */
-export const buildJobName = (hash: string, attempt: number): string => `build-${hash.slice(0, 40)}-${attempt}`;
+/** A Job's name ends in the label of its pods: 63 characters at most, so a long hash gives its first 40; what is no hash gives its own. */
+export function buildJobName(hash: string, attempt: number): string {
+  const digits = /^[0-9a-f]+$/.test(hash) ? hash : createHash('sha256').update(hash).digest('hex');
+  return `build-${digits.slice(0, 40)}-${attempt}`;
+}
 
 /** Text as a label value: 63 characters of letters, digits, `-_.`, beginning and ending with a letter or digit. */
 export function labelValue(text: string): string {

@@ -1,57 +1,73 @@
 /** Image builds as Jobs on the cluster: one Job for a hash and attempt, looked at until it ends. */
-import type { V1Job, V1Pod } from '@kubernetes/client-node';
-import type { BuildProgress, BuildRequest, ImageBuilder } from '../../../actors/image/ports.ts';
-import type { KubernetesClient } from '../kubernetes/client.ts';
+import { randomBytes } from 'node:crypto';
+import type { V1Job, V1Pod, V1Secret } from '@kubernetes/client-node';
+import type { BuildProgress, BuildRequest, ImageBuilder, LogLine } from '../../../actors/image/ports.ts';
+import { Secret } from '../../../actors/secret.ts';
+import { briefly, type KubernetesClient } from '../kubernetes/client.ts';
 import { asPort, attempt, attemptOrNull, hasStatus } from '../kubernetes/errors.ts';
-import { ANNOTATION, buildJobName, LABEL, labelValue, MANAGED_BY } from '../kubernetes/objects.ts';
+import { buildJobName } from '../kubernetes/objects.ts';
+import {
+  aroundOf,
+  BUILD_CONTAINER,
+  BUILD_DEFAULTS,
+  type BuildSettings,
+  FETCH_CONTAINER,
+  imageOf,
+  isOf,
+  jobOf,
+} from './build-job.ts';
+import { linesOf, secretsOfDockerConfig, withoutCredentials } from './build-words.ts';
 
-export interface JobBuilderOptions {
+export { withoutCredentials } from './build-words.ts';
+
+type Build = Pick<BuildRequest, 'hash' | 'attempt'>;
+
+export interface JobBuilderOptions extends Partial<BuildSettings> {
   client: KubernetesClient;
-  /** Repository that images are pushed to; an image is `<repository>:<hash>`. */
-  repository?: string;
-  /** Image of the builder; rootless, so that a build owns nothing of its node. */
-  builderImage?: string;
-  /** Command of the builder. It finds CONTEXT_HASH and IMAGE in its environment; left out: the image's own. */
-  command?: string[];
-  /** Environment of the builder, such as where contexts are read from. No secrets: Jobs are readable by operators. */
-  environment?: Record<string, string>;
-  /** Annotations of the Jobs, for what watches or steers them. */
-  annotations?: Record<string, string>;
-  /** Secret with the registry's credentials, mounted as the builder's docker configuration. */
-  registrySecret?: string;
-  /** Seconds a build may take. Default 900. */
-  limitSeconds?: number;
+  /** A token with which the pod of this build fetches its context, once. Left out: one that nobody honours. */
+  grant?: (build: Build) => Promise<Secret<string>>;
 }
 
-const CONTAINER = 'build';
+/** Of one look at a log, at most. */
+const LOG_BYTES = 512 * 1024;
+/** Nodes' clocks and ours may differ by so many seconds. */
+const SKEW_SECONDS = 10;
+const REASON_LINES = 20;
+const REASON_CHARACTERS = 2_000;
+/** How long the registry's credentials are remembered, in milliseconds, to be kept out of logs. */
+const REMEMBER_MS = 60_000;
 
 export class JobBuilder implements ImageBuilder {
   readonly #client: KubernetesClient;
-  readonly #options: Required<Omit<JobBuilderOptions, 'client' | 'registrySecret' | 'command'>> & JobBuilderOptions;
+  readonly #settings: BuildSettings;
+  readonly #grant: (build: Build) => Promise<Secret<string>>;
+  #registry: { secrets: string[]; until: number } = { secrets: [], until: 0 };
 
-  constructor(options: JobBuilderOptions) {
-    this.#client = options.client;
-    this.#options = {
-      repository: 'registry.gpu-controlplane.svc.cluster.local:5000/gpu-dev',
-      builderImage: 'moby/buildkit:v0.27.1-rootless',
-      environment: {},
-      annotations: {},
-      limitSeconds: 900,
-      ...options,
-    };
+  constructor({ client, grant, ...settings }: JobBuilderOptions) {
+    this.#client = client;
+    this.#settings = { ...BUILD_DEFAULTS, ...settings };
+    this.#grant = grant ?? (async () => new Secret(randomBytes(32).toString('hex')));
   }
 
   build(request: BuildRequest): Promise<BuildProgress> {
     return asPort(async () => {
       const job = (await this.#read(request)) ?? (await this.#create(request));
       if (!isOf(job, request)) return { state: 'failed', reason: 'A job of that name is on the cluster and is not this build' };
-      if (ended(job, 'Complete')) return { state: 'succeeded', image: this.#imageOf(request.hash) };
-      if (ended(job, 'Failed')) return { state: 'failed', reason: await this.#reason(job) };
-      return { state: 'running', detail: detailOf(await this.#pod(job)) };
+      const complete = ended(job, 'Complete');
+      const failed = ended(job, 'Failed');
+      const pod = await this.#pod(job);
+      if (!complete && !failed && !hasStarted(pod)) {
+        await this.#surround(job, request);
+        return { state: 'running', detail: detailOf(pod) };
+      }
+      const log = request.lastLine === undefined ? {} : { lines: await this.#lines(pod, await request.lastLine()) };
+      if (complete) return { state: 'succeeded', image: this.#imageOf(request.hash, pod), ...log };
+      if (failed) return { state: 'failed', reason: await this.#reason(job, pod), ...log };
+      return { state: 'running', detail: detailOf(pod), ...log };
     });
   }
 
-  cancel(request: Pick<BuildRequest, 'hash' | 'attempt'>): Promise<void> {
+  cancel(request: Build): Promise<void> {
     return asPort(async () => {
       const job = await this.#read(request);
       if (job === null || !isOf(job, request)) return;
@@ -66,11 +82,14 @@ export class JobBuilder implements ImageBuilder {
     });
   }
 
-  #imageOf(hash: string): string {
-    return `${this.#options.repository}:${hash}`;
+  /** By digest if the builder told it: what a tag leads to may change on the way to a node. */
+  #imageOf(hash: string, pod: V1Pod | null): string {
+    const image = imageOf(this.#settings, hash);
+    const told = pod?.status?.containerStatuses?.find(({ name }) => name === BUILD_CONTAINER)?.state?.terminated?.message?.trim();
+    return told !== undefined && /^sha256:[0-9a-f]{64}$/.test(told) ? `${image}@${told}` : image;
   }
 
-  #read({ hash, attempt: number }: Pick<BuildRequest, 'hash' | 'attempt'>): Promise<V1Job | null> {
+  #read({ hash, attempt: number }: Build): Promise<V1Job | null> {
     const { batch, namespace } = this.#client;
     const name = buildJobName(hash, number);
     return attemptOrNull(`reading build ${name}`, () => batch.readNamespacedJob({ namespace, name }));
@@ -79,7 +98,7 @@ export class JobBuilder implements ImageBuilder {
   /** Create the Job, or join the one that another made at the same moment. */
   async #create(request: BuildRequest): Promise<V1Job> {
     const { batch, namespace } = this.#client;
-    const body = this.#job(request);
+    const body = jobOf(request, this.#settings, namespace);
     try {
       return await attempt(`creating build ${body.metadata?.name}`, () => batch.createNamespacedJob({ namespace, body }));
     } catch (error) {
@@ -89,52 +108,24 @@ export class JobBuilder implements ImageBuilder {
     }
   }
 
-  #job(request: BuildRequest): V1Job {
-    const { builderImage, command, environment, limitSeconds, registrySecret } = this.#options;
-    const labels = {
-      [LABEL.managedBy]: MANAGED_BY,
-      [LABEL.build]: labelValue(request.hash),
-      [LABEL.owner]: labelValue(request.owner),
+  /** Make the script and the token that the Job's pod waits for, unless they are there. The token comes last: it is what is looked for. */
+  async #surround(job: V1Job, request: BuildRequest): Promise<void> {
+    const { core, namespace } = this.#client;
+    const name = job.metadata?.name ?? '';
+    const there = await attemptOrNull('reading the token of a build', () =>
+      core.readNamespacedSecret({ namespace, name }, briefly()),
+    );
+    if (there !== null) return;
+    const { scripts, secret } = aroundOf(job, request, await this.#grant(request));
+    const made = async (what: string, create: () => Promise<unknown>) => {
+      try {
+        await attempt(`creating the ${what} of a build`, create);
+      } catch (error) {
+        if (!hasStatus(error, 409)) throw error;
+      }
     };
-    const values = { ...environment, CONTEXT_HASH: request.hash, IMAGE: this.#imageOf(request.hash) };
-    return {
-      apiVersion: 'batch/v1',
-      kind: 'Job',
-      metadata: {
-        name: buildJobName(request.hash, request.attempt),
-        namespace: this.#client.namespace,
-        labels,
-        annotations: { ...this.#options.annotations, [ANNOTATION.owner]: request.owner },
-      },
-      spec: {
-        // A further try is a Job of its own, which whoever asked decides.
-        backoffLimit: 0,
-        activeDeadlineSeconds: limitSeconds,
-        ttlSecondsAfterFinished: 3600,
-        template: {
-          metadata: { labels },
-          spec: {
-            restartPolicy: 'Never',
-            automountServiceAccountToken: false,
-            enableServiceLinks: false,
-            nodeSelector: { NodeType: 'cpu' },
-            containers: [
-              {
-                name: CONTAINER,
-                image: builderImage,
-                ...(command === undefined ? {} : { command }),
-                env: Object.entries(values).map(([name, value]) => ({ name, value })),
-                resources: { requests: { cpu: '2', memory: '4Gi' }, limits: { cpu: '8', memory: '16Gi' } },
-                securityContext: { runAsUser: 1000, runAsGroup: 1000, seccompProfile: { type: 'Unconfined' } },
-                volumeMounts:
-                  registrySecret === undefined ? [] : [{ name: 'registry', mountPath: '/home/user/.docker', readOnly: true }],
-              },
-            ],
-            volumes: registrySecret === undefined ? [] : [{ name: 'registry', secret: { secretName: registrySecret } }],
-          },
-        },
-      },
-    };
+    await made('script', () => core.createNamespacedConfigMap({ namespace, body: scripts }, briefly()));
+    await made('token', () => core.createNamespacedSecret({ namespace, body: secret }, briefly()));
   }
 
   async #pod(job: V1Job): Promise<V1Pod | null> {
@@ -144,54 +135,78 @@ export class JobBuilder implements ImageBuilder {
     return pods.items.find(({ metadata }) => metadata?.ownerReferences?.some(({ uid }) => uid === job.metadata?.uid)) ?? null;
   }
 
-  /** Why the build failed: the last lines that it wrote, without anything that looks like a credential. */
-  async #reason(job: V1Job): Promise<string> {
-    const failed = job.status?.conditions?.find(({ type, status }) => type === 'Failed' && status === 'True');
-    if (failed?.reason === 'DeadlineExceeded') return `The build took longer than ${this.#options.limitSeconds / 60} minutes`;
-    const pod = await this.#pod(job);
+  /** What the build wrote since that time. A log that cannot be read now is read at the next look. */
+  async #lines(pod: V1Pod | null, since: string | null): Promise<LogLine[]> {
+    const sinceSeconds = since === null ? undefined : Math.ceil((Date.now() - Date.parse(since)) / 1_000) + SKEW_SECONDS;
+    const log = await this.#log(pod, BUILD_CONTAINER, {
+      timestamps: true,
+      limitBytes: LOG_BYTES,
+      ...(sinceSeconds === undefined ? {} : { sinceSeconds: Math.max(1, sinceSeconds) }),
+    });
+    const secrets = await this.#registrySecrets();
+    return secrets === null ? [] : linesOf(log, since, secrets);
+  }
+
+  async #log(pod: V1Pod | null, container: string, options: object): Promise<string> {
     const name = pod?.metadata?.name;
+    if (name === undefined) return '';
     const { core, namespace } = this.#client;
-    const log =
-      name === undefined
-        ? null
-        : await attemptOrNull('reading the log of a build', () =>
-            core.readNamespacedPodLog({ namespace, name, container: CONTAINER, tailLines: 20 }),
-          ).catch(() => null);
-    const lines = withoutCredentials(String(log ?? '')).trim();
+    const log = await attemptOrNull('reading the log of a build', () =>
+      core.readNamespacedPodLog({ namespace, name, container, ...options }),
+    ).catch(() => null);
+    return String(log ?? '');
+  }
+
+  /** Why the build failed: the last lines that it wrote, without anything that is a credential or looks like one. */
+  async #reason(job: V1Job, pod: V1Pod | null): Promise<string> {
+    const failed = job.status?.conditions?.find(({ type, status }) => type === 'Failed' && status === 'True');
+    if (failed?.reason === 'DeadlineExceeded') return `The build took longer than ${this.#settings.limitSeconds / 60} minutes`;
+    const container = fetchFailed(pod) ? FETCH_CONTAINER : BUILD_CONTAINER;
+    const secrets = await this.#registrySecrets();
+    const log = secrets === null ? '' : await this.#log(pod, container, { tailLines: REASON_LINES });
+    const lines = withoutCredentials(log, secrets ?? []).trim();
     return lines === ''
       ? `The build failed: ${failed?.message ?? 'no reason given'}`
-      : `The build failed:\n${lines.slice(-2000)}`;
+      : `The build failed:\n${lines.slice(-REASON_CHARACTERS)}`;
   }
-}
 
-function isOf(job: V1Job, { hash }: Pick<BuildRequest, 'hash'>): boolean {
-  const labels = job.metadata?.labels ?? {};
-  return labels[LABEL.managedBy] === MANAGED_BY && labels[LABEL.build] === labelValue(hash);
+  /** Values that are known to be secret: those with which the builder comes to the registry. Null while they cannot be told: no log then. */
+  async #registrySecrets(): Promise<string[] | null> {
+    const name = this.#settings.registrySecret;
+    if (name === null || Date.now() < this.#registry.until) return this.#registry.secrets;
+    const { core, namespace } = this.#client;
+    let found: V1Secret | null;
+    try {
+      found = await attemptOrNull('reading the credentials', () => core.readNamespacedSecret({ namespace, name }));
+    } catch {
+      return null;
+    }
+    const encoded = found?.data?.['.dockerconfigjson'] ?? '';
+    const secrets = secretsOfDockerConfig(Buffer.from(encoded, 'base64').toString('utf8'));
+    this.#registry = { secrets, until: Date.now() + REMEMBER_MS };
+    return secrets;
+  }
 }
 
 function ended(job: V1Job, type: 'Complete' | 'Failed'): boolean {
   return (job.status?.conditions ?? []).some((one) => one.type === type && one.status === 'True');
 }
 
-function detailOf(pod: V1Pod | null): string {
-  const waiting = pod?.status?.containerStatuses?.[0]?.state?.waiting;
-  if (pod === null) return 'The build is being started';
-  if (pod.status?.phase === 'Running') return 'Building the image';
-  return waiting?.reason === undefined ? 'The build waits for a place' : `The build is being started (${waiting.reason})`;
+/** Its script and its token are mounted: nothing around it is needed any more. */
+function hasStarted(pod: V1Pod | null): boolean {
+  const { containerStatuses = [], initContainerStatuses = [] } = pod?.status ?? {};
+  return [...initContainerStatuses, ...containerStatuses].some(({ state }) => state?.running ?? state?.terminated);
 }
 
-const CREDENTIALS: readonly [RegExp, string][] = [
-  [/\b(authorization["']?\s*[:=]).*/gi, '$1 [secret]'],
-  [/\b(bearer|basic|token|password|passwd|secret|api[_-]?key)\b(["']?\s*[:= ]\s*["']?)\S+/gi, '$1$2[secret]'],
-  [
-    /\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\b(AKIA|ASIA)[A-Z0-9]{16}\b|\bey[A-Za-z0-9_-]{20,}\.[A-Za-z0-9._-]+/g,
-    '[secret]',
-  ],
-  [/(\w+:\/\/)[^/\s:@]+:[^/\s@]+@/g, '$1[secret]@'],
-  [/[A-Za-z0-9+/_-]{80,}={0,2}/g, '[secret]'],
-];
+function fetchFailed(pod: V1Pod | null): boolean {
+  const fetch = pod?.status?.initContainerStatuses?.find(({ name }) => name === FETCH_CONTAINER);
+  return (fetch?.state?.terminated?.exitCode ?? 0) !== 0;
+}
 
-/** Text without what looks like a credential: tokens, passwords in URLs, long opaque strings. */
-export function withoutCredentials(text: string): string {
-  return CREDENTIALS.reduce((clean, [pattern, mask]) => clean.replace(pattern, mask), text);
+function detailOf(pod: V1Pod | null): string {
+  if (pod === null) return 'The build is being started';
+  if (pod.status?.phase === 'Running') return 'Building the image';
+  const { containerStatuses = [], initContainerStatuses = [] } = pod.status ?? {};
+  const waiting = [...initContainerStatuses, ...containerStatuses].find(({ state }) => state?.waiting?.reason)?.state?.waiting;
+  return waiting?.reason === undefined ? 'The build waits for a place' : `The build is being started (${waiting.reason})`;
 }

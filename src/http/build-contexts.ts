@@ -1,0 +1,77 @@
+/** GET /v1/build-contexts/:hash: what a build is made from, once for each token, to the pod that has it. */
+import Fastify, { type FastifyInstance, LogController } from 'fastify';
+import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { Logger } from 'pino';
+import { z, type ZodType } from 'zod';
+import { check } from '../../actors/intake/messages.ts';
+import { giveBackToken, redeemToken, TOKEN } from '../../persistence/build-contexts.ts';
+import type { Database } from '../../persistence/database.ts';
+import { Problem } from '../errors.ts';
+import type { HttpDeps, Server } from './deps.ts';
+import { answerProblems, problems } from './problems.ts';
+
+const Hash = z.object({ hash: z.string().regex(/^[0-9a-f]{6,64}$/) });
+
+export function buildContextRoutes(app: Server, { db }: Pick<HttpDeps, 'db'>): void {
+  app.get(
+    '/v1/build-contexts/:hash',
+    {
+      schema: {
+        tags: ['service'],
+        summary: 'A build context as tar.gz, for the pod of its build: `Authorization: Bearer <token>`, once',
+        params: Hash,
+        response: { ...problems(400, 401, 404, 410, 503) },
+      },
+    },
+    async (request, reply) => {
+      const { hash } = request.params;
+      const token = tokenOf(request.headers.authorization);
+      const found = token === null ? 'unknown' : await redeemToken(db, token, hash);
+      if (token === null || found === 'unknown') {
+        void reply.header('www-authenticate', 'Bearer');
+        throw new Problem('GPU_BUILD_TOKEN_INVALID', 'No such token opens this build context');
+      }
+      if (found === 'spent') throw new Problem('GPU_BUILD_TOKEN_SPENT', 'This token was used, or its time or its build is over');
+      if (found === 'gone') throw new Problem('GPU_NOT_FOUND', 'This build context is not kept any more');
+      // A connection that breaks took nothing: the pod may ask again.
+      reply.raw.once('close', () => {
+        if (!reply.raw.writableFinished)
+          giveBackToken(db, token).catch((error: unknown) => request.log.warn({ err: error }, 'a token was not given back'));
+      });
+      return reply
+        .header('content-type', 'application/gzip')
+        .header('content-length', found.length)
+        .serializer((body: unknown) => body as string)
+        .send(found as never);
+    },
+  );
+}
+
+function tokenOf(header: string | undefined): string | null {
+  const [, token] = /^Bearer ([0-9a-f]{64})$/i.exec(header ?? '') ?? [];
+  return token !== undefined && TOKEN.test(token) ? token : null;
+}
+
+/**
+ * A server for build contexts and nothing else. Pods of builds run strangers' code; on a port of its own they reach this and no more of the API.
+ */
+export function buildContextServer(db: Database, log: Logger | false): FastifyInstance {
+  const app = Fastify({
+    ...(log === false ? { logger: false as const } : { loggerInstance: log }),
+    logController: new LogController({ disableRequestLogging: true }),
+    requestTimeout: 30_000,
+    handlerTimeout: 20_000,
+    forceCloseConnections: true,
+  }).withTypeProvider<ZodTypeProvider>() as unknown as Server;
+  app.setValidatorCompiler<ZodType>(({ schema }) => (value) => {
+    try {
+      return { value: check(schema, value) };
+    } catch (error) {
+      return { error: error as Error };
+    }
+  });
+  app.setSerializerCompiler(serializerCompiler);
+  answerProblems(app);
+  buildContextRoutes(app, { db });
+  return app as unknown as FastifyInstance;
+}

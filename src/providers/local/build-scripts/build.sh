@@ -1,0 +1,56 @@
+#!/bin/sh
+# Runs in the pod of a build, in two containers: `build.sh fetch` has the token and runs nobody's code, `build.sh build` runs the steps of the
+# Dockerfile and has no token. Nothing is echoed but plain sentences: what is read here must not stand in a log.
+set -eu
+
+# Where the context is fetched from: `fetch` puts it here, `build` reads it.
+CONTEXT="${CONTEXT:-/context}"
+
+fail() {
+  echo "build: $1" >&2
+  exit "$2"
+}
+
+fetch() {
+  token_file="${TOKEN_FILE:-/run/gpu-dev/token/token}"
+  [ -s "$token_file" ] || fail 'there is no token for the build context' 40
+  packed="$CONTEXT/.packed.tar.gz"
+  rm -rf "$CONTEXT/files"
+  mkdir -p "$CONTEXT/files"
+  tries=0
+  # A connection that breaks leaves the token good; one that is refused stays refused, and asking again costs nothing.
+  until timeout 120 wget -q -S -O "$packed" --header "Authorization: Bearer $(cat "$token_file")" "$CONTEXT_URL" 2>"$CONTEXT/.why"; do
+    tries=$((tries + 1))
+    if [ "$tries" -ge "${FETCH_TRIES:-5}" ]; then
+      status="$(sed -n 's/.*HTTP\/1\.[01] \([0-9][0-9][0-9]\).*/\1/p' "$CONTEXT/.why" | tail -n 1)"
+      fail "the build context could not be fetched (${status:-no answer})" 41
+    fi
+    sleep "${FETCH_PAUSE:-2}"
+  done
+  tar -xzf "$packed" -C "$CONTEXT/files" || fail 'the build context cannot be unpacked' 42
+  rm -f "$packed" "$CONTEXT/.why"
+}
+
+build() {
+  [ -f "$CONTEXT/files/Dockerfile" ] || fail 'the build context holds no Dockerfile' 43
+  output="type=image,name=$IMAGE,push=true"
+  [ "${REGISTRY_INSECURE:-}" = true ] && output="$output,registry.insecure=true"
+  set -- build --progress plain --frontend dockerfile.v0 --local "context=$CONTEXT/files" --local "dockerfile=$CONTEXT/files" \
+    --output "$output" --metadata-file /tmp/metadata.json
+  if [ -n "${CACHE:-}" ]; then
+    # A cache that is not there, or cannot be written, makes a build slow and nothing else.
+    cache="type=registry,ref=$CACHE"
+    [ "${REGISTRY_INSECURE:-}" = true ] && cache="$cache,registry.insecure=true"
+    set -- "$@" --import-cache "$cache" --export-cache "$cache,mode=max,ignore-error=true"
+  fi
+  buildctl-daemonless.sh "$@" || fail "the build ended with code $?" 44
+  # The digest of what was pushed, for whoever waits for this pod.
+  digest="$(tr ',{}' '\n\n\n' </tmp/metadata.json 2>/dev/null | sed -n 's/.*"containerimage.digest" *: *"\(sha256:[0-9a-f]\{64\}\)".*/\1/p' | head -n 1)"
+  if [ -n "$digest" ]; then printf '%s' "$digest" >"${RESULT_FILE:-/dev/termination-log}" || true; fi
+}
+
+case "${1:-}" in
+  fetch) fetch ;;
+  build) build ;;
+  *) fail 'say fetch or build' 64 ;;
+esac
