@@ -33,6 +33,7 @@ describe('the rights of a dev server', () => {
     expect(securityContext?.capabilities?.drop).toEqual(['ALL']);
     const gained = ['SYS_ADMIN', 'NET_ADMIN', 'NET_RAW', 'SYS_PTRACE', 'SYS_MODULE', 'MKNOD', 'DAC_READ_SEARCH', 'SYS_RESOURCE'];
     expect(securityContext?.capabilities?.add?.filter((each) => gained.includes(each))).toEqual([]);
+    expect(securityContext?.capabilities?.add?.includes('IPC_LOCK')).toBe('efaCount' in change);
     const { spec } = build(change);
     expect(spec?.securityContext).toEqual({ seccompProfile: { type: 'RuntimeDefault' } });
     expect(spec?.automountServiceAccountToken).toBe(false);

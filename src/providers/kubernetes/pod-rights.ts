@@ -30,8 +30,8 @@ export function profiles({ nodeLabels }: Pick<ServerSpec, 'nodeLabels'>): boolea
 export function securityContext(spec: ServerSpec): V1SecurityContext {
   const add = [
     ...NEEDED,
-    // Lets RDMA and pinned buffers keep their memory in place.
-    ...(spec.resource === null ? [] : ['IPC_LOCK']),
+    // Network cards write to memory that must stay where it is; only whole nodes have such cards.
+    ...(spec.efaCount > 0 ? ['IPC_LOCK'] : []),
     // Counters of a GPU need it. With it a user is close to root on the node, so nodes without the label never see it.
     ...(profiles(spec) ? ['SYS_ADMIN'] : []),
   ];

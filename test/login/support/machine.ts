@@ -62,6 +62,7 @@ export class Machine {
     this.#options = options;
     for (const volume of ['image', 'home', 'workspace', 'state', 'access', 'scripts', 'cgroup', 'programs'])
       mkdirSync(join(this.folder, volume));
+    chmodSync(join(this.folder, 'home'), 0o777);
     // As a node mounts a Secret: its folder is open to everybody.
     chmodSync(join(this.folder, 'access'), 0o1777);
     for (const [name, text] of Object.entries(SCRIPTS)) {

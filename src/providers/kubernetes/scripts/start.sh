@@ -99,6 +99,8 @@ own() { [ "$(stat -c %u "$1")" = "$uid" ] || chown "$uid:$(id -g "$user")" "$1" 
 
 stage_home() {
   own "$home"
+  # A folder that ends with the server comes open to all.
+  case $(stat -c %a "$home") in *[2367]) chmod go-w "$home" ;; esac
   for folder in /workspace /shared-personal; do
     [ ! -d "$folder" ] || own "$folder"
   done
