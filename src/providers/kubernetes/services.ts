@@ -3,6 +3,7 @@ import type { V1Service } from '@kubernetes/client-node';
 import { NotYet } from '../../../actors/errors.ts';
 import type { ServerRef } from '../../../actors/reservation/ports.ts';
 import type { KubernetesClient } from './client.ts';
+import { KubernetesError } from './errors.ts';
 import { PORTS } from './layout.ts';
 import { gangServiceName, LABEL } from './objects.ts';
 import { type Calls, createOrAdopt, ownedMetadata, type PodIdentity } from './owned.ts';
@@ -21,6 +22,9 @@ export function serviceCalls({ namespace, core }: KubernetesClient, name: string
   };
 }
 
+/** Ports come free when servers end: the refusal passes, though it comes as one of the object (422) or of the API server (500). */
+const NO_PORT = /failed to allocate a nodePort/;
+
 /** A NodePort Service to one port of the server; the API server picks the node's port, so two can never get the same. */
 export async function ensureService(
   client: KubernetesClient,
@@ -37,7 +41,11 @@ export async function ensureService(
       ports: [{ name: label, port, targetPort: port, protocol: 'TCP' }],
     },
   };
-  const service = await createOrAdopt(server, pod, callsOf(client, name, body));
+  const service = await createOrAdopt(server, pod, callsOf(client, name, body)).catch((error: unknown) => {
+    if (error instanceof KubernetesError && NO_PORT.test(error.detail))
+      throw new NotYet(5_000, 'Every node port of the cluster is taken');
+    throw error;
+  });
   const nodePort = service.spec?.ports?.[0]?.nodePort;
   if (nodePort === undefined) throw new NotYet(200, `Service ${name} has no port yet`);
   return { nodePort };
