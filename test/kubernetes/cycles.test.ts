@@ -20,6 +20,8 @@ describe.skipIf(cluster.missing)(`${CYCLES} reservations through the service its
   let service: Program;
   beforeAll(async () => {
     scene = await ServiceScene.start(cluster);
+    // With 16 GPUs most of a hundred wait for others first.
+    scene.patienceMs = 30_000 + CYCLES * 6_000;
     service = await scene.service({ TIME_SCALE });
     await scene.knows(3);
   });

@@ -36,6 +36,8 @@ export class ServiceScene {
   readonly db: Database;
   readonly proxy: FaultProxy;
   readonly watch = new Pods();
+  /** How long `until` and `reaches` wait at most. */
+  patienceMs = 60_000;
   readonly #kubeconfig: string;
   readonly #folder: string;
   readonly #drop: () => Promise<void>;
@@ -158,7 +160,7 @@ export class ServiceScene {
   }
 
   /** Wait until `check` gives something other than null or false. */
-  async until<T>(what: string, check: () => Promise<T | null | false>, ms = 60_000): Promise<T> {
+  async until<T>(what: string, check: () => Promise<T | null | false>, ms = this.patienceMs): Promise<T> {
     for (const end = Date.now() + ms; ; ) {
       const found = await check();
       if (found !== null && found !== false) return found;

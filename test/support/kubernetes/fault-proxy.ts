@@ -157,7 +157,9 @@ export class FaultProxy {
     upstream.on('response', (answer) => {
       if (fault.lose === 'answer') {
         answer.resume();
-        answer.on('end', () => request.socket.destroy());
+        // A watch has no end to wait for.
+        if (watching) request.socket.destroy();
+        else answer.on('end', () => request.socket.destroy());
         return;
       }
       seen.status = answer.statusCode ?? 0;
