@@ -70,9 +70,9 @@ describe.skipIf(cluster.missing)('a dev server on a real API server', () => {
     const { proxy, client } = await cluster.faulty();
     const far = new KubernetesDevServers({ client });
     const spec = serverSpec();
-    const message = 'Internal error occurred: failed to allocate a nodePort: range is full';
-    proxy.fault({ verb: 'POST', path: /\/services$/, times: 1 }, { status: 500, message });
-    await expect(far.create(spec)).rejects.toThrow(/range is full/);
+    const message = 'failed to allocate a nodePort: range is full';
+    proxy.fault({ verb: 'POST', path: /\/services$/, times: 1 }, { status: 422, message });
+    await expect(far.create(spec)).rejects.toThrow(/Every node port .* is taken/);
     const { uid, connection } = await far.create(spec);
     expect(connection.port).toBeGreaterThanOrEqual(30_000);
     expect((await objectsOf(spec)).filter(({ metadata }) => metadata.uid === uid)).toHaveLength(1);
