@@ -68,7 +68,7 @@ const Environment = z.object({
   /** Builds of images: the registry, the builder, and where its pods fetch what they build from. */
   BUILDKIT_REGISTRY_URL: z
     .string()
-    .regex(/^(https?:\/\/)?[a-z0-9][a-z0-9.-]*(:\d{1,5})?(\/[a-z0-9][a-z0-9._/-]*)?$/)
+    .regex(/^(https?:\/\/)?[a-z0-9][a-z0-9.-]*(:\d{1,5})?(\/[a-z0-9][a-z0-9._/-]*)?\/?$/)
     .default('registry.gpu-controlplane.svc.cluster.local:5000/gpu-dev'),
   BUILDKIT_REGISTRY_SECRET: z
     .string()

@@ -23,7 +23,8 @@ export function imageKind({ db, builder }: ImagePorts): ActorKind {
   const handlers: Record<ImageEffect['type'], EffectHandler> = {
     'image.build': async ({ hash, attempt, owner }: Effect<'image.build'>) => {
       const progress = await builder.build({ hash, attempt, owner, lastLine: () => lastLineAt(db, hash, attempt) });
-      if (progress.lines !== undefined && progress.lines.length > 0) await noteProgress(db, { hash, attempt }, progress.lines);
+      if (progress.lines !== undefined)
+        await noteProgress(db, { hash, attempt }, progress.lines, progress.state === 'running' ? progress.detail : null);
       if (progress.state === 'running') throw new NotYet(LOOK_AGAIN, progress.detail);
       if (progress.state === 'failed') return { type: 'build.failed', attempt, reason: progress.reason } as { type: string };
       return { type: 'build.succeeded', attempt, image: progress.image } as { type: string };

@@ -25,18 +25,22 @@ export function stepOf(lines: readonly LogLine[]): string | null {
 
 /**
  * Keep new lines, and tell the image of the step.
+ * @param waits why no step has begun; told once for each reason, as long as there are no lines
  * @throws the database's error
  */
 export async function noteProgress(
   db: Store,
   { hash, attempt }: { hash: string; attempt: number },
   lines: readonly LogLine[],
+  waits: string | null,
 ): Promise<void> {
   const added = await appendLines(db, { hash, attempt }, lines);
-  const detail = stepOf(lines);
-  if (added === 0 || detail === null) return;
+  const step = stepOf(lines);
+  const detail = lines.length === 0 ? waits : added === 0 ? null : step;
+  if (detail === null) return;
   const event: ImageMessage = { type: 'build.progress', attempt, detail };
   // One news a span of time: who asks at the same time says the same, and a repetition is dropped by its key.
-  const key = `progress:${attempt}:${Math.floor(Date.parse(lines.at(-1)!.at) / TELL_EVERY)}`;
+  const when = lines.length === 0 ? detail : Math.floor(Date.parse(lines.at(-1)!.at) / TELL_EVERY);
+  const key = `progress:${attempt}:${when}`;
   await enqueue(db, [{ actor: `image/${hash}`, key, event, sender: 'effect' }]);
 }

@@ -58,7 +58,7 @@ export class JobBuilder implements ImageBuilder {
       const pod = await this.#pod(job);
       if (!complete && !failed && !hasStarted(pod)) {
         await this.#surround(job, request);
-        return { state: 'running', detail: detailOf(pod) };
+        return { state: 'running', detail: detailOf(pod), ...(request.lastLine === undefined ? {} : { lines: [] }) };
       }
       const log = request.lastLine === undefined ? {} : { lines: await this.#lines(pod, await request.lastLine()) };
       if (complete) return { state: 'succeeded', image: this.#imageOf(request.hash, pod), ...log };

@@ -108,7 +108,7 @@ describe('the comparison of database and cluster', () => {
     expect(await here.has('Service', 'nobody-knows')).toBe(true);
   });
 
-  it('leaves its findings to be read, and to be counted by kind', async () => {
+  it('N16: leaves its findings in the one store, where whoever answers requests reads and counts them', async () => {
     const { body } = await http.get('/v1/admin/findings');
     expect(body.findings).toContainEqual(
       expect.objectContaining({ kind: 'Service', name: 'nobody-knows', verdict: 'unknown', done: 'reported' }),
