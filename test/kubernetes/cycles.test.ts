@@ -9,9 +9,9 @@ import { ServiceScene } from './support/service-scene.ts';
 /** GPU_DEV_CYCLES=100 for the long one. The seed decides who is cancelled when, and when the service is killed. */
 const CYCLES = Number(process.env.GPU_DEV_CYCLES ?? 18);
 const SEED = Number(process.env.GPU_DEV_CYCLES_SEED ?? Date.now() % 100_000);
-/** A reservation of six minutes takes twelve seconds, and a pod may take ten to become ready. */
-const TIME_SCALE = '30';
-const HOURS = 0.1;
+/** The shortest reservation, five minutes, takes twenty seconds; so long may a pod take to become ready, killed services included. */
+const TIME_SCALE = '15';
+const HOURS = 0.0834;
 
 const cluster = await realCluster({ own: true, fleet: { h100: 2, 'cpu-x86': 1 } });
 
