@@ -104,12 +104,20 @@ it('network policies stand before every pod of the control plane, and dev server
   for (const { spec } of deployments) expect(spec.template.metadata.labels).toMatchObject(deny.spec.podSelector.matchLabels);
   const elsewhere = { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'NotIn', values: ['gpu-dev'] }] };
   for (const rule of policies.flatMap((policy) => policy.spec.ingress ?? [])) {
-    const [others, ...builds] = rule.from;
-    expect(others).toEqual({ namespaceSelector: elsewhere });
-    for (const { podSelector } of builds) {
-      expect(podSelector).toEqual({ matchExpressions: [{ key: LABEL.build, operator: 'Exists' }] });
-    }
+    const [from] = rule.from;
+    expect(rule.from).toHaveLength(1);
+    // Builds run strangers' code: they reach the port that has their contexts, and no request to the API.
+    if (rule.ports[0].port === 'contexts')
+      expect(from.podSelector).toEqual({ matchExpressions: [{ key: LABEL.build, operator: 'Exists' }] });
+    else expect(from).toEqual({ namespaceSelector: elsewhere });
   }
+  expect(named('Service', 'build-contexts').spec.ports).toEqual([{ name: 'contexts', port: 80, targetPort: 'contexts' }]);
+  const { builds, buildContextPort } = readConfig({ ...named('ConfigMap', 'gpu-dev-settings').data, POSTGRES_HOST: 'db' });
+  expect(new URL(builds.contextUrl).host).toBe('build-contexts.gpu-controlplane.svc.cluster.local');
+  const [api] = deployments;
+  expect(api.spec.template.spec.containers[0].ports).toContainEqual({ name: 'contexts', containerPort: buildContextPort });
+  const egress = named('NetworkPolicy', 'gpu-dev-builds').spec.egress;
+  expect(egress[1].ports).toEqual([{ port: buildContextPort, protocol: 'TCP' }]);
 });
 
 it('nobody takes the place of a dev server, and the settings name its priority', () => {
