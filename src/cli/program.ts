@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { registerAdmin } from './admin.ts';
 import { registerAvail } from './avail.ts';
+import { registerBuildLog } from './build-log.ts';
 import { registerEnv } from './env.ts';
 import { registerAddUser, registerCancel, registerExtend, registerJupyter, registerRemoveUser } from './events.ts';
 import { CliError, EXIT, EXIT_MEANINGS, type ExitCode } from './exit.ts';
@@ -36,6 +37,7 @@ export function buildProgram(surroundings: Surroundings): Command {
     registerExtend,
     registerAvail,
     registerWatch,
+    registerBuildLog,
   ]) {
     register(program, surroundings);
   }

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { AddressInfo } from 'node:net';
+import { run } from '../../../src/cli/program.ts';
 import { JobBuilder } from '../../../src/providers/local/builds.ts';
 import { type HttpWorld, startHttp } from '../http/support.ts';
 import { contextOf } from './support.ts';
@@ -98,6 +100,19 @@ describe('an image that must be built', () => {
     expect(failed['failure_reason']).toMatch(/torch==99/);
     expect(failed['failure_reason']).not.toContain('pa55word');
     expect((await log(id)).state).toBe('failed');
+    await http.app.listen({ host: '127.0.0.1', port: 0 });
+    const out: string[] = [];
+    const exit = await run(['build-log', id, '--follow'], {
+      environment: { GPU_DEV_URL: `http://127.0.0.1:${(http.app.server.address() as AddressInfo).port}`, GPU_DEV_USER: 'ada' },
+      directory: '/nowhere',
+      out: { write: (text) => out.push(text) },
+      err: { write: (text) => out.push(text) },
+      interrupted: new AbortController().signal,
+    });
+    expect(exit).toBe(0);
+    expect(out.join('')).toMatch(
+      /^simulated container build started .*\n#9 ERROR: pip could not find torch==99, index https:\/\/\[secret\]@pypi.test\n/,
+    );
     const { rows } = await world.db.query(`select event from history where event::text like '%pa55word%'`, []);
     expect(rows).toEqual([]);
   });

@@ -146,3 +146,39 @@ describe.each(clusters)('$where', ({ where, client, missing }) => {
     expect(await reality.remove({ ...listed!, name: 'never-was' })).toBe('gone');
   });
 });
+
+it.skipIf(real.missing)(
+  'S33: a real API server on a bad day makes nothing missing; when it answers by 404, and twice, the reservation is told',
+  async () => {
+    const { proxy, client } = await real.faulty({ requestTimeoutMs: 300 });
+    const scene = new Comparisons(world.db, client, { reality: new KubernetesReality({ client, pageSize: 100 }) });
+    const pod = `gpu-dev-${alive}-1`;
+    const bad: [string, () => unknown][] = [
+      ['500', () => proxy.fault({}, { status: 500 })],
+      ['429', () => proxy.fault({}, { status: 429, retryAfter: 1 })],
+      ['404 that is no Status of an object', () => proxy.fault({ path: /\/pods\// }, { status: 404, reason: 'x' })],
+      [
+        'a second answer that is lost',
+        () => proxy.fault({ path: /\/pods\//, chance: 0.5, random: everyOther() }, { lose: 'answer' }),
+      ],
+      ['silence', () => proxy.swallow()],
+    ];
+    for (const [day, happens] of bad) {
+      await happens();
+      const report = await scene.compare();
+      expect([lineOf(report, pod), scene.posted], day).toEqual([undefined, []]);
+      expect(report.unanswered.length, day).toBeGreaterThan(0);
+      await proxy.mend();
+    }
+    proxy.requests.length = 0;
+    expect(lineOf(await scene.compare(), pod)).toEqual({ verdict: 'missing', action: 'told' });
+    expect(proxy.seen('GET', /\/pods\//).map(({ status }) => status)).toEqual([404, 404]);
+    expect(scene.posted).toEqual([expect.objectContaining({ actor: `reservation/${alive}` })]);
+  },
+);
+
+/** 0.9, 0.1, 0.9, ... */
+function everyOther(): () => number {
+  let n = 0;
+  return () => (n++ % 2 === 0 ? 0.9 : 0.1);
+}
