@@ -53,7 +53,7 @@ export class KubernetesReality implements Reality {
   async list(kind: Kind): Promise<FoundObject[] | null> {
     for (let tries = 1; ; tries++) {
       try {
-        return (await this.#pages(kind)).flatMap((item) => foundOf(kind, item));
+        return await this.#pages(kind);
       } catch (error) {
         // A 404 without a Status: the cluster does not know the kind.
         if (hasStatus(error, 404) && error.reason !== 'NotFound' && kind === 'VolumeSnapshot') return null;
@@ -62,8 +62,9 @@ export class KubernetesReality implements Reality {
     }
   }
 
-  async #pages(kind: Kind): Promise<Item[]> {
-    const items: Item[] = [];
+  /** Page by page trimmed to what is looked at: what else the metadata holds is many times as much. */
+  async #pages(kind: Kind): Promise<FoundObject[]> {
+    const found: FoundObject[] = [];
     let next: string | undefined;
     do {
       const query = {
@@ -75,10 +76,10 @@ export class KubernetesReality implements Reality {
       const page = await attempt(`listing ${kind}s`, () => this.#calls[kind].list(query));
       // An empty list has null for its items in some answers; one without a version is none.
       if (page.metadata?.resourceVersion === undefined) throw new Error(`listing ${kind}s: the answer is no list`);
-      items.push(...(page.items ?? []));
+      for (const item of page.items ?? []) found.push(...foundOf(kind, item));
       next = page.metadata?._continue || page.metadata?.continue || undefined;
     } while (next !== undefined);
-    return items;
+    return found;
   }
 
   async remove({ kind, name, uid, resourceVersion }: FoundObject): Promise<'removed' | 'changed' | 'gone'> {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { Kind } from '../../../actors/reality/ports.ts';
+import { DATA, type Kind, KINDS } from '../../../actors/reality/ports.ts';
+import { RIGHTS } from '../../../src/providers/kubernetes/permissions.ts';
 import { KubernetesReality } from '../../../src/providers/kubernetes/reality.ts';
 import { realCluster } from '../../support/kubernetes/real-cluster.ts';
 import { startWorld, type World } from '../../support/world.ts';
@@ -174,6 +175,44 @@ it.skipIf(real.missing)(
     expect(lineOf(await scene.compare(), pod)).toEqual({ verdict: 'missing', action: 'told' });
     expect(proxy.seen('GET', /\/pods\//).map(({ status }) => status)).toEqual([404, 404]);
     expect(scene.posted).toEqual([expect.objectContaining({ actor: `reservation/${alive}` })]);
+  },
+);
+
+it.skipIf(real.missing)(
+  'the rights that the service asks for are enough for all of it, and those on what holds data are not used',
+  async () => {
+    const rbac = 'apis/rbac.authorization.k8s.io/v1';
+    const rules = RIGHTS.filter(({ scope, resource }) => scope === 'namespace' || resource === 'pods').map(
+      ({ group, resource, verbs }) => ({
+        apiGroups: [group],
+        resources: [resource],
+        verbs,
+      }),
+    );
+    await real.api.ask('POST', real.path('serviceaccounts'), { metadata: { name: 'comparer' } });
+    await real.api.ask('POST', real.path(`${rbac}:roles`), { metadata: { name: 'comparer' }, rules });
+    await real.api.ask('POST', real.path(`${rbac}:rolebindings`), {
+      metadata: { name: 'comparer' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'comparer' },
+      subjects: [{ kind: 'ServiceAccount', name: 'comparer', namespace: real.namespace }],
+    });
+    const { proxy, client } = await real.faulty({ token: await real.tokenFor('comparer') });
+    const here = new Planted(real.client);
+    const names = KINDS.filter((kind) => kind !== 'VolumeSnapshot').map((kind): [Kind, string] => [
+      kind,
+      `rights-${kind.toLowerCase()}`,
+    ]);
+    for (const [kind, name] of names) await here.put(kind, name, kind === 'Job' ? marks.build('abc', 1) : marks.server(ended));
+    const scene = new Comparisons(world.db, client, { graceMs: 0, reality: new KubernetesReality({ client }) });
+    // Rights spread over the API server within a moment.
+    await world.until('it is allowed', async () => (await scene.compare(true)).unanswered.length === 0);
+    const report = await scene.compare();
+    expect(scene.errors.filter((error) => !String(error).includes('403'))).toEqual([]);
+    expect(report.unanswered).toEqual([]);
+    for (const [kind, name] of names)
+      expect(lineOf(report, name), name).toEqual({ verdict: 'ended', action: DATA.has(kind) ? 'reported' : 'removed' });
+    expect(proxy.seen('DELETE', /persistentvolumeclaims|volumesnapshots/)).toEqual([]);
+    expect(proxy.seen('DELETE', /./).every(({ status }) => status === 200 || status === 202)).toBe(true);
   },
 );
 
