@@ -230,13 +230,13 @@ describe('names of a build', () => {
 
   it('a registry may be named with or without its scheme and a path; plain http is said to the builder', () => {
     const builds = (url: string) => readConfig({ POSTGRES_HOST: 'db', BUILDKIT_REGISTRY_URL: url }).builds;
-    expect(builds('http://registry.test:5000/')).toMatchObject({ repository: 'registry.test:5000/gpu-dev', insecure: true });
-    expect(builds('https://registry.test/team/images')).toMatchObject({
-      repository: 'registry.test/team/images',
+    expect(builds('http://images.test:5000/')).toMatchObject({ repository: 'images.test:5000/gpu-dev', insecure: true });
+    expect(builds('https://images.test/team/images')).toMatchObject({
+      repository: 'images.test/team/images',
       insecure: false,
     });
-    expect(() => builds('registry.test/x y')).toThrow(/BUILDKIT_REGISTRY_URL/);
-    const { spec } = jobOf(request('abcdef'), { ...BUILD_DEFAULTS, ...builds('http://registry.test:5000') }, 'gpu-dev');
+    expect(() => builds('images.test/x y')).toThrow(/BUILDKIT_REGISTRY_URL/);
+    const { spec } = jobOf(request('abcdef'), { ...BUILD_DEFAULTS, ...builds('http://images.test:5000') }, 'gpu-dev');
     expect(spec!.template.spec!.containers[0]!.env).toContainEqual({ name: 'REGISTRY_INSECURE', value: 'true' });
   });
 });
