@@ -21,6 +21,7 @@ const LIMIT_REASONS: Partial<Record<ReservationEvent['type'], string>> = {
   'deadline.podPending': 'The pod could not be scheduled within 10 minutes, twice',
   'deadline.imagePull': 'The image was not pulled within 30 minutes',
   'deadline.readyProbe': 'The server did not answer on its SSH port within 5 minutes',
+  'deadline.connecting': 'The services of the server could not be made within 30 minutes',
   'deadline.stopping': 'The pod did not stop in time',
 };
 

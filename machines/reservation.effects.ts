@@ -64,6 +64,8 @@ export const LIMITS = {
   podPending: 10 * MINUTE,
   imagePull: 30 * MINUTE,
   readyProbe: 5 * MINUTE,
+  // Nothing is wrong with a server that answers: only our own outage lasts so long.
+  connecting: 30 * MINUTE,
   extending: 30 * SECOND,
   stopping: 2 * MINUTE,
   detaching: 10 * MINUTE,

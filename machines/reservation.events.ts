@@ -99,6 +99,7 @@ export const RESERVATION_DEADLINES = [
   'podPending',
   'imagePull',
   'readyProbe',
+  'connecting',
   'warn30',
   'warn15',
   'warn5',

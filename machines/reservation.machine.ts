@@ -221,14 +221,14 @@ export const reservationMachine = machineSetup.createMachine({
         },
         connecting: {
           description: 'The server answers; its services are being made.',
-          ...limited('readyProbe'),
+          ...limited('connecting'),
           on: {
             'pod.created': {
               guard: 'ofThisLife',
               target: '#reservation.running',
               actions: ['podKnown', 'beginStay', 'startStay'],
             },
-            'deadline.readyProbe': endWithPod('failed'),
+            'deadline.connecting': endWithPod('failed'),
           },
         },
         retreating: {

@@ -127,7 +127,7 @@ const DEADLINES: [prefix: string, names: ReservationDeadline[]][] = [
   ['provisioning.creating', ['podPending']],
   ['provisioning.pulling', ['imagePull']],
   ['provisioning.probing', ['readyProbe']],
-  ['provisioning.connecting', ['readyProbe']],
+  ['provisioning.connecting', ['connecting']],
   ['provisioning.retreating', ['stopping']],
   ['running', STAY],
   ['running.serving', ['expiry']],

@@ -54,7 +54,7 @@ const SETTLED: Record<string, [Limit, milliseconds: number]> = {
   'provisioning.creating': ['podPending', 10 * MINUTE],
   'provisioning.pulling': ['imagePull', 30 * MINUTE],
   'provisioning.probing': ['readyProbe', 5 * MINUTE],
-  'provisioning.connecting': ['readyProbe', 5 * MINUTE],
+  'provisioning.connecting': ['connecting', 30 * MINUTE],
   'provisioning.retreating': ['stopping', 2 * MINUTE],
   extending: ['extending', 0.5 * MINUTE],
   'snapshotting.stopping': ['stopping', 2 * MINUTE],

@@ -37,7 +37,7 @@ const claims = async () => {
 };
 
 describe('a volume that is missing', () => {
-  it('and held data that no snapshot has, fails the next session, which is told so, and no empty one is made', async () => {
+  it('D2: and held data that no snapshot has, fails the next session, which is told so, and no empty one is made', async () => {
     const first = await open(world, 'only');
     await world.simulate('/faults', { kind: 'error', status: 404, reason: 'x', path: 'volumesnapshots' });
     expect((await close(world, first))['failure_reason']).toMatch(/given up: .*nothing of it was deleted/);

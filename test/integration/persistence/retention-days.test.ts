@@ -73,6 +73,30 @@ const PRUNED: Record<string, { left: string; prune: () => Promise<number>; told?
     insert: `insert into build_contexts (hash, owner, archive, created_at)
              select 'h' || $1::float8, 'ann', '\\x00', now() - make_interval(secs => $1::float8 * 86400)`,
   },
+  'pruneFindings, of the cluster': {
+    left: 'select 1 from reality_findings',
+    prune: () => retention.pruneFindings(db, DAYS, 100),
+    insert: `insert into reality_findings (kind, name, uid, verdict, why, first_seen, last_seen, closed_at)
+             select 'Pod', 'p' || $1::float8, 'u', 'ended', 'a reason', now(), now(), now() - make_interval(secs => $1::float8 * 86400)`,
+  },
+  'pruneFindings, of comparisons': {
+    left: 'select 1 from reality_runs',
+    prune: () => retention.pruneFindings(db, DAYS, 100),
+    insert: `insert into reality_runs (id, dry_run, asked_by, started_at, ended_at)
+             select gen_random_uuid(), false, 'ann', now(), now() - make_interval(secs => $1::float8 * 86400)`,
+  },
+  'pruneBuildLines, what was written': {
+    left: 'select 1 from build_lines',
+    prune: () => retention.pruneBuildLines(db, DAYS, 100),
+    insert: `insert into build_lines (hash, attempt, at, n, line, kept_at)
+             select 'h' || $1::float8, 1, 'then', 0, 'step 1', now() - make_interval(secs => $1::float8 * 86400)`,
+  },
+  'pruneBuildLines, of tokens': {
+    left: 'select 1 from build_tokens',
+    prune: () => retention.pruneBuildLines(db, DAYS, 100),
+    insert: `insert into build_tokens (token_hash, hash, attempt, expires_at)
+             select 't' || $1::float8, 'h', 1, now() - make_interval(secs => $1::float8 * 86400)`,
+  },
   pruneSecrets: {
     left: 'select 1 from secrets',
     prune: () => retention.pruneSecrets(db, DAYS, 100),

@@ -121,10 +121,13 @@ describe('keys from GitHub', () => {
     await expect(source.keysOf('ada')).rejects.not.toThrow(TerminalError);
   });
 
-  test.each(['../etc', 'a b', '-ada', 'ada--x', 'a'.repeat(40), 'ada.keys?', ''])('of "%s" are never asked for', async (name) => {
-    await expect(source.keysOf(name)).rejects.toThrow(TerminalError);
-    expect(asked).toEqual([]);
-  });
+  test.each(['../etc', 'a b', '-ada', 'ada--x', 'a'.repeat(40), 'ada.keys?', ''])(
+    'T9: of "%s" are never asked for',
+    async (name) => {
+      await expect(source.keysOf(name)).rejects.toThrow(TerminalError);
+      expect(asked).toEqual([]);
+    },
+  );
 
   test('of nobody, and none at all, are terminal errors in words for the user', async () => {
     answer = { status: 404, body: 'Not Found' };
