@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { serverSpec } from '../integration/providers/support/specs.ts';
 import { until } from '../integration/providers/support/wait.ts';
@@ -11,7 +11,7 @@ const TOKEN = 'the-token-of-jupyter';
 /** Stands in for Jupyter, which is large: it listens where it is told, and notes how it was started. */
 const JUPYTER = `#!/bin/sh
 [ ! -e /workspace/broken ] || { echo "ModuleNotFoundError: no module named tornado" >&2; exit 1; }
-exec ${process.execPath} /opt/of-the-image/bin/jupyter.cjs "$@"
+exec /opt/of-the-image/bin/node-of-jupyter /opt/of-the-image/bin/jupyter.cjs "$@"
 `;
 const SERVER = `
 const { appendFileSync } = require('node:fs');
@@ -27,6 +27,8 @@ describe.skipIf('missing' in platform)('Jupyter on a dev server', () => {
   beforeAll(async () => {
     if ('missing' in platform) return;
     server = new Machine(platform, { spec: serverSpec(), programs: { jupyter: JUPYTER, 'jupyter.cjs': SERVER } });
+    // Where this Node lies may not be seen from inside.
+    copyFileSync(process.execPath, server.path('programs', 'node-of-jupyter'));
     await server.start();
     port = String(server.port + 1 > 65_000 ? server.port - 1 : server.port + 1);
   });
