@@ -55,7 +55,9 @@ function entriesOf(tar: Buffer): Entry[] | null {
   let at = 0;
   while (at + 512 <= tar.length) {
     const header = tar.subarray(at, at + 512);
-    if (header.every((byte) => byte === 0)) return entries;
+    // Some programs read on behind one empty block: what they would find there must not be another content than the one named here.
+    if (header.every((byte) => byte === 0)) return tar.subarray(at).every((byte) => byte === 0) ? entries : null;
+    if (!hasItsChecksum(header)) return null;
     const text = (from: number, length: number) => untilNul(header.subarray(from, from + length));
     const size = Number.parseInt(text(124, 12).trim() || '0', 8);
     if (!Number.isFinite(size) || size < 0 || at + 512 + size > tar.length) return null;
@@ -64,11 +66,17 @@ function entriesOf(tar: Buffer): Entry[] | null {
     const type = text(156, 1) || '0';
     if (type === 'L') longer.name = untilNul(body);
     else if (type === 'K') longer.link = untilNul(body);
-    else if (type === 'x') longer = { ...longer, ...paxNames(body) };
-    else if (type !== 'g') {
+    else if (type === 'x' || type === 'g') {
+      const found = paxNames(body);
+      // A size, or a name for all that follows, is read by some programs and not by others.
+      if (found === null || (type === 'g' && (found.name ?? found.link) !== undefined)) return null;
+      longer = { ...longer, ...found };
+    } else {
+      if (!TYPES.includes(type)) return null;
       const prefix = text(257, 5) === 'ustar' ? text(345, 155) : '';
       const short = prefix ? `${prefix}/${text(0, 100)}` : text(0, 100);
       const name = plain(longer.name ?? short);
+      if (name.split('/').includes('..')) return null;
       entries.push({ name, type, link: longer.link ?? text(157, 100), mode: text(100, 8).trim(), body });
       longer = {};
     }
@@ -76,14 +84,26 @@ function entriesOf(tar: Buffer): Entry[] | null {
   return entries.length > 0 ? entries : null;
 }
 
-/** Path and link target of a pax header, whose records are `<length> <key>=<value>\n`. */
-function paxNames(body: Buffer): { name?: string; link?: string } {
+/** Files, links and folders. */
+const TYPES = ['0', '1', '2', '5', '7'];
+
+/** The sum of a header's bytes, its own field counted as spaces; programs that unpack refuse a wrong one. */
+function hasItsChecksum(header: Buffer): boolean {
+  const told = Number.parseInt(header.toString('latin1', 148, 156).replaceAll('\0', ' ').trim(), 8);
+  let sum = 8 * 0x20;
+  for (let at = 0; at < 512; at++) if (at < 148 || at >= 156) sum += header[at]!;
+  return sum === told;
+}
+
+/** Path and link target of a pax header, whose records are `<length> <key>=<value>\n`; null if it tells of another size. */
+function paxNames(body: Buffer): { name?: string; link?: string } | null {
   const found: { name?: string; link?: string } = {};
   for (let at = 0; at < body.length; ) {
     const space = body.indexOf(0x20, at);
     const length = Number.parseInt(body.toString('latin1', at, space), 10);
     if (space < 0 || !(length > 0)) break;
     const [, key, value] = /^(\w+)=(.*)\n$/s.exec(body.toString('utf8', space + 1, at + length)) ?? [];
+    if (key === 'size') return null;
     if (key === 'path' && value !== undefined) found.name = value;
     if (key === 'linkpath' && value !== undefined) found.link = value;
     at += length;

@@ -117,7 +117,11 @@ export class Reconciler {
       );
       onReport?.(report, dryRun);
     } catch (cause) {
-      if (cause instanceof LeaseLostError) return;
+      if (cause instanceof LeaseLostError) {
+        // Another has it: without this the same comparison would begin again at once.
+        this.#token = null;
+        return;
+      }
       onError(cause);
       error = cause instanceof Error ? cause.message : String(cause);
     }

@@ -15,10 +15,25 @@ describe('settings of dev servers', () => {
     const { volumeMounts = [], env = [] } = spec!.containers[0]!;
     expect(volumeMounts.filter(({ name }) => name === 'shared')).toEqual([
       { name: 'shared', mountPath: '/shared', subPath: 'shared' },
-      { name: 'shared', mountPath: '/shared-personal', subPath: 'personal/ada-example.com' },
+      {
+        name: 'shared',
+        mountPath: '/shared-personal',
+        subPath: expect.stringMatching(/^personal\/ada-example\.com-[0-9a-f]{16}$/),
+      },
     ]);
     expect(env.find(({ name }) => name === 'CCACHE_DIR')?.value).toBe('/shared/ccache');
     expect(spec!.volumes?.at(-1)).toEqual({ name: 'shared', persistentVolumeClaim: { claimName: 'team' } });
+  });
+
+  it('give two people whose names look alike two folders', () => {
+    const folderOf = (owner: string) =>
+      podOf(serverSpec({ owner }), { ...POD_DEFAULTS, sharedVolume: { claim: 'team' } }).spec!.containers[0]!.volumeMounts!.find(
+        ({ mountPath }) => mountPath === '/shared-personal',
+      )!.subPath!;
+    const [known = ''] = folderOf('ada@x').split('/').slice(1);
+    const owners = ['ada', 'ada@x', 'ada+x', 'ada-x', known, `${'a'.repeat(63)}b`, `${'a'.repeat(63)}c`];
+    expect(new Set(owners.map(folderOf)).size).toBe(owners.length);
+    expect(folderOf('ada')).toBe('personal/ada');
   });
 
   it('name ranges of addresses', () => {

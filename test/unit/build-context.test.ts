@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { gzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +16,11 @@ interface Entry {
 
 /** A tar.gz as base64, with exactly these headers. */
 function pack(...entries: Entry[]): string {
+  return packed(entries, []);
+}
+
+/** The same, with more behind its end. */
+function packed(entries: readonly Entry[], behind: readonly Buffer[]): string {
   const blocks = entries.flatMap(({ name, body = '', type = '0', link = '', time = 0 }) => {
     const header = Buffer.alloc(512);
     const octal = (value: number, at: number, length: number) =>
@@ -27,15 +32,39 @@ function pack(...entries: Entry[]): string {
     header.write(type, 156);
     header.write(link, 157, 100);
     header.write('ustar\u000000', 257, 'ascii');
+    header.write(' '.repeat(8), 148, 'ascii');
+    octal(
+      header.reduce((sum, byte) => sum + byte, 0),
+      148,
+      8,
+    );
     return [header, Buffer.from(body.padEnd(Math.ceil(body.length / 512) * 512, '\0'))];
   });
-  return gzipSync(Buffer.concat([...blocks, Buffer.alloc(1024)])).toString('base64');
+  return gzipSync(Buffer.concat([...blocks, Buffer.alloc(1024), ...behind])).toString('base64');
 }
 
 const dockerfile = { name: 'Dockerfile', body: 'FROM scratch' };
 const hashOf = (...entries: Entry[]) => buildOf(pack(...entries)).hash;
 
 describe('the name of a build context', () => {
+  it('is not given to what programs that unpack might understand otherwise', () => {
+    const refused = (archive: string) => expect(() => buildOf(archive)).toThrow(/not a tar archive/);
+    // One empty block ends it for some, and two for others.
+    const tar = (...entries: Entry[]) => gunzipSync(Buffer.from(pack(...entries), 'base64'));
+    const first = tar(dockerfile).subarray(0, -512);
+    const second = tar({ name: 'Dockerfile', body: 'FROM evil' });
+    refused(gzipSync(Buffer.concat([first, second])).toString('base64'));
+    refused(packed([dockerfile], [Buffer.alloc(511), Buffer.from('x')]));
+    const spoiled = Buffer.from(tar(dockerfile));
+    spoiled[148] = spoiled[148]! ^ 1;
+    refused(gzipSync(spoiled).toString('base64'));
+    refused(pack(dockerfile, { name: '../outside', body: 'x' }));
+    refused(pack(dockerfile, { name: 'device', type: '3' }));
+    refused(pack({ name: 'size', type: 'x', body: '9 size=5\n' }, dockerfile));
+    refused(pack({ name: 'for all', type: 'g', body: '10 path=a\n' }, dockerfile));
+    expect(hashOf({ name: 'comment', type: 'g', body: '17 comment=hello\n' }, dockerfile)).toBe(hashOf(dockerfile));
+  });
+
   it('is the same for the same content, whatever the order, the times and the way of writing names', () => {
     const one = hashOf(dockerfile, { name: 'a', body: '1', time: 5 });
     expect(hashOf({ name: './a', body: '1', time: 9 }, { ...dockerfile, name: './Dockerfile' })).toBe(one);

@@ -1,6 +1,5 @@
 /** A command inside a server: run to its end, with a time limit. */
 import { PassThrough } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import { Exec, type V1Status } from '@kubernetes/client-node';
 import type { KubernetesClient } from './client.ts';
 import { EXEC_FAILED, KubernetesError } from './errors.ts';
@@ -27,7 +26,8 @@ export async function runInside(client: KubernetesClient, pod: string, argv: str
   const doing = `running ${argv[0]} in ${pod}`;
   const out = new PassThrough();
   const err = new PassThrough();
-  const output = Promise.all([text(out), text(err)]);
+  let flooded = () => {};
+  const output = Promise.all([out, err].map((stream) => head(stream, () => flooded())));
   const stdin = options.stdin === undefined ? null : new PassThrough();
   stdin?.write(options.stdin);
   let socket: { close(): void } | null = null;
@@ -43,6 +43,7 @@ export async function runInside(client: KubernetesClient, pod: string, argv: str
   };
   try {
     const status = await new Promise<V1Status>((resolve, reject) => {
+      flooded = () => reject(new KubernetesError(doing, null, 'Flood', 'the command says more than anybody will read'));
       timer = setTimeout(
         () => reject(new KubernetesError(doing, null, 'Timeout', 'the command did not end in time')),
         options.timeoutMs ?? 10_000,
@@ -61,11 +62,26 @@ export async function runInside(client: KubernetesClient, pod: string, argv: str
       throw new KubernetesError(doing, status.code ?? 500, EXEC_FAILED, status.message ?? '');
     }
     close();
-    const [stdout, stderr] = await output;
+    const [stdout = '', stderr = ''] = await output;
     return { exitCode: status.status === 'Success' ? 0 : Number(code), stdout, stderr };
   } finally {
     close();
   }
+}
+
+/** Of each stream, in bytes: whoever is root inside may put anything in the place of the command. */
+const LONGEST_OUTPUT = 64 * 1024;
+
+/** What comes, as long as it is no flood. */
+async function head(stream: PassThrough, onFlood: () => void): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size <= LONGEST_OUTPUT) chunks.push(chunk);
+    else onFlood();
+  }
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 /** A refused upgrade says its status in the text of an event only. */

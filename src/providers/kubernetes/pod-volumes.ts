@@ -1,4 +1,5 @@
 /** What a dev server finds mounted. */
+import { createHash } from 'node:crypto';
 import type { V1Volume, V1VolumeMount } from '@kubernetes/client-node';
 import type { ServerSpec } from '../../../actors/reservation/ports.ts';
 import { ACCESS_FOLDER, HOME, SCRIPTS_FOLDER, STATE_FOLDER } from './layout.ts';
@@ -39,9 +40,16 @@ export function mounts(spec: ServerSpec, shared: SharedVolume | null): V1VolumeM
       ? []
       : [
           { name: 'shared', mountPath: '/shared', subPath: 'shared' },
-          { name: 'shared', mountPath: '/shared-personal', subPath: `personal/${labelValue(spec.owner) || 'nobody'}` },
+          { name: 'shared', mountPath: '/shared-personal', subPath: `personal/${folderOf(spec.owner)}` },
         ]),
   ];
+}
+
+/** A folder for one person alone: names that a folder cannot bear as they are get their sum, so that no two become one. */
+function folderOf(owner: string): string {
+  const name = labelValue(owner);
+  if (name === owner && !/-[0-9a-f]{16}$/.test(name)) return name;
+  return `${name.slice(0, 40)}-${createHash('sha256').update(owner).digest('hex').slice(0, 16)}`;
 }
 
 function sharedVolume(shared: SharedVolume): V1Volume {

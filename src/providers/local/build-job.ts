@@ -167,7 +167,8 @@ function buildContainer({ hash, owner }: BuildRequest, settings: BuildSettings):
     env: asEnvironment({
       CONTEXT: CONTEXT_FOLDER,
       IMAGE: imageOf(settings, hash),
-      CACHE: cacheOf(settings, owner),
+      // Where anybody may push, anybody may write into the caches of others.
+      CACHE: settings.registrySecret === null ? '' : cacheOf(settings, owner),
       ...(insecure ? { REGISTRY_INSECURE: 'true' } : {}),
       // Its own steps share its processes: a pod without rights has no second /proc to give away.
       ...(rootless ? { BUILDKITD_FLAGS: '--oci-worker-no-process-sandbox' } : {}),

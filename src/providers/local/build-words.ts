@@ -6,14 +6,14 @@ const MASK = '[secret]';
 const CREDENTIALS: readonly [RegExp, string][] = [
   [/\b(authorization["']?\s*[:=]).*/gi, `$1 ${MASK}`],
   [
-    /\b([\w-]*(?:bearer|basic|token|password|passwd|secret|api[_-]?key))\b(["']?\s*[:= ]\s*["']?)(?!\[secret\])\S+/gi,
+    /\b([\w-]{0,40}(?:bearer|basic|token|password|passwd|secret|api[_-]?key))\b(["']?\s*[:= ]\s*["']?)(?!\[secret\])\S+/gi,
     `$1$2${MASK}`,
   ],
   [
     /\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bhf_[A-Za-z0-9]{20,}|\b(AKIA|ASIA)[A-Z0-9]{16}\b|\bey[A-Za-z0-9_-]{20,}\.[A-Za-z0-9._-]+/g,
     MASK,
   ],
-  [/(\w+:\/\/)[^/\s:@]+:[^/\s@]+@/g, `$1${MASK}@`],
+  [/\b(\w{1,20}:\/\/)[^/\s:@]+:[^/\s@]+@/g, `$1${MASK}@`],
 ];
 /** Long opaque text; a digest of an image is none. */
 const OPAQUE = /(?<!sha256:)\b[A-Za-z0-9+/_-]{80,}={0,2}/g;
@@ -50,12 +50,20 @@ export function secretsOfDockerConfig(text: string): string[] {
 }
 
 const LONGEST_LINE = 2_000;
+/** What is looked through of a line, and how much of its cut end may be half of a secret. */
+const LOOKED_THROUGH = 4_000;
+const CUT_END = 1_000;
+
+/** A line as far as it is worth looking through: a build may write half a megabyte without an end of line. */
+export function shortened(line: string): string {
+  return line.length <= LOOKED_THROUGH ? line : line.slice(0, LOOKED_THROUGH - CUT_END);
+}
 
 /** The lines of a log with timestamps, from `since` on, without secrets. */
 export function linesOf(log: string, since: string | null, values: readonly string[]): LogLine[] {
   return log.split('\n').flatMap((line): LogLine[] => {
     const [, at, text] = /^(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)) (.*?)\r?$/.exec(line) ?? [];
     if (at === undefined || text === undefined || (since !== null && Date.parse(at) < Date.parse(since))) return [];
-    return [{ at, text: withoutCredentials(text, values).slice(0, LONGEST_LINE) }];
+    return [{ at, text: withoutCredentials(shortened(text), values).slice(0, LONGEST_LINE) }];
   });
 }

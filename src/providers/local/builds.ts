@@ -16,7 +16,7 @@ import {
   isOf,
   jobOf,
 } from './build-job.ts';
-import { linesOf, secretsOfDockerConfig, withoutCredentials } from './build-words.ts';
+import { linesOf, secretsOfDockerConfig, shortened, withoutCredentials } from './build-words.ts';
 
 export { withoutCredentials } from './build-words.ts';
 
@@ -163,8 +163,9 @@ export class JobBuilder implements ImageBuilder {
     if (failed?.reason === 'DeadlineExceeded') return `The build took longer than ${this.#settings.limitSeconds / 60} minutes`;
     const container = fetchFailed(pod) ? FETCH_CONTAINER : BUILD_CONTAINER;
     const secrets = await this.#registrySecrets();
-    const log = secrets === null ? '' : await this.#log(pod, container, { tailLines: REASON_LINES });
-    const lines = withoutCredentials(log, secrets ?? []).trim();
+    const log = secrets === null ? '' : await this.#log(pod, container, { tailLines: REASON_LINES, limitBytes: LOG_BYTES });
+    const said = log.split('\n').map(shortened).join('\n');
+    const lines = withoutCredentials(said, secrets ?? []).trim();
     return lines === ''
       ? `The build failed: ${failed?.message ?? 'no reason given'}`
       : `The build failed:\n${lines.slice(-REASON_CHARACTERS)}`;

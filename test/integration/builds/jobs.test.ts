@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { V1Job } from '@kubernetes/client-node';
 import { Secret } from '../../../actors/secret.ts';
 import { readConfig } from '../../../src/config.ts';
-import { cacheOf, BUILD_DEFAULTS, imageOf, jobOf } from '../../../src/providers/local/build-job.ts';
+import { type BuildSettings, cacheOf, BUILD_DEFAULTS, imageOf, jobOf } from '../../../src/providers/local/build-job.ts';
 import { JobBuilder, type JobBuilderOptions } from '../../../src/providers/local/builds.ts';
 import { realCluster } from '../../support/kubernetes/real-cluster.ts';
 import { startCluster, type TestCluster } from '../providers/support/cluster.ts';
@@ -208,8 +208,11 @@ describe('names of a build', () => {
     const owners = ['ada', 'Ada', 'ada@example.com', 'ada-example.com', 'ada '];
     const caches = owners.map((owner) => cacheOf(BUILD_DEFAULTS, owner));
     expect(new Set(caches).size).toBe(owners.length);
-    const job = JSON.stringify(jobOf(request('a'.repeat(64), 1, 'ada'), BUILD_DEFAULTS, 'gpu-dev'));
-    expect(job).toContain(`"${cacheOf(BUILD_DEFAULTS, 'ada')}"`);
+    const of = (settings: BuildSettings) => JSON.stringify(jobOf(request('a'.repeat(64), 1, 'ada'), settings, 'gpu-dev'));
+    const job = of({ ...BUILD_DEFAULTS, registrySecret: 'registry' });
+    expect(job).toContain(`"${caches[0]}"`);
+    // In a registry that asks nobody who they are, steps of one build could write the cache of another.
+    expect(of(BUILD_DEFAULTS)).not.toContain(caches[0]);
     for (const other of caches.slice(1)) expect(job).not.toContain(other);
   });
 

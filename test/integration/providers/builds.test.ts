@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { linesOf } from '../../../src/providers/local/build-words.ts';
 import { JobBuilder, withoutCredentials } from '../../../src/providers/local/builds.ts';
 import { startCluster, type TestCluster } from './support/cluster.ts';
 import { until } from './support/wait.ts';
@@ -68,4 +69,16 @@ test.each([
   [`blob ${'Zm9v'.repeat(40)}`, 'Zm9vZm9v'],
 ])('what looks like a credential is masked: %s', (line, secret) => {
   expect(withoutCredentials(line)).not.toContain(secret);
+});
+
+test('a line without an end costs no more than its beginning, and its cut end is no half of a secret', () => {
+  const at = '2026-11-20T10:00:00Z';
+  const began = process.cpuUsage();
+  for (const line of ['a'.repeat(400_000), 'a-'.repeat(200_000), `${'x '.repeat(1_990)}hunter2 is the word`]) {
+    const [{ text } = { text: '' }] = linesOf(`${at} ${line}\n`, null, ['hunter2 is the word']);
+    expect(text.length).toBeLessThanOrEqual(2_000);
+    expect(text).not.toContain('hunter');
+  }
+  // Looking through the whole of them takes minutes.
+  expect(process.cpuUsage(began).user).toBeLessThan(5_000_000);
 });
