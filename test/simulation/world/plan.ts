@@ -74,7 +74,13 @@ function contextOf(text: string): string {
   header.write(text.length.toString(8).padStart(11, '0'), 124);
   header.write(' '.repeat(8), 148);
   header.write('0', 156);
-  header.write(`${header.reduce((sum, byte) => sum + byte, 0).toString(8).padStart(6, '0')}\0`, 148);
+  header.write(
+    `${header
+      .reduce((sum, byte) => sum + byte, 0)
+      .toString(8)
+      .padStart(6, '0')}\0`,
+    148,
+  );
   const body = Buffer.alloc(512);
   body.write(text);
   return gzipSync(Buffer.concat([header, body, Buffer.alloc(1024)])).toString('base64');
