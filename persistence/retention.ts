@@ -100,18 +100,18 @@ export async function pruneOperations(db: Database, days: number, limit: number)
   return rowCount ?? 0;
 }
 
-/** Remove findings that were closed, and comparisons that ended, more than `days` ago. @returns how many. */
+const PRUNE_FINDINGS = `
+  delete from reality_findings where id in (
+    select id from reality_findings where closed_at < now() - make_interval(secs => $1::float8 * 86400) order by closed_at limit $2)`;
+
+const PRUNE_RUNS = `
+  delete from reality_runs where id in (
+    select id from reality_runs where ended_at < now() - make_interval(secs => $1::float8 * 86400) order by ended_at limit $2)`;
+
+/** Remove findings that were closed, and comparisons that ended, more than `days` ago. @returns how many of the kind of which more went */
 export async function pruneFindings(db: Database, days: number, limit: number): Promise<number> {
-  const { rowCount: findings } = await db.query(
-    `delete from reality_findings where id in (
-       select id from reality_findings where closed_at < now() - make_interval(secs => $1::float8 * 86400) order by closed_at limit $2)`,
-    [days, limit],
-  );
-  const { rowCount: runs } = await db.query(
-    `delete from reality_runs where id in (
-       select id from reality_runs where ended_at < now() - make_interval(secs => $1::float8 * 86400) order by ended_at limit $2)`,
-    [days, limit],
-  );
+  const { rowCount: findings } = await db.query(PRUNE_FINDINGS, [days, limit]);
+  const { rowCount: runs } = await db.query(PRUNE_RUNS, [days, limit]);
   return Math.max(findings ?? 0, runs ?? 0);
 }
 
@@ -129,18 +129,18 @@ export async function pruneBuildContexts(db: Database, days: number, limit: numb
   return (await db.query(PRUNE_CONTEXTS, [days, limit])).rowCount ?? 0;
 }
 
-/** Remove lines that builds wrote more than `days` ago, and tokens that expired so long ago. @returns how many. */
+const PRUNE_LINES = `
+  delete from build_lines where id in (
+    select id from build_lines where kept_at < now() - make_interval(secs => $1::float8 * 86400) order by kept_at limit $2)`;
+
+const PRUNE_TOKENS = `
+  delete from build_tokens where token_hash in (
+    select token_hash from build_tokens where expires_at < now() - make_interval(secs => $1::float8 * 86400) order by expires_at limit $2)`;
+
+/** Remove lines that builds wrote more than `days` ago, and tokens that expired so long ago. @returns how many of the kind of which more went */
 export async function pruneBuildLines(db: Database, days: number, limit: number): Promise<number> {
-  const { rowCount: lines } = await db.query(
-    `delete from build_lines where id in (
-       select id from build_lines where kept_at < now() - make_interval(secs => $1::float8 * 86400) order by kept_at limit $2)`,
-    [days, limit],
-  );
-  const { rowCount: tokens } = await db.query(
-    `delete from build_tokens where token_hash in (
-       select token_hash from build_tokens where expires_at < now() - make_interval(secs => $1::float8 * 86400) order by expires_at limit $2)`,
-    [days, limit],
-  );
+  const { rowCount: lines } = await db.query(PRUNE_LINES, [days, limit]);
+  const { rowCount: tokens } = await db.query(PRUNE_TOKENS, [days, limit]);
   return Math.max(lines ?? 0, tokens ?? 0);
 }
 

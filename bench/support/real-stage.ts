@@ -13,6 +13,7 @@ import { type ClusterProcess, startClusterProcess } from '../../test/support/kub
 import { ensurePrograms } from '../../test/support/kubernetes/programs.ts';
 import type { BenchServer } from './server.ts';
 import type { Wish } from './stage.ts';
+import { databaseEnvironment } from '../../test/support/database-environment.ts';
 
 const SERVICE = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
@@ -57,14 +58,9 @@ export class RealStage {
   async service(counted = true): Promise<Program> {
     const kubeconfig = join(this.#folder, `kubeconfig-${this.#services.length}`);
     writeKubeconfig(kubeconfig, { ...this.#cluster.facts, ...(counted ? { server: this.proxy.url } : {}) }, 'gpu-dev');
-    const { host, port, user, password, database } = this.#server.at(this.#database);
     const program = Program.spawn([SERVICE], {
       PATH: process.env['PATH'],
-      POSTGRES_HOST: host,
-      POSTGRES_PORT: String(port),
-      POSTGRES_USER: user,
-      POSTGRES_PASSWORD: password,
-      POSTGRES_DB: database,
+      ...databaseEnvironment(this.#server.at(this.#database)),
       KUBECONFIG: kubeconfig,
       // Keys come from this machine's own folder; the cluster is as real as it gets here.
       CLUSTER: 'simulated',

@@ -10,6 +10,7 @@ import { Program } from '../../test/crash/support/process.ts';
 import { PodTimes } from './pod-times.ts';
 import { familySeconds, processorSeconds } from './processor.ts';
 import type { BenchServer } from './server.ts';
+import { databaseEnvironment } from '../../test/support/database-environment.ts';
 
 const CLUSTER = fileURLToPath(new URL('../../src/simulated-cluster/main.ts', import.meta.url));
 const SERVICE = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
@@ -77,14 +78,9 @@ export class Stage {
 
   /** Start a service and wait until it is ready. `extra` are further variables of its environment, `flags` options of its Node. */
   async service(extra: NodeJS.ProcessEnv = {}, flags: readonly string[] = []): Promise<ServiceProcess> {
-    const { host, port, user, password, database } = this.#server.at(this.#database);
     const program = Program.spawn([...flags, SERVICE], {
       PATH: process.env['PATH'],
-      POSTGRES_HOST: host,
-      POSTGRES_PORT: String(port),
-      POSTGRES_USER: user,
-      POSTGRES_PASSWORD: password,
-      POSTGRES_DB: database,
+      ...databaseEnvironment(this.#server.at(this.#database)),
       KUBECONFIG: join(this.folder, 'kubeconfig'),
       CLUSTER: 'simulated',
       GPU_DEV_HOME: this.folder,

@@ -1,14 +1,13 @@
 /** GET /v1/build-contexts/:hash: what a build is made from, once for each token, to the pod that has it. */
-import Fastify, { type FastifyInstance, LogController } from 'fastify';
-import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
-import { z, type ZodType } from 'zod';
-import { check } from '../../actors/intake/messages.ts';
+import { z } from 'zod';
 import { giveBackToken, redeemToken, TOKEN } from '../../persistence/build-contexts.ts';
 import type { Database } from '../../persistence/database.ts';
 import { Problem } from '../errors.ts';
 import type { HttpDeps, Server } from './deps.ts';
-import { answerProblems, problems } from './problems.ts';
+import { newServer } from './fastify.ts';
+import { problems } from './problems.ts';
 
 const Hash = z.object({ hash: z.string().regex(/^[0-9a-f]{6,64}$/) });
 
@@ -56,22 +55,7 @@ function tokenOf(header: string | undefined): string | null {
  * A server for build contexts and nothing else. Pods of builds run strangers' code; on a port of its own they reach this and no more of the API.
  */
 export function buildContextServer(db: Database, log: Logger | false): FastifyInstance {
-  const app = Fastify({
-    ...(log === false ? { logger: false as const } : { loggerInstance: log }),
-    logController: new LogController({ disableRequestLogging: true }),
-    requestTimeout: 30_000,
-    handlerTimeout: 20_000,
-    forceCloseConnections: true,
-  }).withTypeProvider<ZodTypeProvider>() as unknown as Server;
-  app.setValidatorCompiler<ZodType>(({ schema }) => (value) => {
-    try {
-      return { value: check(schema, value) };
-    } catch (error) {
-      return { error: error as Error };
-    }
-  });
-  app.setSerializerCompiler(serializerCompiler);
-  answerProblems(app);
+  const app = newServer(log, { forceCloseConnections: true });
   buildContextRoutes(app, { db });
   return app as unknown as FastifyInstance;
 }

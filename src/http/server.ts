@@ -1,10 +1,8 @@
 /** The HTTP API: a plugin per resource, one set of rules for what comes in, one shape for what goes wrong. */
 import swagger from '@fastify/swagger';
-import Fastify, { type FastifyInstance, LogController } from 'fastify';
-import { jsonSchemaTransform, serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { FastifyInstance } from 'fastify';
+import { jsonSchemaTransform } from 'fastify-type-provider-zod';
 import { v7 as uuidv7 } from 'uuid';
-import type { ZodType } from 'zod';
-import { check } from '../../actors/intake/messages.ts';
 import { buildContextRoutes } from './build-contexts.ts';
 import { buildLogRoutes } from './build-log.ts';
 import { createRoutes } from './create.ts';
@@ -12,12 +10,12 @@ import { deadLetterRoutes } from './dead-letters.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { diskRoutes } from './disks.ts';
 import { eventRoutes } from './events.ts';
+import { newServer } from './fastify.ts';
 import { gpuRoutes } from './gpus.ts';
 import { healthRoutes } from './health.ts';
 import { historyRoutes } from './history.ts';
 import { machineRoutes } from './machines.ts';
 import { metricRoutes } from './metrics.ts';
-import { answerProblems } from './problems.ts';
 import { QueueViews } from './queue-views.ts';
 import { realityRoutes } from './reality.ts';
 import { ReservationReader } from './reader.ts';
@@ -27,36 +25,18 @@ import { rootRoutes } from './root.ts';
 export type { Health, HealthCheck, HttpDeps } from './deps.ts';
 
 const BODY_LIMIT = 5 * 1024 * 1024;
-/** A request must have arrived whole within this time, and a handler must have answered within the other. */
-const RECEIVE_MS = 30_000;
-const HANDLE_MS = 20_000;
 
 /**
  * The server, ready to listen or to be injected into. It does not own what `deps` holds: closing it closes no database and no kernel.
  */
 export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
-  const app = Fastify({
-    ...(deps.logger === false ? { logger: false as const } : { loggerInstance: deps.logger }),
-    // One line per request is enough, and reads are not news.
-    logController: new LogController({ disableRequestLogging: true }),
+  const app = newServer(deps.logger, {
     bodyLimit: BODY_LIMIT,
-    requestTimeout: RECEIVE_MS,
-    handlerTimeout: HANDLE_MS,
     keepAliveTimeout: 65_000,
     forceCloseConnections: 'idle',
     genReqId: (request) => requestId(request.headers['x-request-id']),
     routerOptions: { ignoreTrailingSlash: true },
-  }).withTypeProvider<ZodTypeProvider>() as unknown as Server;
-
-  // One way of checking at every door, so that the same mistake has the same words in HTTP and in the dead letters.
-  app.setValidatorCompiler<ZodType>(({ schema }) => (value) => {
-    try {
-      return { value: check(schema, value) };
-    } catch (error) {
-      return { error: error as Error };
-    }
   });
-  app.setSerializerCompiler(serializerCompiler);
   // JSON only: a page elsewhere can post text without asking, but not JSON.
   app.removeContentTypeParser('text/plain');
   app.addHook('onRequest', async (request, reply) => {
@@ -66,7 +46,6 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
     const line = { method: request.method, url: request.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime) };
     request.log[request.method === 'GET' ? 'debug' : 'info'](line, 'answered');
   });
-  answerProblems(app);
 
   await app.register(swagger, {
     openapi: {

@@ -1,25 +1,14 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { verifyActor } from '../../actors/kernel/fold.ts';
 import type { TakeoverPolicy } from '../../actors/kernel/dispatcher.ts';
 import type { Message } from '../../persistence/mailbox.ts';
-import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
-import { makeScratch, removeScratch } from '../support/scratch.ts';
-import { LeanScene } from './lean/scene.ts';
+import { openLeanScene } from './lean/opened.ts';
+import type { LeanScene } from './lean/scene.ts';
 import type { Program } from './support/process.ts';
 
-let folder: string;
-let test: TestDatabase;
 let scene: LeanScene;
-beforeAll(async () => {
-  folder = makeScratch('deadly');
-  test = await createTestDatabase();
-  scene = new LeanScene(test.config, folder);
-  await scene.open();
-});
-afterAll(async () => {
-  await scene?.stop();
-  await test?.drop();
-  await removeScratch(folder);
+openLeanScene('deadly', (opened) => {
+  scene = opened;
 });
 
 const [BOMB, TAR] = ['courier/bomb', 'courier/tar'];

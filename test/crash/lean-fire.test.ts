@@ -1,10 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import type { TakeoverPolicy } from '../../actors/kernel/dispatcher.ts';
 import type { Message } from '../../persistence/mailbox.ts';
-import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
-import { makeScratch, removeScratch } from '../support/scratch.ts';
-import { LeanScene } from './lean/scene.ts';
+import { openLeanScene } from './lean/opened.ts';
+import type { LeanScene } from './lean/scene.ts';
 import { fireMs, Killer } from './support/killer.ts';
 
 const BURN_MS = fireMs(8_000);
@@ -13,19 +12,9 @@ const TAKEOVERS: TakeoverPolicy = { firstPauseMs: 150, longestPauseMs: 1_000, mo
 /** Couriers at work at once. */
 const AT_WORK = 60;
 
-let folder: string;
-let test: TestDatabase;
 let scene: LeanScene;
-beforeAll(async () => {
-  folder = makeScratch('lean');
-  test = await createTestDatabase();
-  scene = new LeanScene(test.config, folder);
-  await scene.open();
-});
-afterAll(async () => {
-  await scene?.stop();
-  await test?.drop();
-  await removeScratch(folder);
+openLeanScene('lean', (opened) => {
+  scene = opened;
 });
 
 /** What becomes of a new courier: hired, nudged up to three times, perhaps recalled; a tenth of it sent twice, a tenth out of order. */

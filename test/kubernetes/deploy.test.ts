@@ -11,6 +11,7 @@ import { SERVICE } from '../crash/support/scene.ts';
 import { FOLDER, type Manifest, readManifests } from '../deploy/manifests.ts';
 import { realCluster } from '../support/kubernetes/real-cluster.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { databaseEnvironment } from '../support/database-environment.ts';
 
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ada@laptop';
 const hasKubectl = spawnSync('kubectl', ['version', '--client']).status === 0;
@@ -62,14 +63,9 @@ describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
     const path = `/api/v1/namespaces/gpu-controlplane/serviceaccounts/${serviceAccount}/token`;
     const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 7_200 } };
     const { status } = await cluster.api.ask('POST', path, request);
-    const { host, port, user, password, database } = test.config;
     const program = Program.spawn([SERVICE, role], {
       PATH: process.env['PATH'],
-      POSTGRES_HOST: host,
-      POSTGRES_PORT: String(port),
-      POSTGRES_USER: user,
-      POSTGRES_PASSWORD: password,
-      POSTGRES_DB: database,
+      ...databaseEnvironment(test.config),
       KUBECONFIG: cluster.kubeconfigFor({ token: status.token, namespace: 'gpu-dev' }),
       GITHUB_URL: `http://127.0.0.1:${(github.address() as AddressInfo).port}`,
       ...settings,

@@ -10,6 +10,7 @@ import type { Message } from '../../../persistence/mailbox.ts';
 import { Program } from '../support/process.ts';
 import { courierKind, tallyKind } from './courier.ts';
 import { spinnerKind } from './spinner.ts';
+import { databaseEnvironment } from '../../support/database-environment.ts';
 
 const WORKER = fileURLToPath(new URL('./worker.ts', import.meta.url));
 
@@ -40,14 +41,9 @@ export class LeanScene {
 
   /** Start a worker, without waiting for it. `command` goes before its script. `at` is where it finds the database. */
   worker(extra: NodeJS.ProcessEnv = {}, command: readonly string[] = [], at: { port?: number } = {}): Program {
-    const { host, port, user, password, database } = this.db.settings;
     const program = Program.spawn([...command, WORKER], {
       PATH: process.env['PATH'],
-      POSTGRES_HOST: host,
-      POSTGRES_PORT: String(at.port ?? port),
-      POSTGRES_USER: user,
-      POSTGRES_PASSWORD: password,
-      POSTGRES_DB: database,
+      ...databaseEnvironment({ ...this.db.settings, ...at }),
       NODE_COMPILE_CACHE: join(this.#folder, 'compiled'),
       ...extra,
     });

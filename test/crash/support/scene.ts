@@ -9,6 +9,7 @@ import { createTestDatabase } from '../../support/postgres.ts';
 import { makeScratch, removeScratch } from '../../support/scratch.ts';
 import { PodWatch } from './pods.ts';
 import { Program } from './process.ts';
+import { databaseEnvironment } from '../../support/database-environment.ts';
 
 const CLUSTER = fileURLToPath(new URL('../../../src/simulated-cluster/main.ts', import.meta.url));
 export const WORKER = fileURLToPath(new URL('../worker.ts', import.meta.url));
@@ -70,14 +71,9 @@ export class Scene {
 
   /** The environment of a service over this scene. */
   environment(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
-    const { host, port, user, password, database } = this.db.settings;
     return {
       PATH: process.env['PATH'],
-      POSTGRES_HOST: host,
-      POSTGRES_PORT: String(port),
-      POSTGRES_USER: user,
-      POSTGRES_PASSWORD: password,
-      POSTGRES_DB: database,
+      ...databaseEnvironment(this.db.settings),
       KUBECONFIG: join(this.folder, 'kubeconfig'),
       CLUSTER: 'simulated',
       GPU_DEV_HOME: this.folder,

@@ -1,8 +1,7 @@
-import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Volumes } from '../../../actors/disk/ports.ts';
 import { startWorld, type World } from '../../support/world.ts';
-import { close, open } from './session.ts';
+import { ask, close, open } from './session.ts';
 
 const namespace = 'gpu-dev';
 /** What was done to servers and volumes, in its order; what was asked again and answered as before is there once. */
@@ -65,25 +64,10 @@ it('D1 D10 D11: writers have stopped before the volume is let go, that is proven
 });
 
 it('D3 D4: a reservation that waited in the queue gets everything that it asked for', async () => {
-  const holder = randomUUID();
-  await world.send({
-    action: 'create_reservation',
-    reservation_id: holder,
-    user_id: 'bob',
-    gpu_type: 't4',
-    gpu_count: 4,
-    duration_hours: 2,
-    no_persistent_disk: true,
-  });
+  const holder = await ask(world, { user_id: 'bob', gpu_count: 4, no_persistent_disk: true });
   await world.reaches(holder, 'running');
-  const id = randomUUID();
-  await world.send({
-    action: 'create_reservation',
-    reservation_id: id,
-    user_id: 'ann',
-    gpu_type: 't4',
+  const id = await ask(world, {
     gpu_count: 2,
-    duration_hours: 2,
     disk_name: 'wanted',
     dockerimage: 'registry.local/ann/tool:1.2',
     jupyter_enabled: true,

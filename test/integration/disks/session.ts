@@ -13,19 +13,17 @@ export interface DiskRow {
 
 const ENDED = ['expired', 'failed', 'cancelled'];
 
+/** Ask for a server for two hours: of ann's with one t4, unless `fields` say otherwise. @returns its id */
+export async function ask(world: World, fields: Record<string, unknown>): Promise<string> {
+  const id = randomUUID();
+  const usual = { action: 'create_reservation', user_id: 'ann', gpu_type: 't4', gpu_count: 1, duration_hours: 2 };
+  await world.send({ ...usual, reservation_id: id, ...fields });
+  return id;
+}
+
 /** Ask for a server with this disk. @returns its row when it runs or has failed. */
 export async function open(world: World, disk: string): Promise<ReservationRow> {
-  const id = randomUUID();
-  await world.send({
-    action: 'create_reservation',
-    reservation_id: id,
-    user_id: 'ann',
-    gpu_type: 't4',
-    gpu_count: 1,
-    duration_hours: 2,
-    disk_name: disk,
-  });
-  return world.reaches(id, 'running', ...ENDED);
+  return world.reaches(await ask(world, { disk_name: disk }), 'running', ...ENDED);
 }
 
 /** End it, and wait until its disk is free. */

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../../src/cli/program.ts';
 import { startWorld, type World } from '../../support/world.ts';
 import { open } from './session.ts';
+import { databaseEnvironment } from '../../support/database-environment.ts';
 
 let world: World;
 beforeAll(async () => {
@@ -13,16 +14,11 @@ afterAll(async () => {
 });
 
 async function admin(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const { host, port, user, password, database } = world.db.settings;
   const out: string[] = [];
   const err: string[] = [];
   const code = await run(['admin', ...argv], {
     environment: {
-      POSTGRES_HOST: host,
-      POSTGRES_PORT: String(port),
-      POSTGRES_USER: user,
-      POSTGRES_PASSWORD: password,
-      POSTGRES_DB: database,
+      ...databaseEnvironment(world.db.settings),
       GPU_DEV_USER: 'olga',
     },
     directory: '/',

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../../src/cli/program.ts';
 import { type HttpWorld, type Json, startHttp } from './support.ts';
+import { databaseEnvironment } from '../../support/database-environment.ts';
 
 const BIN = fileURLToPath(new URL('../../../bin/gpu-dev.js', import.meta.url));
 let http: HttpWorld;
@@ -137,16 +138,7 @@ describe('the life of a reservation on the command line', () => {
 });
 
 describe('for operators', () => {
-  const database = (): NodeJS.ProcessEnv => {
-    const { host, port, user, password, database: name } = http.world.database.config;
-    return {
-      POSTGRES_HOST: host,
-      POSTGRES_PORT: String(port),
-      POSTGRES_USER: user,
-      POSTGRES_PASSWORD: password,
-      POSTGRES_DB: name,
-    };
-  };
+  const database = (): NodeJS.ProcessEnv => databaseEnvironment(http.world.database.config);
 
   it('verifies every history, finds the one that was tampered with, and ends with 1', async () => {
     const made = await json('reserve --type t4 --hours 1 --no-persist', { GPU_DEV_USER: 'vera' });

@@ -5,26 +5,12 @@ import { Secret } from '../../../actors/secret.ts';
 import { accessSecretName, environmentSecretName, podName, sshServiceName } from '../../../src/providers/kubernetes/objects.ts';
 import { KEY, serverSpec } from '../../integration/providers/support/specs.ts';
 import { until } from '../../integration/providers/support/wait.ts';
+import { serversOf } from './servers.ts';
 import type { Subject } from './subject.ts';
 
 export function devServersConform(subject: () => Subject): void {
-  const core = () => subject().client.core;
-  const servers = () => subject().servers(subject().client);
-  const namespace = () => subject().client.namespace;
+  const { core, servers, namespace, running, gone } = serversOf(subject);
   const pods = async () => (await core().listNamespacedPod({ namespace: namespace() })).items;
-
-  async function running(spec: ReturnType<typeof serverSpec>) {
-    const made = await servers().create(spec);
-    await until('the pod is ready', async () => {
-      const pod = await core().readNamespacedPod({ namespace: namespace(), name: made.name });
-      return pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True');
-    });
-    return made;
-  }
-
-  async function gone(spec: ReturnType<typeof serverSpec>) {
-    await until('the server is gone', async () => (await servers().remove(spec, { force: true })) === 'gone');
-  }
 
   describe('creating a server', () => {
     it('gives a running pod on its node, with keys, variables and an ssh port', async () => {

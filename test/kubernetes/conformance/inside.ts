@@ -6,25 +6,11 @@ import { accessSecretName, sshServiceName } from '../../../src/providers/kuberne
 import { runInside } from '../../../src/providers/kubernetes/exec.ts';
 import { KEY, serverSpec } from '../../integration/providers/support/specs.ts';
 import { until } from '../../integration/providers/support/wait.ts';
+import { serversOf } from './servers.ts';
 import type { Subject } from './subject.ts';
 
 export function insideConforms(subject: () => Subject): void {
-  const core = () => subject().client.core;
-  const servers = () => subject().servers(subject().client);
-  const namespace = () => subject().client.namespace;
-
-  async function running(spec: ReturnType<typeof serverSpec>) {
-    const made = await servers().create(spec);
-    await until('the pod is ready', async () => {
-      const pod = await core().readNamespacedPod({ namespace: namespace(), name: made.name });
-      return pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True');
-    });
-    return made;
-  }
-
-  async function gone(spec: ReturnType<typeof serverSpec>) {
-    await until('the server is gone', async () => (await servers().remove(spec, { force: true })) === 'gone');
-  }
+  const { core, servers, namespace, running, gone } = serversOf(subject);
 
   describe('inside a server', () => {
     const KEY_B = KEY.replace('someone', 'another');

@@ -12,6 +12,7 @@ import type { RealCluster } from '../../support/kubernetes/real-cluster.ts';
 import { configOf, follow } from '../../support/kubernetes/stand-ins/follow.ts';
 import { createTestDatabase } from '../../support/postgres.ts';
 import { makeScratch, removeScratch } from '../../support/scratch.ts';
+import { databaseEnvironment } from '../../support/database-environment.ts';
 
 /** Dev servers as the API server tells of them, by reservation: now, ever, and most at once. */
 class Pods {
@@ -90,14 +91,9 @@ export class ServiceScene {
   }
 
   async #started(script: string, extra: NodeJS.ProcessEnv): Promise<Program> {
-    const { host, port, user, password, database } = this.db.settings;
     const program = Program.spawn([script], {
       PATH: process.env['PATH'],
-      POSTGRES_HOST: host,
-      POSTGRES_PORT: String(port),
-      POSTGRES_USER: user,
-      POSTGRES_PASSWORD: password,
-      POSTGRES_DB: database,
+      ...databaseEnvironment(this.db.settings),
       KUBECONFIG: this.#kubeconfig,
       GPU_DEV_NAMESPACE: this.cluster.namespace,
       // Only about where keys come from: GitHub is not asked.
