@@ -79,6 +79,7 @@ export class Kernel {
   readonly #listener: Listener;
   readonly #sender: WakeUpSender;
   readonly #counts = { turns: 0, batches: 0, effectsStarted: 0, effectFailures: 0, deadlinesFired: 0, errors: 0 };
+  readonly #watchers = new Set<() => void>();
 
   constructor(settings: KernelSettings) {
     this.#settings = settings;
@@ -179,6 +180,12 @@ export class Kernel {
   /** There may be mail: look now. */
   wake(): void {
     this.#turns[0]!.wake();
+  }
+
+  /** Call `onTurns` after each commit of turns in this process; those of others it does not hear of. @returns what ends it. */
+  watch(onTurns: () => void): () => void {
+    this.#watchers.add(onTurns);
+    return () => void this.#watchers.delete(onTurns);
   }
 
   /** Tell other processes to look (for doors in a process that does not run this kernel's loops, and for idle replicas). */
@@ -288,6 +295,7 @@ export class Kernel {
   #follow(result: BatchResult): void {
     this.#counts.batches++;
     this.#counts.turns += result.turns;
+    if (result.turns > 0) for (const onTurns of this.#watchers) onTurns();
     if (result.early) this.#turns[0]!.wake();
     if (result.effects > 0) this.#effects.wake();
     if (result.messages > 0) this.#turns[0]!.wake();
