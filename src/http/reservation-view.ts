@@ -23,6 +23,8 @@ export const STATES = [
   'failed',
   'cancelled',
 ] as const;
+/** Those that have not ended. */
+export const LIVE: readonly string[] = STATES.slice(0, 6);
 
 export const ReservationView = z
   .object({

@@ -1,0 +1,235 @@
+/**
+ * All streams of this process: how many there may be, who gets which step of what is read, their signs of life, and their ends. What a step
+ * costs is paid once, however many listen to it.
+ */
+import type { Kernel } from '../../actors/kernel/kernel.ts';
+import { lifeOf, type Step } from '../../persistence/changes.ts';
+import type { Queryable } from '../../persistence/database.ts';
+import { Problem } from '../errors.ts';
+import { EventStream } from './event-stream.ts';
+import type { ReservationReader } from './reader.ts';
+import { type ReadyStep, readyStep } from './stream-events.ts';
+import { StreamOfMany } from './stream-of-many.ts';
+import { StreamOfOne } from './stream-of-one.ts';
+import type { Listening } from './stream-session.ts';
+import { type Reading, StepFeed } from './step-feed.ts';
+
+/** How often streams show that they live, and places in lines and keys are looked at, in milliseconds. */
+const BEAT_MS = 15_000;
+const PLACES_MS = 3_000;
+const RIGHTS_MS = 5_000;
+
+export interface StreamLimits {
+  /** Streams at once: of one key, and in this process. */
+  perKey: number;
+  total: number;
+}
+export const DEFAULT_LIMITS: StreamLimits = { perKey: 50, total: 2_000 };
+
+export interface Rights {
+  /** Of these keys, those that may be used no longer. */
+  endedKeys: (keys: readonly number[]) => Promise<number[]>;
+  /** Who may see these reservations beside their owners, by reservation. */
+  viewersOf: (ids: readonly string[]) => Promise<ReadonlyMap<string, readonly string[]>>;
+  /** Reservations of others that a user may see. */
+  sharedWith: (user: string) => Promise<string[]>;
+}
+
+export interface StreamsSettings {
+  db: Queryable;
+  kernel: Pick<Kernel, 'watch'>;
+  reader: ReservationReader;
+  rights: Rights;
+  limits?: StreamLimits;
+  onError: (error: unknown) => void;
+  /** Milliseconds between looks at places and at rights, and steps read at once; for tests. */
+  every?: { places?: number; rights?: number; beat?: number };
+  atOnce?: number;
+}
+
+type Session = StreamOfOne | StreamOfMany;
+
+export class Streams {
+  readonly #settings: StreamsSettings;
+  readonly #feed: StepFeed;
+  readonly #sessions = new Set<Session>();
+  readonly #timers: NodeJS.Timeout[] = [];
+  #opening = 0;
+  #life: Promise<string> | null = null;
+
+  constructor(settings: StreamsSettings) {
+    this.#settings = settings;
+    this.#feed = new StepFeed({
+      ...settings,
+      onReading: (reading) => this.#prepare(reading),
+      onLost: () => this.close(),
+    });
+    const { every = {} } = settings;
+    this.#repeat(every.beat ?? BEAT_MS, async () => this.#beat());
+    this.#repeat(every.places ?? PLACES_MS, () => this.#tellPlaces());
+    this.#repeat(every.rights ?? RIGHTS_MS, () => this.#checkRights());
+  }
+
+  get count(): number {
+    return this.#sessions.size;
+  }
+
+  /** A stream of one reservation, from behind the step of this number, or from now on. */
+  async ofOne(by: Listening, of: { id: string; owner: string }, after: number | null): Promise<EventStream> {
+    const session = new StreamOfOne(new EventStream(), by, of, this.#settings);
+    return this.#admit(session, () => session.begin(after));
+  }
+
+  /** A stream of all reservations of somebody, or of everybody (null). @param lastId id of the last event that the client has */
+  async ofMany(by: Listening, owner: string | null, lastId: string | null): Promise<EventStream> {
+    const { db, reader, rights } = this.#settings;
+    this.#life ??= lifeOf(db);
+    const life = await this.#life.catch((error: unknown) => {
+      this.#life = null;
+      throw error;
+    });
+    const from = lastId === null ? null : await StreamOfMany.positionOf(lastId, { db, life });
+    const session = new StreamOfMany(new EventStream(), by, owner, { db, reader, life, sharedWith: rights.sharedWith });
+    return this.#admit(session, (now) => session.begin(from, now, lastId !== null && from === null));
+  }
+
+  /** End all streams; their clients come back, to this process or another. */
+  close(): void {
+    for (const { stream } of this.#sessions) stream.finish();
+  }
+
+  async stop(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    this.close();
+    await this.#feed.stop();
+  }
+
+  async #admit(session: Session, begin: (now: string) => void): Promise<EventStream> {
+    const { limits = DEFAULT_LIMITS } = this.#settings;
+    const { keyId } = session.by;
+    const ofKey = [...this.#sessions].filter(({ by }) => by.keyId === keyId).length;
+    if (ofKey >= limits.perKey) {
+      throw new Problem('GPU_STREAMS_TOO_MANY', `This key has ${ofKey} streams open, and may have no more`, {
+        details: { maximum: limits.perKey },
+      });
+    }
+    if (this.#sessions.size + this.#opening >= limits.total)
+      throw new Problem('GPU_STREAMS_TOO_MANY', 'No more streams can be opened here at present');
+    this.#opening++;
+    try {
+      await this.#feed.join((now) => {
+        this.#sessions.add(session);
+        session.stream.once('close', () => {
+          this.#sessions.delete(session);
+          this.#feed.leave();
+        });
+        // A client that goes, or is too slow, is no error of ours.
+        session.stream.on('error', () => {});
+        begin(now);
+      });
+    } finally {
+      this.#opening--;
+    }
+    return session.stream;
+  }
+
+  /** Make events of steps, as far as anybody listens to them. */
+  async #prepare({ before, after, steps }: Reading): Promise<() => void> {
+    if (steps === null) {
+      return () => {
+        for (const session of this.#sessions) session.take({ before, after, steps: null });
+      };
+    }
+    const viewers = await this.#settings.rights.viewersOf([...new Set(steps.map(({ id }) => id))]);
+    const heard = new Set([...this.#recipients(steps, viewers).values()].flat());
+    const latest = new Map(steps.map((step) => [step.id, step]));
+    const ids = [...latest.values()].filter((step) => heard.has(step)).map(({ id }) => id);
+    const views = await this.#settings.reader.views(ids);
+    const written = new Map<Step, ReadyStep>();
+    const ready = (step: Step) => {
+      const known = written.get(step) ?? readyStep(step, latest.get(step.id) === step ? (views.get(step.id) ?? null) : null);
+      written.set(step, known);
+      return known;
+    };
+    // Those who came while this was prepared get it too.
+    return () => {
+      for (const [session, own] of this.#recipients(steps, viewers)) session.take({ before, after, steps: own.map(ready) });
+    };
+  }
+
+  /** Which steps go to whom. */
+  #recipients(steps: readonly Step[], viewers: ReadonlyMap<string, readonly string[]>): Map<Session, Step[]> {
+    const all: Session[] = [];
+    const byUser = new Map<string, Session[]>();
+    const byId = new Map<string, Session[]>();
+    for (const session of this.#sessions) {
+      if (session instanceof StreamOfOne) put(byId, session.id, session);
+      else if (session.owner === null) all.push(session);
+      else put(byUser, session.owner, session);
+    }
+    const found = new Map<Session, Step[]>();
+    for (const step of steps) {
+      const users = new Set([step.owner, ...(viewers.get(step.id) ?? [])]);
+      const sees = ({ by }: Session) => by.admin || users.has(by.user);
+      for (const session of all) put(found, session, step);
+      for (const session of byId.get(step.id) ?? []) if (sees(session)) put(found, session, step);
+      for (const user of users) for (const session of byUser.get(user ?? '') ?? []) put(found, session, step);
+    }
+    return found;
+  }
+
+  #beat(): void {
+    const { position } = this.#feed;
+    for (const session of this.#sessions) {
+      session.stream.beat(session.isIdle && position !== null ? session.idAt(position) : null);
+    }
+  }
+
+  /** One reading of each type's line serves all who wait in it. */
+  async #tellPlaces(): Promise<void> {
+    const waiting = new Map<string, string>();
+    for (const session of this.#sessions) for (const [id, { gpuType }] of session.waiting) waiting.set(id, gpuType);
+    await Promise.all(
+      [...waiting].map(async ([id, gpuType]) => {
+        const place = await this.#settings.reader.placeOf(gpuType, id);
+        if (place === null) return; // its next step tells what it does instead
+        const { position, estimatedStart: estimated_start, reason: waits_because } = place;
+        for (const session of this.#sessions) session.tellPlace(id, { position, estimated_start, waits_because });
+      }),
+    );
+  }
+
+  /** Streams end with the key they were opened with, and with the right to see what they show. */
+  async #checkRights(): Promise<void> {
+    const { rights } = this.#settings;
+    const sessions = [...this.#sessions];
+    const ended = new Set(await rights.endedKeys([...new Set(sessions.map(({ by }) => by.keyId))]));
+    const guests = sessions.filter(
+      (each) => each instanceof StreamOfOne && !each.by.admin && each.by.user !== each.owner,
+    ) as StreamOfOne[];
+    const viewers = guests.length === 0 ? new Map<string, string[]>() : await rights.viewersOf(guests.map(({ id }) => id));
+    for (const { by, stream } of sessions) if (ended.has(by.keyId)) stream.finish();
+    for (const { by, id, stream } of guests) if (viewers.get(id)?.includes(by.user) !== true) stream.finish();
+  }
+
+  #repeat(milliseconds: number, work: () => Promise<void>): void {
+    let busy = false;
+    const timer = setInterval(() => {
+      if (busy || this.#sessions.size === 0) return;
+      busy = true;
+      work()
+        .catch(this.#settings.onError)
+        .finally(() => {
+          busy = false;
+        });
+    }, milliseconds);
+    timer.unref();
+    this.#timers.push(timer);
+  }
+}
+
+function put<K, V>(map: Map<K, V[]>, key: K, value: V): void {
+  const own = map.get(key);
+  if (own === undefined) map.set(key, [value]);
+  else own.push(value);
+}
