@@ -157,16 +157,16 @@ export interface WaitingMail extends MailRow {
 
 export const READ_MAIL = `
   select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt", m.version,
-         coalesce(h.processed, false) as processed, d.set_seq as "firedSeq"
+         coalesce(h.processed, false) as processed,
+         case when m.sender = 'deadline' then (
+           select d.set_seq from deadlines d
+            where d.actor = m.actor and 'deadline.' || d.name = m.event->>'type' and d.fired_at is not null) end as "firedSeq"
     from unnest($1::text[], $2::bool[]) as locked(actor, born)
     cross join lateral (
       select * from mailbox b
        where b.actor = locked.actor and (locked.born or not b.held)
        order by b.id limit case when locked.born then $3 else 1 end) m
     left join lateral (select true as processed from history h where h.actor = m.actor and h.key = m.key limit 1) h on true
-    left join lateral (
-      select set_seq from deadlines
-       where m.sender = 'deadline' and actor = m.actor and 'deadline.' || name = m.event->>'type' and fired_at is not null) d on true
    order by m.id`;
 
 /**
@@ -188,14 +188,14 @@ export async function readMail(
 
 export const READ_MORE_MAIL = `
   select m.id, m.actor, m.key, m.event, m.sender, m.sent_at as "sentAt", m.version,
-         coalesce(h.processed, false) as processed, d.set_seq as "firedSeq"
+         coalesce(h.processed, false) as processed,
+         case when m.sender = 'deadline' then (
+           select d.set_seq from deadlines d
+            where d.actor = m.actor and 'deadline.' || d.name = m.event->>'type' and d.fired_at is not null) end as "firedSeq"
     from unnest($1::text[]) as locked(actor)
     cross join lateral (
       select * from mailbox b where b.actor = locked.actor and b.id <> all($2::bigint[]) order by b.id limit $3) m
     left join lateral (select true as processed from history h where h.actor = m.actor and h.key = m.key limit 1) h on true
-    left join lateral (
-      select set_seq from deadlines
-       where m.sender = 'deadline' and actor = m.actor and 'deadline.' || name = m.event->>'type' and fired_at is not null) d on true
    order by m.id`;
 
 /** What waits for locked actors beside the messages of these ids, in order. The unborn must have been born in this transaction. */
