@@ -5,6 +5,8 @@ import { Connection, Grant, ReservationRequest, StayPolicy } from './reservation
 
 /** Who sent it: a user name, or null for a trusted queue message without one (it acts as the owner). */
 const by = z.string().nullable();
+/** Whose reservation it is, if somebody else acts for them: the door has made sure that they may. */
+const onBehalf = z.string().optional();
 const reason = z.string();
 const generation = z.number().int();
 /** Number of the extension that is answered. */
@@ -16,18 +18,20 @@ export const ReservationSubmitted = shape('reservation.submitted', {
   owner: z.string(),
   request: ReservationRequest,
   policy: StayPolicy,
+  /** Put in by the turn itself, from what is served then. */
+  domain: z.string().optional(),
 });
 
 export const GITHUB_NAME = /^[a-zA-Z0-9](?:[a-zA-Z0-9]|-(?=[a-zA-Z0-9])){0,38}$/;
 
 /** What a user may ask of a live reservation. The same names at every door: queue, HTTP, CLI. */
 export const UserEvent = z.discriminatedUnion('type', [
-  shape('cancel', { by }),
-  shape('extend', { by, hours: z.number().positive() }),
-  shape('add_user', { by, githubUsername: z.string().regex(GITHUB_NAME) }),
-  shape('remove_user', { by, githubUsername: z.string().regex(GITHUB_NAME) }),
-  shape('enable_jupyter', { by }),
-  shape('disable_jupyter', { by }),
+  shape('cancel', { by, for: onBehalf }),
+  shape('extend', { by, for: onBehalf, hours: z.number().positive() }),
+  shape('add_user', { by, for: onBehalf, githubUsername: z.string().regex(GITHUB_NAME) }),
+  shape('remove_user', { by, for: onBehalf, githubUsername: z.string().regex(GITHUB_NAME) }),
+  shape('enable_jupyter', { by, for: onBehalf }),
+  shape('disable_jupyter', { by, for: onBehalf }),
 ]);
 export type UserEvent = z.infer<typeof UserEvent>;
 
@@ -70,6 +74,9 @@ const PodEvent = z.discriminatedUnion('type', [
   shape('pod.gone', { generation, proof: z.string() }),
   /** Something around the pod, without which nobody can log in, is proven gone while the pod is there. */
   shape('access.missing', { generation, what: z.string() }),
+  /** What was published for a server that runs is proven gone: its record in DNS, or the way to its Jupyter. */
+  shape('name.missing', { generation }),
+  shape('route.missing', { generation }),
 ]);
 
 /** What the handlers of our own effects report. */
@@ -85,6 +92,10 @@ const ResultEvent = z.discriminatedUnion('type', [
   shape('jupyter.started', { generation, url: z.string(), port: z.number().int() }),
   shape('jupyter.stopped', { generation }),
   shape('jupyter.failed', { generation, reason }),
+  shape('name.published', { generation, name: z.string() }),
+  shape('name.failed', { generation, reason }),
+  shape('route.published', { generation, url: z.string() }),
+  shape('route.failed', { generation, reason }),
   shape('notice.delivered', { generation }),
   shape('effect.failed', { generation, effect: z.string(), reason }),
 ]);

@@ -54,6 +54,12 @@ export async function findReservationRow(db: Queryable, id: string): Promise<Res
   return rows[0] ?? null;
 }
 
+/** Reservations by their full ids, as far as there are any. */
+export async function findReservationRows(db: Queryable, ids: readonly string[]): Promise<ReservationRow[]> {
+  if (ids.length === 0) return [];
+  return (await db.query<ReservationRow>(`select ${COLUMNS} where r.reservation_id = any($1::text[])`, [ids])).rows;
+}
+
 /** What to list; null means all. */
 export interface ReservationFilter {
   statuses: readonly string[] | null;
@@ -61,6 +67,8 @@ export interface ReservationFilter {
   gpuType: string | null;
   /** GitHub name of somebody who was added to them. */
   sharedWith: string | null;
+  /** Only those of others that this user was let into: by a role, or by a GitHub name that is proven to be theirs. */
+  member?: { userId: number; github: string | null } | null;
   limit: number;
   /** Where the page before ended. */
   after: { place: string; id: string } | null;
@@ -76,6 +84,10 @@ export async function listReservationRows(db: Queryable, filter: ReservationFilt
         and ($4::timestamptz is null or r.created_at < $4 or (r.created_at = $4 and r.reservation_id > $5))
         and ($7::text is null or (r.secondary_users <> '[]' and exists
               (select from jsonb_array_elements_text(r.secondary_users) as added where lower(added) = lower($7))))
+        and ($8::int is null or r.user_id <> (select u.name from api_users u where u.user_id = $8)
+             and (exists (select from collaborators c where c.reservation_id = r.reservation_id and c.user_id = $8)
+                  or r.secondary_users <> '[]' and exists
+                     (select from jsonb_array_elements_text(r.secondary_users) as added where lower(added) = lower($9))))
       order by r.created_at desc, r.reservation_id
       limit $6`,
     [
@@ -86,6 +98,8 @@ export async function listReservationRows(db: Queryable, filter: ReservationFilt
       filter.after?.id ?? null,
       filter.limit,
       filter.sharedWith,
+      filter.member?.userId ?? null,
+      filter.member?.github ?? null,
     ],
   );
   return rows;

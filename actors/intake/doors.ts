@@ -12,7 +12,8 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { Problem } from '../problem.ts';
 import { readCatalogue } from './catalogue.ts';
 import { momentOf, type ParsedCreate, parseCreate } from './create.ts';
-import { acceptDiskOperation, resolveDisk } from './disks.ts';
+import { acceptDiskOperation } from './disk-operations.ts';
+import { resolveDisk } from './disks.ts';
 import { findReservation } from './lookup.ts';
 import { type Action, actionOf, check, type EventAction, EventMessage, refuseReserved } from './messages.ts';
 
@@ -25,6 +26,8 @@ export interface Sender {
   door: string;
   /** Key of the message if it names none itself; null makes a new one. */
   key: string | null;
+  /** Who really sends it, as the door knows them. Left out: whoever the message names; a queue is believed. */
+  by?: { user: string; address: string | null; requestId: string | null; keyPrefix: string | null };
   /** Fresh UUIDv7 and secrets; injected in tests. */
   newId?: () => string;
   newToken?: () => string;
@@ -179,7 +182,7 @@ async function acceptEvent(
   const message = check(EventMessage[action], body);
   const user = message.user_id ?? null;
   const found = await findReservation(tx, message.reservation_id, user);
-  const event = eventOf(action, message, user);
+  const event = eventOf(action, message, sender.by?.user ?? user, user);
   const ownKey = message.operation_id ?? message.idempotency_key ?? null;
   const key = ownKey !== null ? `op:${ownKey}` : (sender.key ?? `${sender.door}:${(sender.newId ?? uuidv7)()}`);
   const actor = `reservation/${found.id}`;
@@ -188,19 +191,26 @@ async function acceptEvent(
   return { actor, key, reservationId: found.id, operationId: null, duplicate: false };
 }
 
-function eventOf(action: EventAction, message: Record<string, unknown>, by: string | null): ReservationMessage {
+/** @param owner as the message names them; if `sentBy` is another, the door has made sure that they may act for the owner */
+function eventOf(
+  action: EventAction,
+  message: Record<string, unknown>,
+  sentBy: string | null,
+  owner: string | null,
+): ReservationMessage {
+  const by = sentBy === owner || owner === null ? { by: sentBy } : { by: sentBy, for: owner };
   switch (action) {
     case 'cancel':
-      return { type: 'cancel', by };
+      return { type: 'cancel', ...by };
     case 'extend':
-      return { type: 'extend', by, hours: message['extension_hours'] as number };
+      return { type: 'extend', ...by, hours: message['extension_hours'] as number };
     case 'add_user':
-      return { type: 'add_user', by, githubUsername: message['github_username'] as string };
+      return { type: 'add_user', ...by, githubUsername: message['github_username'] as string };
     case 'remove_user':
-      return { type: 'remove_user', by, githubUsername: message['github_username'] as string };
+      return { type: 'remove_user', ...by, githubUsername: message['github_username'] as string };
     case 'enable_jupyter':
-      return { type: 'enable_jupyter', by };
+      return { type: 'enable_jupyter', ...by };
     case 'disable_jupyter':
-      return { type: 'disable_jupyter', by };
+      return { type: 'disable_jupyter', ...by };
   }
 }

@@ -35,8 +35,8 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
     migrations: {},
     context: ReservationContext,
     refuses: (context: ReservationContext, event) => {
-      const by = (event as { by?: string | null }).by ?? null;
-      return by !== null && by !== context.owner ? 'The reservation belongs to another user' : null;
+      const { by = null, for: onBehalf } = event as { by?: string | null; for?: string };
+      return by !== null && (onBehalf ?? by) !== context.owner ? 'The reservation belongs to another user' : null;
     },
     prepare: async (tx, event, { id }) => {
       if (event.type !== 'reservation.submitted') return event;

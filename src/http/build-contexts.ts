@@ -15,6 +15,7 @@ export function buildContextRoutes(app: Server, { db }: Pick<HttpDeps, 'db'>): v
   app.get(
     '/v1/build-contexts/:hash',
     {
+      config: { access: 'public' },
       schema: {
         tags: ['service'],
         summary: 'A build context as tar.gz, for the pod of its build: `Authorization: Bearer <token>`, once',

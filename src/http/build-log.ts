@@ -6,7 +6,6 @@ import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ById } from './reservations.ts';
-import { userOfHeader } from './user.ts';
 
 const LogAnswer = z.object({
   id: z.string(),
@@ -23,6 +22,7 @@ export function buildLogRoutes(app: Server, { db }: HttpDeps, reader: Reservatio
   app.get(
     '/v1/reservations/:id/build-log',
     {
+      config: { access: { scope: 'read', on: 'reservation', role: 'view' } },
       schema: {
         tags: ['reservations'],
         summary: 'What the build of its image wrote, without secrets; ask again with `after` to follow it',
@@ -31,11 +31,11 @@ export function buildLogRoutes(app: Server, { db }: HttpDeps, reader: Reservatio
           after: z.coerce.number().int().min(0).default(0),
           limit: z.coerce.number().int().min(1).max(5_000).default(1_000),
         }),
-        response: { 200: LogAnswer, ...problems(400, 404, 409, 503) },
+        response: { 200: LogAnswer, ...problems(400, 401, 403, 404, 409, 503) },
       },
     },
     async (request) => {
-      const id = await reader.resolve(request.params.id, userOfHeader(request));
+      const { id } = await reader.open(request, request.params.id);
       const { after, limit } = request.query;
       const reservation = (await findActor(db, `reservation/${id}`))?.snapshot?.context as
         | { request: { buildHash: string | null } }

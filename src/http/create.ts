@@ -3,11 +3,12 @@ import { acceptAction } from '../../actors/intake/doors.ts';
 import { actionOf, CreateMessage, UserName } from '../../actors/intake/messages.ts';
 import { Problem } from '../errors.ts';
 import { findDeadLetter } from '../../persistence/insight.ts';
+import { principalOf } from './access.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ReservationView } from './reservation-view.ts';
-import { requireUser } from './user.ts';
+import { requireUser, senderOf } from './user.ts';
 import { until } from './waiting.ts';
 
 /** How long the answer may wait for the reservation's first turn, and then for its place in the line. */
@@ -22,6 +23,7 @@ export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
   app.post(
     '/v1/reservations',
     {
+      config: { access: { scope: 'reserve', on: 'self' } },
       schema: {
         tags: ['reservations'],
         summary: 'Reserve a dev server',
@@ -29,16 +31,19 @@ export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
           'Takes the fields of the create message of the queue `gpu_reservations`. The reservation exists when the answer comes. ' +
           'A repeated Idempotency-Key, operation_id, idempotency_key or reservation_id answers 200 with the reservation of the first time.',
         body: Body,
-        response: { 200: ReservationView, 202: ReservationView, ...problems(400, 401, 409, 413, 415, 422, 503) },
+        response: { 200: ReservationView, 202: ReservationView, ...problems(400, 401, 403, 409, 413, 415, 422, 503) },
       },
       // The door checks the message itself: one set of rules for all doors, and it must see the body as it came.
       validatorCompiler: () => (value) => ({ value }),
     },
     async (request, reply) => {
       const body = messageOf(request.body, request.headers['idempotency-key']);
-      const message = { ...body, user_id: requireUser(request, body.user_id) };
+      const user = requireUser(request, body.user_id);
+      const { user: own, github } = principalOf(request);
+      // Whoever has proven a GitHub name need not say it again.
+      const message = { ...body, user_id: user, github_user: body.github_user ?? (user === own ? github : null) };
       const accepted = await db.withTransaction((tx) =>
-        acceptAction(kernel, tx, { does: 'create' }, message, { door: 'http', key: null }),
+        acceptAction(kernel, tx, { does: 'create' }, message, { door: 'http', key: null, by: senderOf(request) }),
       );
       const id = accepted.reservationId!;
       await kernel.pump(accepted.actor);

@@ -25,11 +25,12 @@ export function deadLetterRoutes(app: Server, deps: HttpDeps): void {
   app.get(
     '/v1/dead-letters',
     {
+      config: { access: { scope: 'admin', on: 'service' } },
       schema: {
         tags: ['service'],
         summary: 'Open dead letters, newest first',
         querystring: z.object({ limit: z.coerce.number().int().min(1).max(1_000).default(100) }),
-        response: { 200: z.object({ dead_letters: z.array(DeadLetter) }), ...problems(400, 503) },
+        response: { 200: z.object({ dead_letters: z.array(DeadLetter) }), ...problems(400, 401, 403, 503) },
       },
     },
     async (request) => ({

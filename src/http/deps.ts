@@ -10,6 +10,8 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
 import type { Kernel } from '../../actors/kernel/kernel.ts';
 import type { Database } from '../../persistence/database.ts';
+import type { IdentitySettings } from '../identity/settings.ts';
+import type { StreamsSettings } from './streams.ts';
 
 /** State of one thing the service stands on. */
 export interface HealthCheck {
@@ -30,6 +32,8 @@ export interface HttpDeps {
   kernel: Kernel;
   /** False logs nothing. */
   logger: Logger | false;
+  /** How people show who they are. Left out: by nothing but a key that exists. */
+  identity?: IdentitySettings;
   /** How many times faster than the calendar reserved hours run. */
   timeScale: number;
   /** False leaves only health and numbers. Left out: true. */
@@ -39,6 +43,8 @@ export interface HttpDeps {
   trackerAgeMs: () => number | null;
   /** What the dev servers run on: a simulated pod has no shell, and people are told. */
   cluster?: 'simulated' | 'kube';
+  /** How many streams there may be, and how often they are looked after. */
+  streams?: Pick<StreamsSettings, 'limits' | 'every' | 'patienceMs' | 'atOnce'>;
 }
 
 /** The server with types taken from zod schemas. */

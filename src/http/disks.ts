@@ -2,9 +2,10 @@
 import { z } from 'zod';
 import { findOperation, listDisks } from '../../persistence/reservations.ts';
 import { Problem } from '../errors.ts';
+import { principalOf } from './access.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
-import { userOfHeader } from './user.ts';
+import { userOfList } from './user.ts';
 
 const Disk = z
   .object({
@@ -41,19 +42,24 @@ export function diskRoutes(app: Server, deps: HttpDeps): void {
   app.get(
     '/v1/disks',
     {
+      config: { access: { scope: 'read', on: 'self' } },
       schema: {
         tags: ['disks'],
         summary: 'Persistent disks',
         querystring: z.object({
-          user: z.string().max(128).optional().meta({ description: 'Owner; `*` for all. Without it, the user of the header.' }),
+          user: z
+            .string()
+            .max(128)
+            .optional()
+            .meta({ description: 'Owner; another than oneself, or `*` for all, is for admins.' }),
           limit: z.coerce.number().int().min(1).max(1_000).default(200),
         }),
-        response: { 200: z.object({ disks: z.array(Disk) }), ...problems(400, 503) },
+        response: { 200: z.object({ disks: z.array(Disk) }), ...problems(400, 401, 403, 503) },
       },
     },
     async (request) => {
       const { user, limit } = request.query;
-      const rows = await listDisks(deps.db, user === '*' ? null : (user ?? userOfHeader(request)), limit);
+      const rows = await listDisks(deps.db, userOfList(request, user), limit);
       return {
         disks: rows.map((row) => ({
           ...row,
@@ -69,16 +75,20 @@ export function diskRoutes(app: Server, deps: HttpDeps): void {
   app.get(
     '/v1/operations/:id',
     {
+      config: { access: { scope: 'read', on: 'disk' } },
       schema: {
         tags: ['disks'],
         summary: 'What became of a disk operation',
         params: z.object({ id: z.string().min(1).max(200) }),
-        response: { 200: Operation, ...problems(404, 503) },
+        response: { 200: Operation, ...problems(401, 403, 404, 503) },
       },
     },
     async (request) => {
       const row = await findOperation(deps.db, request.params.id);
-      if (row === null) throw new Problem('GPU_OPERATION_UNKNOWN', `There is no operation ${request.params.id}`, { field: 'id' });
+      const { user, admin } = principalOf(request);
+      if (row === null || (row.user_id !== user && !admin)) {
+        throw new Problem('GPU_OPERATION_UNKNOWN', `There is no operation ${request.params.id}`, { field: 'id' });
+      }
       return {
         ...row,
         status: row.status as 'pending' | 'completed' | 'failed',

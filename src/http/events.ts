@@ -13,7 +13,7 @@ import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ReservationView, USER_EVENTS } from './reservation-view.ts';
 import { ById } from './reservations.ts';
-import { requireUser } from './user.ts';
+import { refuseOtherUser, senderOf } from './user.ts';
 import { until } from './waiting.ts';
 
 /** How long the answer may wait for the turn. */
@@ -52,11 +52,12 @@ export function eventRoutes(app: Server, deps: HttpDeps, reader: ReservationRead
   app.post(
     '/v1/reservations/:id/events',
     {
+      config: { access: { scope: 'reserve', on: 'reservation', role: 'own' } },
       schema: {
         tags: ['reservations'],
         summary: 'Cancel, extend, add or remove a user, switch Jupyter',
         description:
-          'Waits up to 2 s for the event to be decided: 200 applied, 403 not the owner, 409 not accepted in this state or an extension refused, ' +
+          'Waits up to 2 s for the event to be decided: 200 applied, 403 beyond your role in it, 409 not accepted in this state or an extension refused, ' +
           'else 202. A repeated Idempotency-Key acts once and gets the answer of the first time.',
         params: ById,
         body: EventBody,
@@ -65,17 +66,21 @@ export function eventRoutes(app: Server, deps: HttpDeps, reader: ReservationRead
     },
     async (request, reply) => {
       const { type, ...fields } = request.body;
-      const user = requireUser(request, fields.user_id);
-      const id = await reader.resolve(request.params.id, user);
+      const { id, owner } = await reader.open(request, request.params.id);
+      refuseOtherUser(request, fields.user_id, owner);
       const key = fields.idempotency_key ?? request.headers['idempotency-key']?.toString() ?? null;
       if (key !== null && (key.length > 200 || key === '')) {
         throw new Problem('GPU_FIELD_INVALID', 'The header Idempotency-Key must be 1 to 200 characters', {
           field: 'idempotency_key',
         });
       }
-      const message = { ...fields, reservation_id: id, user_id: user, ...(key === null ? {} : { idempotency_key: key }) };
+      const message = { ...fields, reservation_id: id, user_id: owner, ...(key === null ? {} : { idempotency_key: key }) };
       const accepted = await db.withTransaction((tx) =>
-        acceptAction(kernel, tx, { does: 'event', action: type }, message, { door: 'http', key: `http:${uuidv7()}` }),
+        acceptAction(kernel, tx, { does: 'event', action: type }, message, {
+          door: 'http',
+          key: `http:${uuidv7()}`,
+          by: senderOf(request),
+        }),
       );
       const end = performance.now() + TURN_MS;
       await kernel.pump(accepted.actor);

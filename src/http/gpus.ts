@@ -30,10 +30,11 @@ export function gpuRoutes(app: Server, deps: HttpDeps): void {
   app.get(
     '/v1/gpus',
     {
+      config: { access: { scope: 'read', on: 'service' } },
       schema: {
         tags: ['capacity'],
         summary: 'GPU types, what is free, and how long the queues are',
-        response: { 200: z.object({ gpus: z.array(Gpu) }), ...problems(503) },
+        response: { 200: z.object({ gpus: z.array(Gpu) }), ...problems(401, 403, 503) },
       },
     },
     async () => {

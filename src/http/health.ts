@@ -10,13 +10,17 @@ const PATIENCE_MS = 5_000;
 export function healthRoutes(app: Server, deps: HttpDeps): void {
   app.get(
     '/health/live',
-    { schema: { tags: ['service'], summary: 'The process answers', response: { 200: z.object({ status: z.literal('live') }) } } },
+    {
+      config: { access: 'public' },
+      schema: { tags: ['service'], summary: 'The process answers', response: { 200: z.object({ status: z.literal('live') }) } },
+    },
     async () => ({ status: 'live' as const }),
   );
 
   app.get(
     '/health/ready',
     {
+      config: { access: 'public' },
       schema: {
         tags: ['service'],
         summary: 'The service can do its work',

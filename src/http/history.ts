@@ -7,7 +7,6 @@ import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ById } from './reservations.ts';
-import { userOfHeader } from './user.ts';
 
 const Entry = z.object({
   seq: z.number().int(),
@@ -51,6 +50,7 @@ export function historyRoutes(app: Server, deps: HttpDeps, reader: ReservationRe
   app.get(
     '/v1/reservations/:id/history',
     {
+      config: { access: { scope: 'read', on: 'reservation', role: 'view' } },
       schema: {
         tags: ['reservations'],
         summary: 'The history of a reservation, its effects and its deadlines',
@@ -59,11 +59,11 @@ export function historyRoutes(app: Server, deps: HttpDeps, reader: ReservationRe
           after: z.coerce.number().int().min(0).default(0),
           limit: z.coerce.number().int().min(1).max(5_000).default(1_000),
         }),
-        response: { 200: HistoryAnswer, ...problems(400, 404, 409, 503) },
+        response: { 200: HistoryAnswer, ...problems(400, 401, 403, 404, 409, 503) },
       },
     },
     async (request) => {
-      const id = await reader.resolve(request.params.id, userOfHeader(request));
+      const { id } = await reader.open(request, request.params.id);
       const actor = `reservation/${id}`;
       const { after, limit } = request.query;
       const entries = await readHistory(db, actor, after, limit);

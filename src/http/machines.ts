@@ -21,6 +21,7 @@ export function machineRoutes(app: Server): void {
   app.get(
     '/v1/machines',
     {
+      config: { access: { scope: 'read', on: 'service' } },
       schema: {
         tags: ['machines'],
         summary: 'The state machines',
@@ -44,12 +45,13 @@ export function machineRoutes(app: Server): void {
   app.get(
     '/v1/machines/:name',
     {
+      config: { access: { scope: 'read', on: 'service' } },
       schema: {
         tags: ['machines'],
         summary: 'The XState JSON of a machine',
         description: 'Complete: states, transitions, named guards and actions. The name may end in `.json`.',
         params: z.object({ name: z.string().max(100) }),
-        response: { 200: z.record(z.string(), z.unknown()), ...problems(404) },
+        response: { 200: z.record(z.string(), z.unknown()), ...problems(401, 403, 404) },
       },
     },
     async (request) => {

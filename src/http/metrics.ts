@@ -18,7 +18,7 @@ export function metricRoutes(app: Server, deps: HttpDeps): void {
     );
   });
 
-  app.get('/metrics', { schema: { hide: true } }, async (_request, reply) => {
+  app.get('/metrics', { config: { access: 'public' }, schema: { hide: true } }, async (_request, reply) => {
     await refresh();
     return reply.header('content-type', registry.contentType).send(await registry.metrics());
   });

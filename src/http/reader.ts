@@ -1,14 +1,20 @@
 /** Reading reservations for answers: by id or the beginning of one, with place and estimate. */
 import { findReservation } from '../../actors/intake/lookup.ts';
+import type { QueuePlace } from '../../actors/gpu-pool/line-view.ts';
 import type { Kernel } from '../../actors/kernel/kernel.ts';
 import type { Database } from '../../persistence/database.ts';
 import {
   findReservationRow,
+  findReservationRows,
   listReservationRows,
   type ReservationFilter,
   type ReservationRow,
 } from '../../persistence/reservations.ts';
+import type { FastifyRequest } from 'fastify';
+import { findSharedIds } from '../../persistence/collaborators.ts';
 import { Problem } from '../errors.ts';
+import type { Principal } from '../identity/principal.ts';
+import { principalOf, requireReservation } from './access.ts';
 import type { QueueViews } from './queue-views.ts';
 import { type ReservationView, viewOf } from './reservation-view.ts';
 
@@ -24,15 +30,29 @@ export class ReservationReader {
   }
 
   /**
-   * The full id of the reservation that is meant. A beginning of an id is looked for among the user's own, if a user is named.
-   * @throws Problem: unknown, or ambiguous with the candidates.
+   * The reservation that a request means, if it may do to it what its route does. A beginning of an id is looked for among one's own, then
+   * among those that one was let into; for an admin, then among all.
+   * @throws Problem: unknown (or none of their business), ambiguous with the candidates, or beyond the role of the one who asks.
    */
-  async resolve(reference: string, user: string | null): Promise<string> {
+  async open(request: FastifyRequest, reference: string): Promise<{ id: string; owner: string }> {
     const id = reference.toLowerCase();
     if (!/^[0-9a-f-]{4,36}$/.test(id)) throw unknown(reference);
-    const found = await findReservation(this.#db, id, id.length === 36 ? null : user);
-    if (!found.exists) throw unknown(reference);
-    return found.id;
+    const full = id.length === 36 ? id : await this.#complete(principalOf(request), id);
+    const { owner } = await requireReservation(this.#db, request, full);
+    return { id: full, owner };
+  }
+
+  async #complete(principal: Principal, beginning: string): Promise<string> {
+    try {
+      return (await findReservation(this.#db, beginning, principal.user)).id;
+    } catch (error) {
+      if (!(error instanceof Problem) || error.code !== 'GPU_RESERVATION_UNKNOWN') throw error;
+      const shared = await findSharedIds(this.#db, beginning, principal.userId, principal.github);
+      if (shared.length === 1) return shared[0]!;
+      if (shared.length > 1) throw ambiguous(beginning, shared);
+      if (!principal.admin) throw error;
+      return (await findReservation(this.#db, beginning, null)).id;
+    }
   }
 
   /** The view of one reservation, or null if there is none yet. */
@@ -46,6 +66,17 @@ export class ReservationReader {
     const view = await this.view(id);
     if (view === null) throw unknown(id);
     return view;
+  }
+
+  /** The views of many, by id; what does not exist is not among them. */
+  async views(ids: readonly string[]): Promise<ReadonlyMap<string, ReservationView>> {
+    const rows = await findReservationRows(this.#db, ids);
+    return new Map(await Promise.all(rows.map(async (row) => [row.id, await this.#viewOf(row)] as const)));
+  }
+
+  /** The place of a reservation in the line of its type; null if it does not wait there. */
+  placeOf(gpuType: string, id: string): Promise<QueuePlace | null> {
+    return this.#queues.placeOf(gpuType, id);
   }
 
   /** A page of reservations, newest first, and where the next one begins. */
@@ -64,6 +95,13 @@ export class ReservationReader {
     const place = waits ? await this.#queues.placeOf(row.gpu_type, row.id) : null;
     return viewOf(row, place, this.#kernel.kinds.get('reservation'));
   }
+}
+
+function ambiguous(beginning: string, candidates: string[]): Problem {
+  return new Problem('GPU_RESERVATION_AMBIGUOUS', `${beginning} is the beginning of ${candidates.length} reservations`, {
+    field: 'id',
+    details: { candidates },
+  });
 }
 
 function unknown(reference: string): Problem {

@@ -5,7 +5,7 @@ import { findRun, lastRun, openFindings, requestRun, type RunRow } from '../../p
 import { Problem } from '../errors.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
-import { userOfHeader } from './user.ts';
+import { requireUser } from './user.ts';
 
 const Verdict = z.enum(['ended', 'unknown', 'unrecorded', 'missing']);
 
@@ -36,7 +36,7 @@ const Run = z.object({
   error: z.string().nullable(),
   findings: z.array(
     Line.extend({
-      action: z.enum(['reported', 'removed', 'told', 'waits', 'changed', 'failed', 'would remove', 'would tell']),
+      action: z.enum(['reported', 'removed', 'told', 'waits', 'changed', 'failed', 'held', 'would remove', 'would tell']),
     }),
   ),
   left_out: z.number().int().meta({ description: 'Findings that do not stand here.' }),
@@ -47,11 +47,12 @@ export function realityRoutes(app: Server, { db }: HttpDeps): void {
   app.get(
     '/v1/admin/findings',
     {
+      config: { access: { scope: 'admin', on: 'service' } },
       schema: {
         tags: ['service'],
         summary: 'Open differences between database and cluster, oldest first',
         querystring: z.object({ limit: z.coerce.number().int().min(1).max(5_000).default(1_000) }),
-        response: { 200: z.object({ findings: z.array(Finding), last_run: Run.nullable() }), ...problems(400, 503) },
+        response: { 200: z.object({ findings: z.array(Finding), last_run: Run.nullable() }), ...problems(400, 401, 403, 503) },
       },
     },
     async (request) => {
@@ -71,16 +72,17 @@ export function realityRoutes(app: Server, { db }: HttpDeps): void {
   app.post(
     '/v1/admin/reconciliations',
     {
+      config: { access: { scope: 'admin', on: 'service' } },
       schema: {
         tags: ['service'],
         summary: 'Compare database and cluster now; the answer names the comparison, which a processor makes',
         body: z.object({ dry_run: z.boolean().default(false).meta({ description: 'Only tell what would be done.' }) }),
-        response: { 202: Run, ...problems(400, 503) },
+        response: { 202: Run, ...problems(400, 401, 403, 503) },
       },
     },
     async (request, reply) => {
       const id = uuidv7();
-      await requestRun(db, { id, dryRun: request.body.dry_run, by: userOfHeader(request) ?? 'an operator' });
+      await requestRun(db, { id, dryRun: request.body.dry_run, by: requireUser(request) });
       return reply.code(202).send(viewOf((await findRun(db, id))!));
     },
   );
@@ -88,11 +90,12 @@ export function realityRoutes(app: Server, { db }: HttpDeps): void {
   app.get(
     '/v1/admin/reconciliations/:id',
     {
+      config: { access: { scope: 'admin', on: 'service' } },
       schema: {
         tags: ['service'],
         summary: 'One comparison of database and cluster, and what it found',
         params: z.object({ id: z.uuid() }),
-        response: { 200: Run, ...problems(400, 404, 503) },
+        response: { 200: Run, ...problems(400, 401, 403, 404, 503) },
       },
     },
     async (request) => {

@@ -18,6 +18,7 @@ export function rootRoutes(app: Server, deps: HttpDeps): void {
   app.get(
     '/',
     {
+      config: { access: 'public' },
       schema: {
         tags: ['service'],
         summary: 'What this is',
@@ -40,5 +41,5 @@ export function rootRoutes(app: Server, deps: HttpDeps): void {
       links: LINKS,
     }),
   );
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+  app.get('/openapi.json', { config: { access: 'public' }, schema: { hide: true } }, async () => app.swagger());
 }

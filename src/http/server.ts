@@ -3,6 +3,10 @@ import swagger from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import { jsonSchemaTransform } from 'fastify-type-provider-zod';
 import { v7 as uuidv7 } from 'uuid';
+import { DEFAULT_IDENTITY } from '../identity/settings.ts';
+import { KeyRing } from '../identity/key-ring.ts';
+import { requireAccess } from './access.ts';
+import { authRoutes } from './auth.ts';
 import { buildContextRoutes } from './build-contexts.ts';
 import { buildLogRoutes } from './build-log.ts';
 import { createRoutes } from './create.ts';
@@ -21,6 +25,7 @@ import { realityRoutes } from './reality.ts';
 import { ReservationReader } from './reader.ts';
 import { reservationRoutes } from './reservations.ts';
 import { rootRoutes } from './root.ts';
+import { streamRoutes } from './stream.ts';
 
 export type { Health, HealthCheck, HttpDeps } from './deps.ts';
 
@@ -56,6 +61,9 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
     transform: jsonSchemaTransform,
   });
 
+  const identity = deps.identity ?? DEFAULT_IDENTITY;
+  const onError = (error: unknown) => app.log.warn({ err: error }, 'the use of keys could not be noted');
+  requireAccess(app, new KeyRing({ db: deps.db, admins: identity.admins, onError }));
   metricRoutes(app, deps);
   await app.register(async (scope) => healthRoutes(scope as unknown as Server, deps));
   if (deps.resources !== false) await registerResources(app, deps);
@@ -65,10 +73,10 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
 
 async function registerResources(app: Server, deps: HttpDeps): Promise<void> {
   const reader = new ReservationReader(deps.db, deps.kernel, new QueueViews(deps.db, deps.timeScale));
-  for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes, buildLogRoutes]) {
+  for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes, buildLogRoutes, streamRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
   }
-  for (const routes of [gpuRoutes, diskRoutes, machineRoutes, deadLetterRoutes, realityRoutes, buildContextRoutes]) {
+  for (const routes of [authRoutes, gpuRoutes, diskRoutes, machineRoutes, deadLetterRoutes, realityRoutes, buildContextRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps));
   }
   rootRoutes(app, deps);

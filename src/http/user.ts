@@ -1,38 +1,40 @@
-/** Who sends a request. Until there are identities, the sender says so: in the body, or in a header. */
+/** As whom a request acts. */
 import type { FastifyRequest } from 'fastify';
+import type { Sender } from '../../actors/intake/doors.ts';
 import { UserName } from '../../actors/intake/messages.ts';
 import { Problem } from '../errors.ts';
-
-export const USER_HEADER = 'x-gpu-dev-user';
+import { authorizeActingFor, authorizeList } from '../identity/authorize.ts';
+import { principalOf } from './access.ts';
 
 /**
- * The user that the header names, or null.
- * @throws Problem if it is no user name.
+ * The user as whom a request acts: the one of its key. An admin may name another in the body.
+ * @throws Problem if there is no key, or somebody else names another user.
  */
-export function userOfHeader(request: FastifyRequest): string | null {
-  const value = request.headers[USER_HEADER];
-  return value === undefined || value === '' ? null : nameOf(value, USER_HEADER);
+export function requireUser(request: FastifyRequest, inBody?: unknown): string {
+  const named = inBody === undefined || inBody === null ? null : nameOf(inBody, 'user_id');
+  return authorizeActingFor(principalOf(request), named);
 }
 
 /**
- * The user of a request that must have one.
- * @throws Problem if nobody is named, or two are.
+ * Whose things a list shows: null for everybody's, which is for admins.
+ * @throws Problem 403 if somebody else's are asked for by somebody who is no admin.
  */
-export function requireUser(request: FastifyRequest, inBody?: unknown): string {
-  const header = userOfHeader(request);
-  const body = inBody === undefined || inBody === null ? null : nameOf(inBody, 'user_id');
-  if (header !== null && body !== null && header !== body) {
-    throw new Problem('GPU_FIELD_INVALID', `The field user_id and the header ${USER_HEADER} name two users`, {
-      field: 'user_id',
-    });
-  }
-  const user = header ?? body;
-  if (user === null) {
-    throw new Problem('GPU_USER_MISSING', `Name the user: user_id in the body, or the header ${USER_HEADER}`, {
-      field: 'user_id',
-    });
-  }
-  return user;
+export function userOfList(request: FastifyRequest, wished: string | undefined): string | null {
+  return authorizeList(principalOf(request), wished);
+}
+
+/**
+ * A user_id beside a thing that has an owner may name the sender or, for those who act for them, the owner.
+ * @throws Problem 403 if it names somebody else
+ */
+export function refuseOtherUser(request: FastifyRequest, inBody: unknown, owner: string): void {
+  if (inBody !== undefined && inBody !== null && nameOf(inBody, 'user_id') !== owner) requireUser(request, inBody);
+}
+
+/** Who sends a request, and from where, for the doors and the audit log. */
+export function senderOf(request: FastifyRequest): NonNullable<Sender['by']> {
+  const { user, keyPrefix } = principalOf(request);
+  return { user, keyPrefix, address: request.ip, requestId: request.id };
 }
 
 function nameOf(value: unknown, field: string): string {

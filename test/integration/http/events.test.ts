@@ -102,10 +102,10 @@ describe('POST /v1/reservations/:id/events', () => {
   });
 
   it('is for the owner only (R7), named, and only of what exists', async () => {
-    expect((await send({ type: 'cancel' }, 'eve')).body).toMatchObject({ status: 403, code: 'GPU_NOT_OWNER' });
-    expect((await http.post(`/v1/reservations/${id}/events`, { type: 'cancel' })).body).toMatchObject({
+    expect((await send({ type: 'cancel' }, 'eve')).body).toMatchObject({ status: 404, code: 'GPU_RESERVATION_UNKNOWN' });
+    expect((await http.post(`/v1/reservations/${id}/events`, { type: 'cancel' }, { user: null })).body).toMatchObject({
       status: 401,
-      code: 'GPU_USER_MISSING',
+      code: 'GPU_KEY_MISSING',
     });
     const unknown = await http.post(
       '/v1/reservations/00000000-0000-4000-8000-000000000000/events',
@@ -126,8 +126,8 @@ describe('POST /v1/reservations/:id/events', () => {
     expect(token.body).toMatchObject({ id, state: 'on', url: on.jupyter.url });
     expect(token.body.token).toMatch(/^[0-9a-f]{64}$/);
     expect(JSON.stringify(on)).not.toContain(token.body.token);
-    expect((await http.get(`/v1/reservations/${id}/jupyter-token`, 'eve')).status).toBe(403);
-    expect((await http.get(`/v1/reservations/${id}/jupyter-token`)).status).toBe(401);
+    expect((await http.get(`/v1/reservations/${id}/jupyter-token`, 'eve')).status).toBe(404);
+    expect((await http.get(`/v1/reservations/${id}/jupyter-token`, null)).status).toBe(401);
   });
 
   it('shows the history with effects and deadlines, and no secret in it', async () => {

@@ -72,9 +72,9 @@ describe('POST /v1/reservations', () => {
   });
 
   it.each([
-    [401, 'GPU_USER_MISSING', {}, undefined, 'user_id'],
-    [400, 'GPU_FIELD_INVALID', {}, 'a b; drop', 'x-gpu-dev-user'],
-    [400, 'GPU_FIELD_INVALID', { user_id: 'eve' }, 'ada', 'user_id'],
+    [401, 'GPU_KEY_MISSING', {}, null, null],
+    [400, 'GPU_FIELD_INVALID', { user_id: 'a b; drop' }, 'ada', 'user_id'],
+    [403, 'GPU_USER_MISMATCH', { user_id: 'eve' }, 'ada', 'user_id'],
     [400, 'GPU_FIELD_INVALID', { gpu_count: 'two' }, 'ada', 'gpu_count'],
     [400, 'GPU_FIELD_INVALID', { name: 'a\u0000b' }, 'ada', 'name'],
     [422, 'GPU_TYPE_UNKNOWN', { gpu_type: 'gtx' }, 'ada', 'gpu_type'],
@@ -83,7 +83,7 @@ describe('POST /v1/reservations', () => {
     [400, 'GPU_ACTION_UNKNOWN', { action: 'cancel' }, 'ada', 'action'],
   ])('%i %s for %j', async (status, code, body, user, field) => {
     const { rows: before } = await http.world.db.query('select count(*) from secrets');
-    const answer = await http.post('/v1/reservations', body, user === undefined ? {} : { user });
+    const answer = await http.post('/v1/reservations', body, { user });
     expect(answer.status).toBe(status);
     expect(answer.headers['content-type']).toMatch('application/problem+json');
     expect(answer.body).toMatchObject({ status, code, field, instance: '/v1/reservations', type: `urn:gpu-dev:problem:${code}` });
@@ -135,8 +135,14 @@ describe('GET /v1/reservations', () => {
     const queued = await http.get('/v1/reservations?status=queued,building&gpu_type=a100', 'lister');
     expect(queued.body.reservations.length).toBeGreaterThan(0);
     expect(queued.body.reservations.every((one: { state: string }) => one.state === 'queued')).toBe(true);
-    const all = await http.get('/v1/reservations?user=*&status=live', 'lister');
+    const all = await http.get('/v1/reservations?user=*&status=live');
     expect(new Set(all.body.reservations.map((one: { user_id: string }) => one.user_id)).size).toBeGreaterThan(1);
+    for (const user of ['*', 'ada']) {
+      expect((await http.get(`/v1/reservations?user=${user}`, 'lister')).body).toMatchObject({
+        status: 403,
+        code: 'GPU_ADMIN_ONLY',
+      });
+    }
     expect((await http.get('/v1/reservations?status=sleeping')).body).toMatchObject({
       code: 'GPU_FIELD_INVALID',
       field: 'status',
