@@ -12,9 +12,22 @@ export interface VolumeRequest {
   zone: string | null;
 }
 
+/** What was on a disk when a snapshot was taken, for people: as much of it as the provider has listed. */
+export interface DiskContents {
+  /** In the order of their paths, which begin at the top of the disk. Whoever records them keeps {@link MOST_ENTRIES}. */
+  entries: { path: string; kind: 'file' | 'folder' | 'link' | 'other'; size: number | null }[];
+  /** Entries that there were, the left out ones included. */
+  total: number;
+  sizeBytes: number | null;
+}
+
+/** Entries that are kept of a listing. */
+export const MOST_ENTRIES = 5_000;
+
 export type SnapshotProgress =
-  | { state: 'pending'; percent: number }
-  | { state: 'complete'; sizeBytes: number | null }
+  /** What it waits for, for people; and after how many milliseconds to look again, if the provider knows better. */
+  | { state: 'pending'; percent: number; detail?: string; lookAgainMs?: number }
+  | { state: 'complete'; sizeBytes: number | null; contents?: DiskContents | null }
   | { state: 'failed'; reason: string };
 
 export interface Volumes {
@@ -29,6 +42,13 @@ export interface Volumes {
   snapshot(diskId: string, snapshotId: string): Promise<SnapshotProgress>;
   /** Delete the live volume after checking that the snapshot is complete; a provider that keeps volumes says 'kept'. */
   remove(diskId: string, afterSnapshot: string): Promise<'removed' | 'kept'>;
+  /**
+   * Delete the live volume so that the next one starts from a snapshot; resolves when it is gone.
+   * @throws NotYet while it is in use or still there; TerminalError if the snapshot that holds its data is not complete
+   */
+  discard(diskId: string, afterSnapshot: string): Promise<void>;
+  /** Delete one snapshot that is recorded as this disk's, and bears its id; one that is gone is fine. */
+  removeSnapshot(diskId: string, snapshotId: string): Promise<void>;
   /** Delete volume and the given snapshots for good. Touches only what bears the disk's id. */
   purge(diskId: string, snapshotIds: string[]): Promise<void>;
 }

@@ -17,6 +17,10 @@ export const LABEL = {
   build: 'gpu-dev.io/build',
   attempt: 'gpu-dev.io/attempt',
   scripts: 'gpu-dev.io/scripts',
+  /** On a claim: it is a copy of a disk. On a Job: what it copies. */
+  snapshot: 'gpu-dev.io/snapshot',
+  /** What a Job copies for: save or fill. */
+  copy: 'gpu-dev.io/copy',
 } as const;
 
 export const ANNOTATION = {
@@ -28,6 +32,15 @@ export const ANNOTATION = {
   keys: 'gpu-dev.io/keys',
   /** The whole hash of a build context; the label bears only what a label may. */
   build: 'gpu-dev.io/build',
+  /** The whole id of the snapshot that a claim or a Job is about. */
+  snapshot: 'gpu-dev.io/snapshot',
+  /** On a copy: when all of it was there. Without it, it is no snapshot. */
+  complete: 'gpu-dev.io/complete',
+  /** On the claim of a disk that was made from a copy: the snapshot, and when it held all of it. Until then nobody may use it. */
+  fillFrom: 'gpu-dev.io/fill-from',
+  filled: 'gpu-dev.io/filled',
+  /** On the Job of a copy: the uids of the claims it copies between. */
+  claims: 'gpu-dev.io/claims',
 } as const;
 
 export const MANAGED_BY = 'gpu-dev';
@@ -56,6 +69,11 @@ export const claimName = (diskId: string): string => `disk-${diskId}`;
 export function buildJobName(hash: string, attempt: number): string {
   const digits = /^[0-9a-f]+$/.test(hash) ? hash : createHash('sha256').update(hash).digest('hex');
   return `build-${digits.slice(0, 40)}-${attempt}`;
+}
+
+/** Job that copies a disk to its snapshot, or back. A pair of ids always gives the same name, and no other pair gives it. */
+export function copyJobName(mode: 'save' | 'fill', diskId: string, snapshotId: string): string {
+  return `${mode}-${createHash('sha256').update(`${diskId}\0${snapshotId}`).digest('hex').slice(0, 40)}`;
 }
 
 /** Text as a label value: 63 characters of letters, digits, `-_.`, beginning and ending with a letter or digit. */
