@@ -7,7 +7,7 @@ import { Nodes } from './controllers/nodes.ts';
 import { Scheduler } from './controllers/scheduler.ts';
 import { Snapshots } from './controllers/snapshots.ts';
 import { Volumes } from './controllers/volumes.ts';
-import { seedObjects } from './first-objects.ts';
+import { seedCustomKinds, seedObjects } from './first-objects.ts';
 import { seedState } from './random.ts';
 import type { Target } from './resources.ts';
 import { parseSettings, type SettingsInput } from './settings.ts';
@@ -59,6 +59,7 @@ export class Cluster {
     if (restored) {
       store.timers.rebuild();
       scheduler.rebuild();
+      seedCustomKinds(this.world);
     } else if (options.only === undefined) seedObjects(this.world);
   }
 

@@ -6,7 +6,7 @@ import type { World } from './world.ts';
 
 const NAMESPACES = ['default', 'gpu-controlplane', 'gpu-dev', 'kube-system'];
 
-/** What a new cluster has: namespaces, the fleet, storage classes, a snapshot class and its CRDs. */
+/** What a new cluster has: namespaces, the fleet, storage classes, and custom kinds. */
 export function seedObjects(world: World): void {
   const create = (resource: string, object: Loose): void => {
     world.create(resource, object);
@@ -41,11 +41,6 @@ export function seedObjects(world: World): void {
     });
   storageClass('standard', 'Immediate', true);
   storageClass('gp3', 'WaitForFirstConsumer', false);
-  create('volumesnapshotclasses.snapshot.storage.k8s.io', {
-    metadata: { name: 'standard', annotations: { 'snapshot.storage.kubernetes.io/is-default-class': 'true' } },
-    driver: PROVISIONER,
-    deletionPolicy: 'Delete',
-  });
   for (const priority of [
     { name: 'system-cluster-critical', value: 2_000_000_000 },
     { name: 'system-node-critical', value: 2_000_001_000 },
@@ -56,8 +51,19 @@ export function seedObjects(world: World): void {
       globalDefault: false,
     });
   }
+  seedCustomKinds(world);
+}
+
+/** What a cluster has that knows VolumeSnapshots; one that learns of them later gets it then. */
+export function seedCustomKinds(world: World): void {
+  if (!world.settings.volumeSnapshots) return;
+  world.create('volumesnapshotclasses.snapshot.storage.k8s.io', {
+    metadata: { name: 'standard', annotations: { 'snapshot.storage.kubernetes.io/is-default-class': 'true' } },
+    driver: PROVISIONER,
+    deletionPolicy: 'Delete',
+  });
   for (const resource of RESOURCES.filter((each) => each.custom)) {
-    create('customresourcedefinitions.apiextensions.k8s.io', {
+    world.create('customresourcedefinitions.apiextensions.k8s.io', {
       metadata: { name: `${resource.plural}.${resource.group}` },
       spec: {
         group: resource.group,

@@ -70,7 +70,7 @@ export async function serve(cluster: Cluster, port: number): Promise<Front> {
       call.contentType = 'application/json';
     } else if (call.method !== 'GET') call.body = parseBody(body, call.contentType);
     const target = call.method === 'GET' ? parsePath(url.pathname) : undefined;
-    if (target !== undefined && watching) {
+    if (target !== undefined && watching && cluster.world.serves(target.resource)) {
       streams.watch(target, call, response);
       return;
     }

@@ -54,6 +54,8 @@ const schema = z
     fleet: z.record(z.string(), z.union([z.number().int().min(0), fleetEntry])).optional(),
     /** Divides tolerationSeconds (default 300 s) when pods of a lost node are evicted. 60 makes 5 s of it. */
     evictionSpeed: z.number().positive().default(60),
+    /** False: a cluster that does not know VolumeSnapshots. */
+    volumeSnapshots: z.boolean().default(true),
     /** How many changes a watch can go back before it gets 410. */
     eventLogLimit: z.number().int().min(10).default(20_000),
     /** How long Events are kept. */

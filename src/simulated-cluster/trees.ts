@@ -31,6 +31,12 @@ export function listFiles(world: World, name: string): string[] {
   return world.store.side.keys(table(name)).sort();
 }
 
+/** As it is, with its time. */
+export function copyFile(world: World, from: string, path: string, to: string, newPath: string): void {
+  const file = readFile(world, from, path);
+  if (file !== undefined) world.store.side.set(table(to), newPath, file);
+}
+
 export function copyTree(world: World, from: string, to: string): void {
   for (const [path, file] of world.store.side.entries(table(from))) world.store.side.set(table(to), path, file);
 }

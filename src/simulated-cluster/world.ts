@@ -1,6 +1,6 @@
 import { timestamp } from './quantities.ts';
 import { sameJson } from './patch.ts';
-import { apiVersionOf, resourceById, resourceOfKind } from './resources.ts';
+import { apiVersionOf, type Resource, resourceById, resourceOfKind } from './resources.ts';
 import type { Settings } from './settings.ts';
 import { keyFor, keyOf, type Store } from './store.ts';
 import type { KubeObject, Loose, StoreEvent } from './types.ts';
@@ -27,6 +27,11 @@ export class World {
   constructor(store: Store, settings: Settings) {
     this.store = store;
     this.settings = settings;
+  }
+
+  /** Whether this cluster knows a kind of object. */
+  serves({ custom }: Pick<Resource, 'custom'>): boolean {
+    return !custom || this.settings.volumeSnapshots;
   }
 
   /** Now as a Kubernetes timestamp. */

@@ -14,26 +14,28 @@ const VERSION = {
 };
 
 /** Answers what clients ask to learn the API: groups, resources, version, health, OpenAPI. Undefined for any other path. */
-export function discovery({ path }: ApiRequest): Loose | undefined {
+export function discovery({ path }: ApiRequest, serves: (resource: Resource) => boolean): Loose | undefined {
+  const known = RESOURCES.filter(serves);
   const clean = path.replace(/\/+$/, '') || '/';
   if (clean === '/version') return VERSION;
   if (clean === '/healthz' || clean === '/livez' || clean === '/readyz') return 'ok';
   if (clean === '/')
-    return { paths: ['/api', '/api/v1', '/apis', ...groups().map((group) => `/apis/${group}`), '/openapi/v3', '/version'] };
+    return { paths: ['/api', '/api/v1', '/apis', ...groups(known).map((group) => `/apis/${group}`), '/openapi/v3', '/version'] };
   if (clean === '/api') return { kind: 'APIVersions', versions: ['v1'], serverAddressByClientCIDRs: [] };
-  if (clean === '/apis') return { kind: 'APIGroupList', apiVersion: 'v1', groups: groups().map(describeGroup) };
-  if (clean === '/openapi/v3') return openapiRoot();
+  if (clean === '/apis') return { kind: 'APIGroupList', apiVersion: 'v1', groups: groups(known).map(describeGroup) };
+  if (clean === '/openapi/v3') return openapiRoot(known);
   const openapi = /^\/openapi\/v3\/(api\/v1|apis\/[^/]+\/[^/]+)$/.exec(clean)?.[1];
-  if (openapi !== undefined) return openapiOf(openapi);
+  if (openapi !== undefined) return openapiOf(known, openapi);
   const resources = /^\/(?:api|apis\/([^/]+))\/([^/]+)$/.exec(clean);
-  if (resources !== null) return resourceList(resources[1] ?? '', resources[2] ?? '');
+  if (resources !== null) return resourceList(known, resources[1] ?? '', resources[2] ?? '');
   const group = /^\/apis\/([^/]+)$/.exec(clean)?.[1];
-  if (group !== undefined && groups().includes(group)) return { apiVersion: 'v1', ...describeGroup(group), kind: 'APIGroup' };
+  if (group !== undefined && groups(known).includes(group))
+    return { apiVersion: 'v1', ...describeGroup(group), kind: 'APIGroup' };
   return undefined;
 }
 
-function groups(): string[] {
-  return [...new Set(RESOURCES.map((resource) => resource.group))].filter((group) => group !== '');
+function groups(known: readonly Resource[]): string[] {
+  return [...new Set(known.map((resource) => resource.group))].filter((group) => group !== '');
 }
 
 function describeGroup(group: string): Loose {
@@ -42,8 +44,8 @@ function describeGroup(group: string): Loose {
   return { name: group, versions: [entry], preferredVersion: entry };
 }
 
-function resourceList(group: string, version: string): Loose | undefined {
-  const members = RESOURCES.filter((resource) => resource.group === group && resource.version === version);
+function resourceList(known: readonly Resource[], group: string, version: string): Loose | undefined {
+  const members = known.filter((resource) => resource.group === group && resource.version === version);
   const first = members[0];
   if (first === undefined) return undefined;
   return { kind: 'APIResourceList', apiVersion: 'v1', groupVersion: apiVersionOf(first), resources: members.flatMap(describe) };
@@ -73,8 +75,8 @@ function describe(resource: Resource): Loose[] {
 const openapiPath = (resource: Resource): string =>
   resource.group === '' ? 'api/v1' : `apis/${resource.group}/${resource.version}`;
 
-function openapiRoot(): Loose {
-  const paths = new Set(RESOURCES.map(openapiPath));
+function openapiRoot(known: readonly Resource[]): Loose {
+  const paths = new Set(known.map(openapiPath));
   return { paths: Object.fromEntries([...paths].map((path) => [path, { serverRelativeURL: `/openapi/v3/${path}` }])) };
 }
 
@@ -82,8 +84,8 @@ function openapiRoot(): Loose {
  * Just enough of OpenAPI for `kubectl apply`: that every kind can be patched with fieldValidation, so that it leaves validation to the
  * server. Strategic merge is not announced here, so that kubectl computes it from the types it knows itself.
  */
-function openapiOf(path: string): Loose | undefined {
-  const members = RESOURCES.filter((resource) => openapiPath(resource) === path);
+function openapiOf(known: readonly Resource[], path: string): Loose | undefined {
+  const members = known.filter((resource) => openapiPath(resource) === path);
   if (members.length === 0) return undefined;
   const paths = members.map((resource) => {
     const where = `/${path}/${resource.namespaced ? 'namespaces/{namespace}/' : ''}${resource.plural}/{name}`;

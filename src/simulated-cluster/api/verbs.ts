@@ -9,7 +9,7 @@ import {
   unsupportedMedia,
 } from '../errors.ts';
 import { jsonPatch, mergePatch } from '../patch.ts';
-import { apiVersionOf, parsePath, type Resource, type Target } from '../resources.ts';
+import { apiVersionOf, parsePath, RESOURCES, type Resource, type Target } from '../resources.ts';
 import { keyFor } from '../store.ts';
 import { strategicMergePatch } from '../strategic-patch.ts';
 import type { ApiRequest, ApiResponse, KubeObject, Loose } from '../types.ts';
@@ -26,15 +26,23 @@ import { checkPreconditions, prepareUpdate } from './updates.ts';
 /** Answers one request of the Kubernetes API, except watch, log and exec. Never throws for what a client did: errors are Statuses. */
 export function answer(world: World, request: ApiRequest): ApiResponse {
   try {
-    const found = request.method === 'GET' ? discovery(request) : undefined;
+    const found = request.method === 'GET' ? discovery(request, (resource) => world.serves(resource)) : undefined;
     if (found !== undefined) return { status: 200, body: found };
     const target = parsePath(request.path);
+    // A real API server has no Status for a group that nobody defined.
+    if (target === undefined ? isOfUnknownGroup(world, request.path) : !world.serves(target.resource))
+      return { status: 404, body: '404 page not found\n' };
     if (target === undefined) throw unknownPath();
     return dispatch(world, target, request);
   } catch (error) {
     if (error instanceof ApiError) return { status: error.code, body: error.status() };
     throw error;
   }
+}
+
+function isOfUnknownGroup(world: World, path: string): boolean {
+  const group = /^\/apis\/([^/]+)/.exec(path)?.[1];
+  return group !== undefined && !RESOURCES.some((resource) => resource.group === group && world.serves(resource));
 }
 
 function dispatch(world: World, target: Target, request: ApiRequest): ApiResponse {

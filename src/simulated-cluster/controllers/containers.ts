@@ -1,6 +1,7 @@
 import { knob, knobMs } from '../annotations.ts';
 import { timestamp } from '../quantities.ts';
 import type { KubeObject, Loose } from '../types.ts';
+import { programOf } from '../programs.ts';
 import type { World } from '../world.ts';
 import { appendLog, type ContainerRun, type PodRun } from './runtime.ts';
 
@@ -122,6 +123,7 @@ export class ContainerSteps {
     );
     const text = knob(this.pod, 'log');
     if (text !== undefined && role === 'main') appendLog(this.world, this.pod.metadata.uid, container.name, text);
+    if (role === 'main') programOf(this.world, this.pod, container)?.begin();
     const fate = role === 'init' ? { after: settings.delays.init, exitCode: 0 } : role === 'main' ? this.fate() : undefined;
     if (fate === undefined) return;
     run.endAt = now + fate.after;
@@ -141,10 +143,14 @@ export class ContainerSteps {
 
   private ended(container: Loose, run: ContainerRun, role: 'init' | 'sidecar' | 'main'): void {
     const { now } = this.world.store;
-    const { exitCode, reason } = run.end ?? { exitCode: 0, reason: 'Completed' };
+    const end = run.end ?? { exitCode: 0, reason: 'Completed' };
+    const program = role === 'main' && end.exitCode === 0 ? programOf(this.world, this.pod, container) : undefined;
+    const { exitCode, message } = program?.finish() ?? { exitCode: end.exitCode, message: undefined };
+    const reason = exitCode === end.exitCode ? end.reason : 'Error';
     const terminated = {
       exitCode,
       reason,
+      ...(message === undefined ? {} : { message }),
       ...(exitCode === 137 ? { signal: 9 } : {}),
       startedAt: timestamp(run.startedAt ?? now),
       finishedAt: timestamp(now),
