@@ -2,6 +2,7 @@
 import type { Store } from '../persistence/database.ts';
 import { diskKind } from './disk/kind.ts';
 import type { Volumes } from './disk/ports.ts';
+import type { SnapshotRetention } from './disk/retention.ts';
 import { poolKind } from './gpu-pool/kind.ts';
 import { imageKind } from './image/kind.ts';
 import type { ImageBuilder } from './image/ports.ts';
@@ -17,6 +18,10 @@ export interface Ports {
   volumes: Volumes;
   builder: ImageBuilder;
   random?: () => number;
+  names?: Names | null;
+  routes?: Routes | null;
+  /** Which snapshots of disks are kept; left out: the newest 3 and those of 7 days. */
+  snapshotRetention?: SnapshotRetention;
 }
 
 /** The kinds, ready for a kernel. */

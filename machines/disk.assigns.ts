@@ -12,6 +12,7 @@ function reservationOf(event: DiskEvent): string | null {
 
 const LIMIT_PROBLEMS: Partial<Record<DiskEvent['type'], string>> = {
   'deadline.cloning': 'The disk that it is to be a clone of had no snapshot for it within 30 minutes',
+  'deadline.restoring': 'Making room for the snapshot took longer than 10 minutes',
   'deadline.deletingVolume': 'Deleting the volume after its snapshot took longer than 10 minutes',
 };
 
@@ -41,12 +42,27 @@ export const diskAssigns = {
   doubtVolume: () => ({ claim: null }),
   /** The claim stays on record: a volume that must be there is never made anew, so whoever uses the disk next is told. */
   volumeMissing: (context) => ({ problem: `The volume ${context.claim} of this disk is missing; an operator must look` }),
-  keepCloneSource: (_context, event) => ({ latestSnapshot: (event as Typed<'disk.cloneSource'>).snapshotId }),
+  keepCloneSource: (_context, event) => ({
+    latestSnapshot: (event as Typed<'disk.cloneSource'>).snapshotId,
+    problem: null,
+  }),
   addCloner: (context, event) => {
     const { diskId } = event as Typed<'disk.cloneWanted'>;
     return context.cloners.includes(diskId) ? {} : { cloners: [...context.cloners, diskId] };
   },
   forgetCloners: () => ({ cloners: [] }),
+  rename: (_context, event) => ({ name: (event as Typed<'disk.renamed'>).name }),
+  keepRestore: (_context, event) => {
+    const { snapshotId, operationId } = event as Typed<'disk.restore'>;
+    return { restore: { snapshotId, operationId } };
+  },
+  /** The volume is gone: the next one starts from the snapshot that was asked for. */
+  restored: (context) =>
+    context.restore === null
+      ? {}
+      : { latestSnapshot: context.restore.snapshotId, claim: null, dirty: false, problem: null, restore: null },
+  restoreAtOnce: (_context, event) => ({ latestSnapshot: (event as Typed<'disk.restore'>).snapshotId, problem: null }),
+  dropRestore: () => ({ restore: null }),
   markDeleted: (_context, event) => ({ deleteAt: (event as Typed<'disk.delete'>).deleteAt }),
   markUndeleted: () => ({ deleteAt: null }),
   keepProblem: (_context, event) => ({
@@ -54,6 +70,11 @@ export const diskAssigns = {
       'reason' in event ? event.reason : (LIMIT_PROBLEMS[event.type] ?? `${event.type.replace('deadline.', '')} took too long`),
   }),
 } satisfies Record<string, (context: DiskContext, event: DiskEvent) => Change>;
+
+/** The snapshot that a restore asks for can be had. */
+function isThere(event: DiskEvent): boolean {
+  return event.type === 'disk.restore' && event.there === true;
+}
 
 export const diskGuards = {
   isOurVolume: (context, event) => event.type === 'volume.missing' && event.claim === context.claim,
@@ -64,5 +85,9 @@ export const diskGuards = {
   ofThisRound: (context, event) => 'round' in event && event.round === context.round,
   detachedDirty: (context, event) => 'round' in event && event.round === context.round && context.dirty,
   hasSnapshot: (context) => context.latestSnapshot !== null,
+  savesForRestore: (context, event) => 'round' in event && event.round === context.round && context.restore !== null,
+  restoresUnsaved: (context, event) => isThere(event) && context.dirty,
+  restoresSaved: (context, event) => isThere(event) && context.claim !== null && context.latestSnapshot !== null,
+  restoresNothing: (context, event) => isThere(event) && context.claim === null,
   needsCaptureForClone: (context) => context.latestSnapshot === null && context.dirty,
 } satisfies Record<string, (context: DiskContext, event: DiskEvent) => boolean>;

@@ -1,5 +1,5 @@
 /** The pure table from a disk's named action to its intents. */
-import { address, clear, deadline, effect, HOUR, type Intent, limitEnd, MINUTE, send } from './authoring.ts';
+import { address, clear, deadline, effect, HOUR, type Intent, later, limitEnd, MINUTE, send } from './authoring.ts';
 import type { DiskEffect, DiskEvent, DiskRecord } from './disk.events.ts';
 import type { DiskActionName, DiskContext } from './disk.machine.ts';
 
@@ -10,7 +10,11 @@ export const DISK_LIMITS = {
   detaching: 10 * MINUTE,
   capturing: 6 * HOUR,
   deletingVolume: 10 * MINUTE,
+  restoring: 10 * MINUTE,
 } as const;
+
+/** How soon after a session it is looked for snapshots that are too old. */
+const RETENTION_AFTER = MINUTE;
 
 type Answer = Intent<DiskEffect>[];
 
@@ -18,9 +22,22 @@ function record(entry: DiskRecord): Answer {
   return [{ do: 'record', entry }];
 }
 
-function operation(event: DiskEvent, context: DiskContext, status: 'completed' | 'failed', error: string | null): Answer {
-  const operationId = 'operationId' in event ? event.operationId : context.operationId;
-  return operationId === null ? [] : record({ type: 'operation.ended', operationId, status, error });
+function ended(operationId: string | null, failure: { error: string; code: string } | null): Answer {
+  if (operationId === null) return [];
+  const { error, code } = failure ?? { error: null, code: null };
+  return record({ type: 'operation.ended', operationId, status: failure === null ? 'completed' : 'failed', error, code });
+}
+
+function operation(event: DiskEvent, context: DiskContext, failure: { error: string; code: string } | null): Answer {
+  return ended('operationId' in event ? event.operationId : context.operationId, failure);
+}
+
+/** Who has the disk, for people. */
+function whyTaken(context: DiskContext): string {
+  const id = context.holder ?? context.waiters[0];
+  return id === undefined
+    ? `The disk ${context.name} is being cloned, saved or restored just now; try again`
+    : `The disk ${context.name} is in use by reservation ${id}`;
 }
 
 const toReservation = (id: string | null, event: { type: string; [key: string]: unknown }): Answer =>
@@ -97,16 +114,22 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
     latestSnapshot === null
       ? []
       : [effect({ type: 'volume.delete', round, diskId: id, afterSnapshot: latestSnapshot }, { lane: 'volume', replaces: true })],
+  discardVolume: ({ round, id, latestSnapshot }) =>
+    latestSnapshot === null
+      ? []
+      : [effect({ type: 'volume.discard', round, diskId: id, afterSnapshot: latestSnapshot }, { lane: 'volume', replaces: true })],
   limitCloning: (_context, event) => [deadline('cloning', limitEnd(event, DISK_LIMITS.cloning))],
   limitAttaching: (_context, event) => [deadline('attaching', limitEnd(event, DISK_LIMITS.attaching))],
   limitDetaching: (_context, event) => [deadline('detaching', limitEnd(event, DISK_LIMITS.detaching))],
   limitCapturing: (_context, event) => [deadline('capturing', limitEnd(event, DISK_LIMITS.capturing))],
   limitDeletingVolume: (_context, event) => [deadline('deletingVolume', limitEnd(event, DISK_LIMITS.deletingVolume))],
+  limitRestoring: (_context, event) => [deadline('restoring', limitEnd(event, DISK_LIMITS.restoring))],
   clearCloning: () => clear('cloning'),
   clearAttaching: () => clear('attaching'),
   clearDetaching: () => clear('detaching'),
   clearCapturing: () => clear('capturing'),
   clearDeletingVolume: () => clear('deletingVolume'),
+  clearRestoring: () => clear('restoring'),
   setPurge: (context) => (context.deleteAt === null ? [] : [deadline('purge', context.deleteAt)]),
   clearPurge: () => clear('purge'),
   purge: ({ round, id }) => [effect({ type: 'disk.purge', round, diskId: id }, { lane: 'volume', replaces: true })],
@@ -125,6 +148,10 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
             toDisk(id, { type: 'disk.cloneRefused', reason: `${context.name} holds data that no snapshot has yet; try again` }),
           )
         : before.cloners.flatMap((id) => toDisk(id, { type: 'disk.cloneSource', snapshotId: context.latestSnapshot })),
+  tellClonerWhy: (context, event) =>
+    event.type === 'disk.cloneWanted'
+      ? toDisk(event.diskId, { type: 'disk.cloneDelayed', reason: `It waits for a first snapshot. ${whyTaken(context)}` })
+      : [],
   refuseCloner: (context, event) =>
     event.type === 'disk.cloneWanted'
       ? toDisk(event.diskId, { type: 'disk.cloneRefused', reason: `The disk ${context.name} is deleted` })
@@ -133,19 +160,39 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
     before.cloners.flatMap((id) =>
       toDisk(id, { type: 'disk.cloneRefused', reason: `No snapshot of ${context.name} could be taken: ${context.problem}` }),
     ),
-  operationDone: (context, event) => operation(event, context, 'completed', null),
-  operationRefused: (context, event) =>
-    operation(
-      event,
-      context,
-      'failed',
-      `The disk ${context.name} is in use by reservation ${context.holder ?? context.waiters[0] ?? 'another disk'}`,
-    ),
-  operationTooLate: (context, event) => operation(event, context, 'failed', `The disk ${context.name} is being purged`),
+  operationDone: (context, event) => operation(event, context, null),
+  operationRefused: (context, event) => operation(event, context, { error: whyTaken(context), code: 'GPU_DISK_IN_USE' }),
+  operationTooLate: (context, event) =>
+    operation(event, context, { error: `The disk ${context.name} is being purged`, code: 'GPU_DISK_DELETED' }),
+  operationOfDeleted: (context, event) =>
+    operation(event, context, { error: `The disk ${context.name} is deleted; undelete it first`, code: 'GPU_DISK_DELETED' }),
+  operationNoSnapshot: (context, event) =>
+    operation(event, context, {
+      error: `The disk ${context.name} has no complete snapshot of that id`,
+      code: 'GPU_SNAPSHOT_UNKNOWN',
+    }),
   cloneFailed: (context) =>
-    context.operationId === null
-      ? []
-      : record({ type: 'operation.ended', operationId: context.operationId, status: 'failed', error: context.problem }),
+    ended(context.operationId, { error: context.problem ?? 'unknown', code: 'GPU_DISK_OPERATION_FAILED' }),
+  restoreDone: (_context, _event, before) => ended(before.restore?.operationId ?? null, null),
+  restoreFailed: (context, _event, before) =>
+    ended(before.restore?.operationId ?? null, {
+      error: `The disk ${context.name} was not set back to ${before.restore?.snapshotId}: ${context.problem}`,
+      code: 'GPU_DISK_OPERATION_FAILED',
+    }),
+  /** After each session, and as long as there is more than is to be kept. */
+  planRetention: (context, event) => {
+    const after = event.type !== 'deadline.retention' ? RETENTION_AFTER : (event.againAfter ?? null);
+    return after === null || context.latestSnapshot === null ? [] : [deadline('retention', later(event, after))];
+  },
+  removeSnapshots: ({ id }, event) =>
+    event.type === 'deadline.retention' && event.remove !== undefined && event.remove.length > 0
+      ? [effect({ type: 'snapshots.remove', diskId: id, snapshots: event.remove }, { lane: 'snapshots' })]
+      : [],
+  clearRetention: () => clear('retention'),
+  recordRemoved: ({ id }, event) =>
+    event.type === 'snapshots.removed'
+      ? record({ type: 'snapshots.removed', diskId: id, snapshotIds: event.snapshotIds })
+      : [],
 };
 
 /**

@@ -7,7 +7,10 @@ const reservationId = z.string();
 const operationId = z.string().nullable();
 const round = z.number().int();
 
-export const DISK_DEADLINES = ['cloning', 'attaching', 'detaching', 'capturing', 'deletingVolume', 'purge'] as const;
+export const DISK_DEADLINES = ['cloning', 'attaching', 'detaching', 'capturing', 'deletingVolume', 'restoring', 'purge'] as const;
+
+/** A snapshot that is to go: of this disk, or of a purged one of the same owner, kept until now for a clone. */
+const Retired = z.object({ snapshotId: z.string(), diskId: z.string() });
 
 export const DiskEvent = z.union([
   z.discriminatedUnion('type', [
@@ -26,10 +29,16 @@ export const DiskEvent = z.union([
     shape('disk.detach', { reservationId }),
     shape('disk.delete', { by: z.string().nullable(), deleteAt: z.string(), operationId }),
     shape('disk.undelete', { by: z.string().nullable(), operationId }),
+    /** Another label; the door has made sure that its owner has no other disk of that name. */
+    shape('disk.renamed', { by: z.string().nullable(), name: z.string(), operationId }),
+    /** `there` is filled in by the kind's `prepare`, never by a sender: the snapshot is complete, and of this disk. */
+    shape('disk.restore', { by: z.string().nullable(), snapshotId: z.string(), operationId, there: z.boolean().optional() }),
     /** Another disk wants to start from our newest data. */
     shape('disk.cloneWanted', { diskId: z.string() }),
     shape('disk.cloneSource', { snapshotId: z.string().nullable() }),
     shape('disk.cloneRefused', { reason: z.string() }),
+    /** It has no snapshot to start from yet: why, for people. */
+    shape('disk.cloneDelayed', { reason: z.string() }),
     // results of our own effects
     shape('volume.ready', { round, claim: z.string() }),
     shape('volume.failed', { round, reason: z.string() }),
@@ -38,7 +47,11 @@ export const DiskEvent = z.union([
     shape('snapshot.complete', { round, snapshotId: z.string(), sizeBytes: z.number().nullable() }),
     shape('snapshot.failed', { round, reason: z.string() }),
     shape('volume.deleted', { round, kept: z.boolean() }),
+    shape('volume.discarded', { round }),
+    shape('snapshots.removed', { snapshotIds: z.array(z.string()) }),
     shape('purge.done', { round }),
+    /** Time to look for snapshots that are too old. What to remove, and after how many milliseconds to look again: filled in by `prepare`. */
+    shape('deadline.retention', { remove: z.array(Retired).optional(), againAfter: z.number().positive().nullable().optional() }),
     /** The cluster has no such volume any more: proven by the API server's own answer. */
     shape('volume.missing', { claim: z.string() }),
   ]),
@@ -67,6 +80,10 @@ export const DiskEffect = z.discriminatedUnion('type', [
   shape('snapshot.take', { round, diskId: z.string(), snapshotId: z.string() }),
   /** Delete the live volume; a provider whose volumes outlive sessions keeps it and says so. */
   shape('volume.delete', { round, diskId: z.string(), afterSnapshot: z.string() }),
+  /** Delete the live volume, whatever the provider does at other times, so that a new one starts from another snapshot. */
+  shape('volume.discard', { round, diskId: z.string(), afterSnapshot: z.string() }),
+  /** Delete snapshots that retention has given up; their rows say so already. */
+  shape('snapshots.remove', { diskId: z.string(), snapshots: z.array(Retired) }),
   /** The 30 days are over: delete volume and snapshots that are recorded as this disk's. */
   shape('disk.purge', { round, diskId: z.string() }),
 ]);
@@ -77,6 +94,13 @@ export const DiskRecord = z.discriminatedUnion('type', [
   shape('snapshot.started', { diskId: z.string(), snapshotId: z.string(), reservationId: z.string().nullable() }),
   shape('snapshot.completed', { diskId: z.string(), snapshotId: z.string(), sizeBytes: z.number().nullable() }),
   shape('snapshot.failed', { diskId: z.string(), snapshotId: z.string(), reason: z.string() }),
-  shape('operation.ended', { operationId: z.string(), status: z.enum(['completed', 'failed']), error: z.string().nullable() }),
+  shape('snapshots.removed', { diskId: z.string(), snapshotIds: z.array(z.string()) }),
+  shape('operation.ended', {
+    operationId: z.string(),
+    status: z.enum(['completed', 'failed']),
+    error: z.string().nullable(),
+    /** A code of the error table; null if it has none. */
+    code: z.string().nullable(),
+  }),
 ]);
 export type DiskRecord = z.infer<typeof DiskRecord>;

@@ -33,6 +33,8 @@ export interface DiskContext {
   /** Disks that wait for our newest data. */
   cloners: string[];
   deleteAt: string | null;
+  /** The snapshot that the disk is being set back to, and whose wish that was. */
+  restore: { snapshotId: string; operationId: string | null } | null;
   operationId: string | null;
   problem: string | null;
 }
@@ -67,33 +69,55 @@ const actionNames = [
   'limitAttaching',
   'limitDetaching',
   'limitCapturing',
+  'discardVolume',
   'limitDeletingVolume',
+  'limitRestoring',
   'clearCloning',
   'clearAttaching',
   'clearDetaching',
   'clearCapturing',
   'clearDeletingVolume',
+  'clearRestoring',
   'setPurge',
   'clearPurge',
   'purge',
   'askCloneSource',
   'answerCloner',
   'answerCloners',
+  'tellClonerWhy',
   'refuseCloner',
   'refuseCloners',
   'operationDone',
   'operationRefused',
   'operationTooLate',
+  'operationOfDeleted',
+  'operationNoSnapshot',
+  'restoreDone',
+  'restoreFailed',
+  'planRetention',
+  'removeSnapshots',
+  'clearRetention',
+  'recordRemoved',
   'cloneFailed',
 ] as const;
 export type DiskActionName = (typeof actionNames)[number];
 
+/** Whatever a disk is doing, its label may change, and snapshots that are too old go. */
+const always = {
+  'disk.renamed': { actions: ['rename', 'operationDone'] },
+  'snapshots.removed': { actions: 'recordRemoved' },
+} as const;
+const keepsFew = { 'deadline.retention': { actions: ['removeSnapshots', 'planRetention'] } } as const;
+
 /** While the disk is taken: others wait in line, its owner cannot delete it, and a clone starts from the newest snapshot. */
 const whileTaken = {
+  ...always,
+  ...keepsFew,
   'disk.acquire': { actions: ['addWaiter', 'tellBusy'] },
   'disk.delete': { actions: 'operationRefused' },
   'disk.undelete': { actions: 'operationDone' },
-  'disk.cloneWanted': [{ guard: 'hasSnapshot', actions: 'answerCloner' }, { actions: 'addCloner' }],
+  'disk.restore': { actions: 'operationRefused' },
+  'disk.cloneWanted': [{ guard: 'hasSnapshot', actions: 'answerCloner' }, { actions: ['addCloner', 'tellClonerWhy'] }],
 } as const;
 
 /** While nobody uses the disk, its volume was found to be gone. */
@@ -116,7 +140,7 @@ export const diskMachine = setup({
   },
 }).createMachine({
   id: 'disk',
-  version: '1',
+  version: '2',
   description: 'A named disk of one user: volume, snapshots, and the one reservation that holds it.',
   context: ({ input }: { input: DiskInput | undefined }) => ({
     id: input?.id ?? '',
@@ -136,6 +160,7 @@ export const diskMachine = setup({
     cloneOf: input?.cloneOf ?? null,
     cloners: [],
     deleteAt: null,
+    restore: null,
     operationId: input?.operationId ?? null,
     problem: null,
   }),
@@ -154,12 +179,15 @@ export const diskMachine = setup({
       entry: ['askCloneSource', 'limitCloning'],
       exit: 'clearCloning',
       on: {
+        ...always,
+        'disk.cloneDelayed': { actions: 'keepProblem' },
+        'disk.restore': { actions: 'operationRefused' },
         'disk.cloneSource': { target: 'next', actions: ['keepCloneSource', 'operationDone'] },
         'disk.cloneRefused': { target: 'purged', actions: ['keepProblem', 'cloneFailed', 'tellUnavailable', 'refuseCloners'] },
         'deadline.cloning': { target: 'purged', actions: ['keepProblem', 'cloneFailed', 'tellUnavailable', 'refuseCloners'] },
         'disk.acquire': { actions: ['addWaiter', 'tellBusy'] },
         'disk.release': leavesLine,
-        'disk.cloneWanted': { actions: 'addCloner' },
+        'disk.cloneWanted': { actions: ['addCloner', 'tellClonerWhy'] },
         'disk.delete': { actions: 'operationRefused' },
         'disk.undelete': { actions: 'operationDone' },
       },
@@ -168,12 +196,25 @@ export const diskMachine = setup({
       description: 'Nobody uses it.',
       tags: ['resting'],
       on: {
+        ...always,
+        ...keepsFew,
         ...notesMissing,
         'disk.acquire': { target: 'held', actions: ['hold', 'tellAcquired'] },
-        'disk.delete': { target: 'deleted', actions: ['markDeleted', 'operationDone'] },
+        'disk.delete': { target: 'deleted', actions: ['markDeleted', 'clearRetention', 'operationDone'] },
         'disk.undelete': { actions: 'operationDone' },
+        // What no snapshot has is saved first: a restore can be taken back by another.
+        'disk.restore': [
+          { guard: 'restoresUnsaved', target: 'capturing', actions: ['keepRestore', 'nextRound', 'nameSnapshot'] },
+          { guard: 'restoresSaved', target: 'restoring', actions: ['keepRestore', 'nextRound'] },
+          { guard: 'restoresNothing', actions: ['restoreAtOnce', 'operationDone'] },
+          { actions: 'operationNoSnapshot' },
+        ],
         'disk.cloneWanted': [
-          { guard: 'needsCaptureForClone', target: 'capturing', actions: ['addCloner', 'nextRound', 'nameSnapshot'] },
+          {
+            guard: 'needsCaptureForClone',
+            target: 'capturing',
+            actions: ['addCloner', 'nextRound', 'nameSnapshot', 'tellClonerWhy'],
+          },
           { actions: 'answerCloner' },
         ],
       },
@@ -235,21 +276,28 @@ export const diskMachine = setup({
       on: {
         ...whileTaken,
         'disk.release': leavesLine,
-        'disk.cloneWanted': { actions: 'addCloner' },
+        'disk.cloneWanted': { actions: ['addCloner', 'tellClonerWhy'] },
         'snapshot.progress': { guard: 'ofThisRound', actions: 'tellProgress' },
-        'snapshot.complete': {
-          guard: 'ofThisRound',
-          target: 'deletingVolume',
-          actions: ['keepSnapshot', 'recordCaptured', 'tellCaptured', 'nextRound'],
-        },
+        'snapshot.complete': [
+          {
+            guard: 'savesForRestore',
+            target: 'restoring',
+            actions: ['keepSnapshot', 'recordCaptured', 'tellCaptured', 'nextRound'],
+          },
+          {
+            guard: 'ofThisRound',
+            target: 'deletingVolume',
+            actions: ['keepSnapshot', 'recordCaptured', 'tellCaptured', 'nextRound'],
+          },
+        ],
         'snapshot.failed': {
           guard: 'ofThisRound',
           target: 'next',
-          actions: ['keepProblem', 'recordCaptureFailed', 'tellCaptureFailed', 'refuseCloners'],
+          actions: ['keepProblem', 'recordCaptureFailed', 'tellCaptureFailed', 'refuseCloners', 'restoreFailed', 'dropRestore'],
         },
         'deadline.capturing': {
           target: 'next',
-          actions: ['keepProblem', 'recordCaptureFailed', 'tellCaptureFailed', 'refuseCloners'],
+          actions: ['keepProblem', 'recordCaptureFailed', 'tellCaptureFailed', 'refuseCloners', 'restoreFailed', 'dropRestore'],
         },
       },
     },
@@ -266,9 +314,22 @@ export const diskMachine = setup({
         'deadline.deletingVolume': { target: 'next', actions: ['keepProblem', 'doubtVolume'] },
       },
     },
+    restoring: {
+      description: 'All data is in snapshots: the live volume goes, and the next one starts from the snapshot that was asked for.',
+      entry: ['discardVolume', 'limitRestoring'],
+      exit: 'clearRestoring',
+      on: {
+        ...whileTaken,
+        'disk.cloneWanted': { actions: 'answerCloner' },
+        'disk.release': leavesLine,
+        'volume.discarded': { guard: 'ofThisRound', target: 'next', actions: ['restoreDone', 'restored'] },
+        'volume.failed': { guard: 'ofThisRound', target: 'next', actions: ['keepProblem', 'restoreFailed', 'dropRestore'] },
+        'deadline.restoring': { target: 'next', actions: ['keepProblem', 'doubtVolume', 'restoreFailed', 'dropRestore'] },
+      },
+    },
     next: {
       description: 'Free again: clones are answered, and the next in line gets it.',
-      entry: ['letGo', 'answerCloners', 'forgetCloners'],
+      entry: ['letGo', 'answerCloners', 'forgetCloners', 'planRetention'],
       always: [{ guard: 'hasWaiters', target: 'held', actions: ['holdFirstWaiter', 'tellAcquired'] }, { target: 'idle' }],
     },
     deleted: {
@@ -277,10 +338,12 @@ export const diskMachine = setup({
       entry: 'setPurge',
       exit: 'clearPurge',
       on: {
+        ...always,
         ...notesMissing,
         'disk.acquire': { actions: 'tellUnavailable' },
         'disk.delete': { actions: 'operationDone' },
-        'disk.undelete': { target: 'idle', actions: ['markUndeleted', 'operationDone'] },
+        'disk.restore': { actions: 'operationOfDeleted' },
+        'disk.undelete': { target: 'idle', actions: ['markUndeleted', 'planRetention', 'operationDone'] },
         'disk.cloneWanted': { actions: 'refuseCloner' },
         'deadline.purge': { target: 'purging', actions: 'nextRound' },
       },
@@ -290,10 +353,12 @@ export const diskMachine = setup({
       entry: 'purge',
       tags: ['resting'],
       on: {
+        ...always,
         'purge.done': { guard: 'ofThisRound', target: 'purged' },
         'volume.failed': { guard: 'ofThisRound', actions: 'keepProblem' },
         'disk.delete': { actions: 'operationDone' },
         'disk.undelete': { actions: 'operationTooLate' },
+        'disk.restore': { actions: 'operationTooLate' },
         'disk.acquire': { actions: 'tellUnavailable' },
         'disk.cloneWanted': { actions: 'refuseCloner' },
       },

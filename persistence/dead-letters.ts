@@ -15,10 +15,13 @@ export interface DeadLetter {
   /** The field at fault, if one is. */
   field?: string | null;
   reason: string;
+  /** Of a message for an actor: the event as it was, and who sent it, so that it can be put back. Events hold no secrets. */
+  original?: unknown;
+  sender?: string;
 }
 
-export const ADD_LETTER = `insert into dead_letters (source, queue, msg_id, actor, key, body, code, field, reason)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+export const ADD_LETTER = `insert into dead_letters (source, queue, msg_id, actor, key, body, code, field, reason, original, sender)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
      on conflict (queue, msg_id) do nothing`;
 
 /** Keep a dead letter. The same queue message twice is kept once. */
@@ -33,6 +36,8 @@ export async function addDeadLetter(db: Queryable, letter: DeadLetter): Promise<
     letter.code,
     storableText(letter.field ?? null),
     storableText(letter.reason),
+    letter.original === undefined ? null : storableJson(letter.original),
+    letter.sender ?? null,
   ]);
 }
 

@@ -6,11 +6,15 @@ import type { Store, Transaction } from '../../persistence/database.ts';
 import { NotYet } from '../errors.ts';
 import type { ActorKind, Change, EffectHandler, RetryPolicy } from '../kernel/kind.ts';
 import { topState } from '../kernel/revive.ts';
-import type { Volumes } from './ports.ts';
+import { type DiskContents, MOST_ENTRIES, type Volumes } from './ports.ts';
+import { SnapshotTeller, wordsOf } from './progress.ts';
+import { DEFAULT_RETENTION, prepareDisk, type SnapshotRetention } from './retention.ts';
 
 export interface DiskPorts {
   db: Store;
   volumes: Volumes;
+  /** Which snapshots are kept; left out: the newest 3 and those of 7 days. */
+  snapshotRetention?: SnapshotRetention | undefined;
 }
 
 type Effect<T extends DiskEffect['type']> = Extract<DiskEffect, { type: T }>;
@@ -21,6 +25,7 @@ const UNTIL_LIMIT: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 
 /** The kind `disk`; its ids are UUIDs. */
 export function diskKind(ports: DiskPorts): ActorKind {
   const { db, volumes } = ports;
+  const teller = new SnapshotTeller(db);
   const handlers: Record<DiskEffect['type'], EffectHandler> = {
     'volume.ensure': async ({ round, ...request }: Effect<'volume.ensure'>) => {
       const { claim } = await volumes.ensure(request);
@@ -32,8 +37,9 @@ export function diskKind(ports: DiskPorts): ActorKind {
     },
     'snapshot.take': async ({ round, diskId, snapshotId }: Effect<'snapshot.take'>) => {
       const progress = await volumes.snapshot(diskId, snapshotId);
-      if (progress.state === 'pending')
-        throw new NotYet(LOOK_AGAIN.snapshot, `The snapshot is at ${Math.round(progress.percent)} %`);
+      await teller.tell(diskId, round, progress);
+      if (progress.state === 'pending') throw new NotYet(progress.lookAgainMs ?? LOOK_AGAIN.snapshot, wordsOf(progress));
+      if (progress.state === 'complete' && progress.contents) await recordContents(db, snapshotId, progress.contents);
       if (progress.state === 'failed') return { type: 'snapshot.failed', round, reason: progress.reason } as { type: string };
       return { type: 'snapshot.complete', round, snapshotId, sizeBytes: progress.sizeBytes } as { type: string };
     },
@@ -41,26 +47,38 @@ export function diskKind(ports: DiskPorts): ActorKind {
       const what = await volumes.remove(diskId, afterSnapshot);
       return { type: 'volume.deleted', round, kept: what === 'kept' } as { type: string };
     },
+    'volume.discard': async ({ round, diskId, afterSnapshot }: Effect<'volume.discard'>) => {
+      await volumes.discard(diskId, afterSnapshot);
+      return { type: 'volume.discarded', round } as { type: string };
+    },
+    'snapshots.remove': async ({ snapshots }: Effect<'snapshots.remove'>) => {
+      for (const { diskId, snapshotId } of snapshots) await volumes.removeSnapshot(diskId, snapshotId);
+      return { type: 'snapshots.removed', snapshotIds: snapshots.map(({ snapshotId }) => snapshotId) } as { type: string };
+    },
     'disk.purge': async ({ round, diskId }: Effect<'disk.purge'>) => {
       await volumes.purge(diskId, await snapshotsToPurge(db, diskId));
+      for (const kept of await snapshotsKeptFor(db, diskId)) await volumes.removeSnapshot(kept.diskId, kept.snapshotId);
       return { type: 'purge.done', round } as { type: string };
     },
   };
   return {
     kind: 'disk',
-    version: 1,
+    version: 2,
     machine: diskMachine,
     events: DiskEvent,
     birth: 'disk.created',
     input: ({ id, owner, name, sizeGb, cloneOf, operationId }) => ({ id, owner, name, sizeGb, cloneOf, operationId }),
     intents: (action, context, event, before) => intentsOfDisk(action, context, event as never, before),
     effects: DiskEffects,
-    migrations: {},
+    migrations: {
+      1: (old) => ({ ...old, context: { ...(old.context as object), restore: null } }),
+    },
     context: null,
     refuses: (context: DiskContext, event) => {
       const by = (event as { by?: string | null }).by ?? null;
       return by !== null && by !== context.owner ? 'The disk belongs to another user' : null;
     },
+    prepare: (tx, event, turn) => prepareDisk(tx, event, turn, ports.snapshotRetention ?? DEFAULT_RETENTION),
     project: projectDisks,
     record: async (tx, entries) => {
       for (const { entry, at } of entries) await writeRecord(tx, entry as DiskRecord, at);
@@ -71,9 +89,13 @@ export function diskKind(ports: DiskPorts): ActorKind {
       'volume.detach': UNTIL_LIMIT,
       'snapshot.take': UNTIL_LIMIT,
       'volume.delete': UNTIL_LIMIT,
+      'volume.discard': UNTIL_LIMIT,
+      'snapshots.remove': UNTIL_LIMIT,
       'disk.purge': UNTIL_LIMIT,
     },
     effectFailed: (effect, reason) => {
+      // Its rows say that they are to go: the next look takes them up again.
+      if (effect.type === 'snapshots.remove') return null;
       const round = effect['round'] as number;
       const type = effect.type === 'snapshot.take' ? 'snapshot.failed' : 'volume.failed';
       return { type, round, reason } as { type: string };
@@ -98,6 +120,28 @@ async function snapshotsToPurge(db: Store, diskId: string): Promise<string[]> {
   if (undecided !== 0) throw new NotYet(LOOK_AGAIN.clones, 'A clone of this disk is being made');
   const { rows } = await db.query<{ snapshot_id: string }>(SNAPSHOTS_TO_PURGE, [diskId]);
   return rows.map((row) => row.snapshot_id);
+}
+
+export const SNAPSHOTS_KEPT_FOR = `select s.snapshot_id as "snapshotId", s.disk_id as "diskId"
+       from disks me join disks gone on gone.user_id = me.user_id and gone.purged_at is not null and gone.disk_id <> me.disk_id
+       join disk_snapshots s on s.disk_id = gone.disk_id
+      where me.disk_id = $1
+        and not exists (select from disks d
+                         where d.latest_snapshot_id = s.snapshot_id and d.disk_id <> me.disk_id and d.purged_at is null)`;
+
+/** Snapshots of purged disks of the same owner that nobody but this disk could still need: they go with it. */
+async function snapshotsKeptFor(db: Store, diskId: string): Promise<{ snapshotId: string; diskId: string }[]> {
+  return (await db.query<{ snapshotId: string; diskId: string }>(SNAPSHOTS_KEPT_FOR, [diskId])).rows;
+}
+
+export const RECORD_CONTENTS = `insert into disk_contents (snapshot_id, entries, total, size_bytes)
+     select $1, $2::jsonb, $3, $4 where exists (select from disk_snapshots where snapshot_id = $1)
+     on conflict (snapshot_id) do nothing`;
+
+/** Keep what a snapshot holds, beside its row; once. */
+async function recordContents(db: Store, snapshotId: string, { entries, total, sizeBytes }: DiskContents): Promise<void> {
+  const kept = JSON.stringify(entries.slice(0, MOST_ENTRIES));
+  await db.query(RECORD_CONTENTS, [snapshotId, kept, Math.max(total, entries.length), sizeBytes]);
 }
 
 export const UPSERT = `
@@ -142,7 +186,9 @@ export const SNAPSHOT_COMPLETED = `update disk_snapshots set status = 'complete'
 
 export const SNAPSHOT_FAILED = `update disk_snapshots set status = 'failed', completed_at = $2, reason = $3 where snapshot_id = $1 and status = 'pending'`;
 
-export const OPERATION_ENDED = `update operations set status = $2, error = $3, updated_at = $4 where operation_id = $1 and status = 'pending'`;
+export const SNAPSHOTS_REMOVED = `delete from disk_snapshots where snapshot_id = any($1::text[]) and status = 'removing'`;
+
+export const OPERATION_ENDED = `update operations set status = $2, error = $3, code = $5, updated_at = $4 where operation_id = $1 and status = 'pending'`;
 
 export const COUNT_SNAPSHOTS = `update disks d set
             snapshot_count = (select count(*) from disk_snapshots s where s.disk_id = d.disk_id and s.status = 'complete'),
@@ -162,8 +208,11 @@ async function writeRecord(tx: Transaction, entry: DiskRecord, at: Date): Promis
       await tx.query(SNAPSHOT_FAILED, [entry.snapshotId, at, entry.reason]);
       break;
     case 'operation.ended':
-      await tx.query(OPERATION_ENDED, [entry.operationId, entry.status, entry.error, at]);
+      await tx.query(OPERATION_ENDED, [entry.operationId, entry.status, entry.error, at, entry.code]);
       return;
+    case 'snapshots.removed':
+      await tx.query(SNAPSHOTS_REMOVED, [entry.snapshotIds]);
+      break;
   }
   await tx.query(COUNT_SNAPSHOTS, [entry.diskId]);
 }

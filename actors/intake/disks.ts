@@ -1,21 +1,17 @@
-/** Disk operations at the door, and the disk behind a name. A disk's row exists before anything else of it does. */
+/** The disk behind a name, made if there is none. A disk's row exists before anything else of it does. */
 import { v7 as uuidv7 } from 'uuid';
 import type { Transaction } from '../../persistence/database.ts';
 import type { Message } from '../../persistence/mailbox.ts';
-import type { Kernel } from '../kernel/kernel.ts';
 import { Problem } from '../problem.ts';
-import type { Accepted, Sender } from './doors.ts';
-import { check, type DiskAction, DiskMessages } from './messages.ts';
 
 /** How long a deleted disk can be brought back, in days. */
 const UNDELETE_DAYS = 30;
-const DEFAULT_SIZE_GB = 200;
 const DAY = 86_400_000;
 const DATE_ONLY = /^\d{4}-\d\d-\d\d$/;
 /** How far a sender's "now" may lie behind ours, in milliseconds. */
 const CLOCKS_DIFFER = 5 * 60_000;
 
-interface DiskRow {
+export interface DiskRow {
   disk_id: string;
   is_deleted: boolean;
 }
@@ -23,7 +19,7 @@ interface DiskRow {
 export const FIND_DISK =
   'select disk_id, is_deleted from disks where user_id = $1 and disk_name = $2 and purged_at is null for share';
 
-async function findDisk(tx: Transaction, owner: string, name: string): Promise<DiskRow | null> {
+export async function findDisk(tx: Transaction, owner: string, name: string): Promise<DiskRow | null> {
   const { rows } = await tx.query<DiskRow>(FIND_DISK, [owner, name]);
   return rows[0] ?? null;
 }
@@ -32,7 +28,7 @@ export const INSERT_DISK = `insert into disks (disk_id, user_id, disk_name, size
      on conflict (user_id, disk_name) where purged_at is null do nothing`;
 
 /** Make the row of a new disk. @returns false if the owner has a disk of that name, deleted or not. */
-async function insertDisk(tx: Transaction, disk: { id: string; owner: string; name: string; sizeGb: number }): Promise<boolean> {
+export async function insertDisk(tx: Transaction, disk: { id: string; owner: string; name: string; sizeGb: number }): Promise<boolean> {
   const { rowCount } = await tx.query(INSERT_DISK, [disk.id, disk.owner, disk.name, disk.sizeGb]);
   return rowCount === 1;
 }
@@ -105,7 +101,7 @@ export async function resolveDisks(
   };
 }
 
-function birthOf(disk: {
+export function birthOf(disk: {
   id: string;
   owner: string;
   name: string;
@@ -128,7 +124,7 @@ export const READ_NOW = 'select now()';
  * A date without a time is that day in UTC; today means now. A date that is past (a message that lay in the queue, a typing error) must not
  * destroy data at once: the owner gets the whole time to bring the disk back, as if none had been named.
  */
-async function deletionTime(tx: Transaction, date: string | null): Promise<string> {
+export async function deletionTime(tx: Transaction, date: string | null): Promise<string> {
   const { rows } = await tx.query<{ now: Date }>(READ_NOW);
   const now = rows[0]!.now.getTime();
   const wished = date === null ? Number.NaN : Date.parse(date);
@@ -137,75 +133,3 @@ async function deletionTime(tx: Transaction, date: string | null): Promise<strin
   return new Date(Math.max(wished, now)).toISOString();
 }
 
-export const OPEN_OPERATION =
-  'insert into operations (operation_id, user_id, action) values ($1, $2, $3) on conflict (operation_id) do nothing';
-
-export const OPERATION_OWNER = 'select user_id from operations where operation_id = $1';
-
-export const FAIL_OPERATION = `update operations set status = 'failed', error = $2, updated_at = now() where operation_id = $1`;
-
-export const OPERATION_DISK = 'update operations set disk_id = $2 where operation_id = $1';
-
-export const DISK_SIZE = 'select size_gb from disks where disk_id = $1';
-
-/** Accept create, delete or clone of a disk. What cannot be done is a failed operation that its sender can read (S5, S14). */
-export async function acceptDiskOperation(
-  kernel: Kernel,
-  tx: Transaction,
-  action: DiskAction,
-  body: unknown,
-  sender: Sender,
-): Promise<Accepted> {
-  const newId = sender.newId ?? uuidv7;
-  const message = check(DiskMessages[action], body);
-  const owner = message.user_id;
-  const operationId = message.operation_id ?? message.idempotency_key ?? newId();
-  const none: Accepted = { actor: '', key: '', reservationId: null, operationId, duplicate: false };
-
-  const { rowCount } = await tx.query(OPEN_OPERATION, [operationId, owner, action]);
-  if (rowCount === 0) {
-    const { rows } = await tx.query<{ user_id: string }>(OPERATION_OWNER, [operationId]);
-    if (rows[0]?.user_id === owner) return { ...none, duplicate: true };
-    throw new Problem('GPU_ID_TAKEN', 'This operation_id belongs to an operation of another user', { field: 'operation_id' });
-  }
-
-  const fail = async (error: string): Promise<Accepted> => {
-    await tx.query(FAIL_OPERATION, [operationId, error]);
-    return none;
-  };
-  const post = async (diskId: string, message: Message): Promise<Accepted> => {
-    await tx.query(OPERATION_DISK, [operationId, diskId]);
-    await kernel.post([message], tx);
-    return { ...none, actor: message.actor, key: message.key };
-  };
-
-  if (action === 'create_disk') {
-    const { disk_name: name, size_gb: sizeGb } = check(DiskMessages.create_disk, body);
-    const disk = { id: newId(), owner, name, sizeGb: sizeGb ?? DEFAULT_SIZE_GB };
-    if (!(await insertDisk(tx, disk))) return fail(`A disk called ${name} exists already`);
-    return post(disk.id, birthOf({ ...disk, cloneOf: null, operationId }));
-  }
-  if (action === 'delete_disk') {
-    const { disk_name: name, delete_date: date } = check(DiskMessages.delete_disk, body);
-    const disk = await findDisk(tx, owner, name);
-    if (disk === null) return fail(`There is no disk called ${name}`);
-    const deleteAt = await deletionTime(tx, date ?? null);
-    const event = { type: 'disk.delete', by: owner, deleteAt, operationId } as { type: string };
-    return post(disk.disk_id, { actor: `disk/${disk.disk_id}`, key: `op:${operationId}`, event, sender: sender.door });
-  }
-  if (action === 'undelete_disk') {
-    const { disk_name: name } = check(DiskMessages.undelete_disk, body);
-    const disk = await findDisk(tx, owner, name);
-    if (disk === null) return fail(`There is no disk called ${name}`);
-    const event = { type: 'disk.undelete', by: owner, operationId } as { type: string };
-    return post(disk.disk_id, { actor: `disk/${disk.disk_id}`, key: `op:${operationId}`, event, sender: sender.door });
-  }
-  const { source_disk: source, target_disk: target } = check(DiskMessages.clone_disk, body);
-  const from = await findDisk(tx, owner, source);
-  if (from === null) return fail(`There is no disk called ${source}`);
-  if (from.is_deleted) return fail(`The disk ${source} is deleted`);
-  const size = await tx.query<{ size_gb: number }>(DISK_SIZE, [from.disk_id]);
-  const disk = { id: newId(), owner, name: target, sizeGb: size.rows[0]!.size_gb };
-  if (!(await insertDisk(tx, disk))) return fail(`A disk called ${target} exists already`);
-  return post(disk.id, birthOf({ ...disk, cloneOf: from.disk_id, operationId }));
-}

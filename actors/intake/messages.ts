@@ -107,7 +107,9 @@ export const EventMessage = {
 } as const;
 export type EventAction = keyof typeof EventMessage;
 
-const SizeGb = z.number().int().min(1).max(16_384);
+export const SizeGb = z.number().int().min(1).max(16_384);
+/** Ids of snapshots are ours; nobody chooses them. */
+export const SnapshotId = z.string().min(1).max(200);
 export const DiskMessages = {
   create_disk: z.looseObject({ ...common, user_id: UserName, disk_name: DiskName, size_gb: SizeGb.nullish() }),
   delete_disk: z.looseObject({
@@ -118,6 +120,8 @@ export const DiskMessages = {
   }),
   undelete_disk: z.looseObject({ ...common, user_id: UserName, disk_name: DiskName }),
   clone_disk: z.looseObject({ ...common, user_id: UserName, source_disk: DiskName, target_disk: DiskName }),
+  rename_disk: z.looseObject({ ...common, user_id: UserName, disk_name: DiskName, new_name: DiskName }),
+  restore_disk: z.looseObject({ ...common, user_id: UserName, disk_name: DiskName, snapshot_id: SnapshotId }),
 } as const;
 export type DiskAction = keyof typeof DiskMessages;
 
@@ -139,6 +143,8 @@ const ACTIONS: Record<string, Action> = {
   delete_disk: { does: 'disk', action: 'delete_disk' },
   undelete_disk: { does: 'disk', action: 'undelete_disk' },
   clone_disk: { does: 'disk', action: 'clone_disk' },
+  rename_disk: { does: 'disk', action: 'rename_disk' },
+  restore_disk: { does: 'disk', action: 'restore_disk' },
 };
 
 /**

@@ -51,6 +51,8 @@ export async function setMessageAside(
       actor: mail.actor,
       key: mail.key,
       body: redact(mail.event),
+      original: mail.event,
+      sender: mail.sender,
       code: cause instanceof UnprocessableError ? cause.code : 'GPU_MESSAGE_FAILED',
       reason,
     });

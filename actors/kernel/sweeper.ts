@@ -30,6 +30,8 @@ export async function sweepHeldMail(db: Store, clock: Clock): Promise<number> {
         actor: mail.actor,
         key: mail.key,
         body: redact(mail.event),
+        original: mail.event,
+        sender: mail.sender,
         code: 'GPU_RESERVATION_UNKNOWN',
         field: 'reservation_id',
         reason: `${mail.actor} did not come into being within ${ORPHAN_SECONDS} seconds`,

@@ -12,6 +12,7 @@ import { buildLogRoutes } from './build-log.ts';
 import { createRoutes } from './create.ts';
 import { deadLetterRoutes } from './dead-letters.ts';
 import type { HttpDeps, Server } from './deps.ts';
+import { diskSnapshotRoutes } from './disk-snapshots.ts';
 import { diskRoutes } from './disks.ts';
 import { eventRoutes } from './events.ts';
 import { newServer } from './fastify.ts';
@@ -76,7 +77,22 @@ async function registerResources(app: Server, deps: HttpDeps): Promise<void> {
   for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes, buildLogRoutes, streamRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
   }
-  for (const routes of [authRoutes, gpuRoutes, diskRoutes, machineRoutes, deadLetterRoutes, realityRoutes, buildContextRoutes]) {
+  await app.register(async (scope) => {
+    const all = streamRoutes(scope as unknown as Server, deps, reader);
+    streams.open = () => all.count;
+  });
+  for (const routes of [
+    authRoutes,
+    keyRoutes,
+    userRoutes,
+    gpuRoutes,
+    diskRoutes,
+    diskSnapshotRoutes,
+    machineRoutes,
+    deadLetterRoutes,
+    realityRoutes,
+    buildContextRoutes,
+  ]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps));
   }
   rootRoutes(app, deps);

@@ -13,6 +13,7 @@ const [ADA, BOB, EVE] = ['ada', 'bob', 'eve'].map((_name, index) => `019cae31-00
 ];
 export const RESERVATIONS = [ADA, BOB, EVE];
 const CLONE = '019cae31-0000-7000-8000-0000000000c1';
+const SAVED = 'snap-saved';
 const DELETE_AT = '2026-04-01T10:00:00.000Z';
 
 const contextOf = (snapshot: AnyMachineSnapshot) => snapshot.context as DiskContext;
@@ -27,6 +28,7 @@ function ofRound(round: number, snapshotId: string): Case[] {
     { type: 'snapshot.failed', round, reason: 'quota' },
     { type: 'volume.deleted', round, kept: false },
     { type: 'volume.deleted', round, kept: true },
+    { type: 'volume.discarded', round },
     { type: 'purge.done', round },
   ];
 }
@@ -37,8 +39,15 @@ const DUE: Record<string, string[]> = {
   attaching: ['attaching'],
   detaching: ['detaching'],
   capturing: ['capturing'],
+  restoring: ['restoring'],
   deleted: ['purge'],
 };
+
+/** What retention may find: nothing, and nothing to come; or snapshots that go, and a time to look again. */
+const RETENTION: Case[] = [
+  { type: 'deadline.retention', remove: [], againAfter: null },
+  { type: 'deadline.retention', remove: [{ snapshotId: 'snap-old', diskId: 'd' }], againAfter: 86_400_000 },
+];
 
 /** Everything that may happen now. `people` of the three reservations take part. */
 const events =
@@ -64,6 +73,12 @@ const events =
       { type: 'disk.cloneSource', snapshotId: 'snap-source' },
       { type: 'disk.cloneSource', snapshotId: null },
       { type: 'disk.cloneRefused', reason: 'it is deleted' },
+      { type: 'disk.cloneDelayed', reason: 'it is in use' },
+      { type: 'disk.renamed', by: 'ada', name: 'renamed', operationId: 'op-rename' },
+      { type: 'disk.restore', by: 'ada', snapshotId: SAVED, operationId: 'op-restore', there: true },
+      { type: 'disk.restore', by: 'ada', snapshotId: 'snap-none', operationId: 'op-restore-none', there: false },
+      { type: 'snapshots.removed', snapshotIds: ['snap-old'] },
+      ...RETENTION,
       { type: 'volume.missing', claim: 'claim-1' },
       ...ofRound(round, capturing ?? 'snap-unknown'),
       ...(DUE[statePath(snapshot.value)] ?? []).map((name) => ({ type: `deadline.${name}` })),
@@ -87,7 +102,7 @@ export const DISK_SCENARIOS: Scenario[] = [
 ];
 
 function key(snapshot: AnyMachineSnapshot): string {
-  const { holder, waiters, dirty, latestSnapshot, claim, cloners, capturing, deleteAt } = contextOf(snapshot);
+  const { holder, waiters, dirty, latestSnapshot, claim, cloners, capturing, deleteAt, restore } = contextOf(snapshot);
   const who = (id: string | null) => (id === null ? '-' : RESERVATIONS.indexOf(id));
   return JSON.stringify([
     snapshot.value,
@@ -99,6 +114,7 @@ function key(snapshot: AnyMachineSnapshot): string {
     cloners.length,
     capturing !== null,
     deleteAt !== null,
+    restore !== null,
   ]);
 }
 
@@ -110,6 +126,8 @@ export interface DiskMemory {
   /** A volume was made, and not deleted since: it must be there. */
   volume: boolean;
   started: string | null;
+  /** The snapshot that the disk is to be set back to, from the wish to its answer. */
+  restoring: string | null;
   /** The owner's wish to delete stands. */
   wished: boolean;
   cloners: readonly string[];
@@ -122,6 +140,7 @@ const START: DiskMemory = {
   complete: new Set(),
   volume: false,
   started: null,
+  restoring: null,
   wished: false,
   cloners: [],
   operations: [],
@@ -149,13 +168,20 @@ function check(memory: DiskMemory, step: Step): DiskMemory {
   if (event.type === 'volume.ready' && path === 'attached' && from === 'attaching') next.volume = true;
   if (event.type === 'volume.deleted' && from === 'deletingVolume' && path !== from) next.volume = event['kept'] === true;
   if (event.type === 'deadline.deletingVolume' && from === 'deletingVolume') next.volume = false;
+  if (from === 'restoring' && path !== from && ['volume.discarded', 'deadline.restoring'].includes(event.type))
+    next.volume = false;
   for (const intent of intents) {
     if (intent.do === 'record') records(next, intent.entry as Case, context);
     if (intent.do === 'effect') effects(next, intent.effect as Case, context, path);
   }
-  if (from === 'capturing' && path !== 'capturing' && path !== 'deletingVolume')
+  if (from === 'capturing' && !['capturing', 'deletingVolume', 'restoring'].includes(path))
     promise(context.dirty && context.claim === before!.context.claim, 'a snapshot failed, and the volume is forgotten');
-  if (['disk.delete', 'disk.undelete'].includes(event.type) && after.status === 'active')
+  restores(next, memory, step, path, from);
+  promise(
+    event.type !== 'disk.renamed' || after.status !== 'active' || context.name === 'renamed',
+    `a disk is not renamed in ${from}`,
+  );
+  if (['disk.delete', 'disk.undelete', 'disk.renamed'].includes(event.type) && after.status === 'active')
     promise(next.operations.includes(String(event['operationId'])), `${event.type} in ${from} never ends its operation`);
   clones(next, memory, step, sent, path);
   promise(context.deleteAt === null || ['deleted', 'purging', 'purged'].includes(path), 'a disk in use is marked as deleted');
@@ -194,7 +220,7 @@ function line(memory: DiskMemory, { event, before, after }: Step, sent: readonly
     promise(told.length === 1 && told[0]!.id === context.holder, 'the new holder is not told, or somebody else is');
     promise(path === 'held', `it changes hands in ${path}`);
     promise(
-      before === null || ['idle', 'cloning', 'held', 'detaching', 'capturing', 'deletingVolume'].includes(from),
+      before === null || ['idle', 'cloning', 'held', 'detaching', 'capturing', 'deletingVolume', 'restoring'].includes(from),
       `it changes hands out of ${from}`,
     );
   }
@@ -218,7 +244,11 @@ function records(memory: DiskMemory, entry: Case, context: DiskContext): void {
       promise(memory.started === entry['snapshotId'], `the snapshot ${memory.started} runs, ${entry['snapshotId']} ended`);
       memory.started = null;
       break;
+    case 'snapshots.removed':
+      promise((entry['snapshotIds'] as string[]).length > 0, 'nothing was removed');
+      break;
     case 'operation.ended':
+      promise((entry['status'] === 'failed') === (entry['code'] !== null), 'a refusal has no code');
       promise(
         entry['status'] === 'completed' || String(entry['error']).includes(context.name) || String(entry['error']).length > 5,
         'an operation fails without a reason',
@@ -230,11 +260,45 @@ function records(memory: DiskMemory, entry: Case, context: DiskContext): void {
   }
 }
 
+/** A restore ends with the snapshot that was asked for, or leaves the disk as it was; and its operation always ends. */
+function restores(next: DiskMemory, memory: DiskMemory, { event, before, after }: Step, path: string, from: string): void {
+  const context = contextOf(after);
+  const ended = next.operations.length > memory.operations.length ? next.operations.at(-1) : null;
+  if (event.type === 'disk.restore' && after.status === 'active') {
+    const begun = from === 'idle' && event['there'] === true && ['capturing', 'restoring'].includes(path);
+    promise(begun || ended === event['operationId'], `a restore in ${from} is not answered`);
+    if (begun) next.restoring = String(event['snapshotId']);
+    else if (from === 'idle' && event['there'] === true)
+      promise(context.latestSnapshot === SAVED && context.claim === null, 'a disk without a volume is not set back at once');
+    return;
+  }
+  if (memory.restoring === null) return;
+  if (['capturing', 'restoring'].includes(path)) return promise(ended !== 'op-restore', 'a restore that goes on is answered');
+  promise(ended === 'op-restore', 'a restore that is over is not answered');
+  if (event.type === 'volume.discarded')
+    promise(
+      context.latestSnapshot === memory.restoring && context.claim === null && !context.dirty,
+      'a disk is not set back to the snapshot that was asked for',
+    );
+  else promise(context.latestSnapshot === contextOf(before!).latestSnapshot, 'a restore that failed changed the disk');
+  promise(context.restore === null, 'a restore that is over is still wanted');
+  next.restoring = null;
+}
+
 /** Nothing that holds data is deleted without a complete snapshot, or the owner's wish. */
 function effects(memory: DiskMemory, effect: Case, context: DiskContext, path: string): void {
   if (effect.type === 'volume.delete') {
     promise(memory.complete.has(String(effect['afterSnapshot'])), 'a volume is deleted without a complete snapshot');
     promise(!context.dirty && memory.started === null, 'a volume is deleted that holds newer data');
+  }
+  if (effect.type === 'volume.discard') {
+    promise(memory.complete.has(String(effect['afterSnapshot'])), 'a volume is discarded without a complete snapshot');
+    promise(!context.dirty && memory.started === null && context.restore !== null, 'a volume is discarded for nothing');
+  }
+  if (effect.type === 'snapshots.remove') {
+    const gone = (effect['snapshots'] as { snapshotId: string }[]).map((each) => each.snapshotId);
+    promise(gone.length > 0 && !gone.includes(context.latestSnapshot ?? ''), 'a snapshot goes that the disk would start from');
+    return;
   }
   if (effect.type === 'volume.ensure')
     promise(effect['expectVolume'] === memory.volume, 'a volume that must be there could be made anew, or a new one is expected');
@@ -249,7 +313,7 @@ function clones(next: DiskMemory, memory: DiskMemory, { event, after, before }: 
     next.cloners = [...memory.cloners, String(event['diskId'])];
   const context = contextOf(after);
   for (const message of sent.filter(({ kind }) => kind === 'disk')) {
-    if (message.event.type === 'disk.cloneWanted') continue;
+    if (message.event.type === 'disk.cloneWanted' || message.event.type === 'disk.cloneDelayed') continue;
     promise(
       message.event.type === 'disk.cloneRefused' || message.event['snapshotId'] !== null || !context.dirty,
       'a clone starts empty, and there is unsaved data',

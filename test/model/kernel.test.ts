@@ -16,7 +16,7 @@ import { Database } from '../../persistence/database.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import type { Model } from './explore.ts';
 import { BIRTH, type Case, transitionNames, transitionsTaken } from './graph.ts';
-import { idOf, MODELS, openPools, ownedBy } from './owned.ts';
+import { idOf, MODELS, openPools, ownedBy, saveDisks } from './owned.ts';
 import { choosePaths, type Path } from './paths.ts';
 
 let database: TestDatabase;
@@ -69,6 +69,11 @@ describe.each(MODELS.map((model): [string, Model] => [model.kind.kind, model]))(
       const driven = new Set<string>();
       if (kind.kind === 'gpu-pool')
         await openPools(
+          db,
+          pairs.map(({ id }) => id),
+        );
+      if (kind.kind === 'disk')
+        await saveDisks(
           db,
           pairs.map(({ id }) => id),
         );

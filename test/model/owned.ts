@@ -25,6 +25,7 @@ export function ownedBy(path: Path, number: number, id: string): Path {
   const named = RESERVATIONS.reduce(own, text)
     .replaceAll('"name":"default"', `"name":"disk-${number}"`)
     .replaceAll('"name":"brave-otter"', `"name":"otter-${number}"`)
+    .replaceAll('"snap-saved"', `"snap-saved-${number}"`)
     .replaceAll('"gpuType":"h100"}', `"gpuType":"${id}"}`)
     .replaceAll('"reservationId":"ada"', `"reservationId":"ada-${number}"`);
   return JSON.parse(named) as Path;
@@ -42,6 +43,20 @@ export async function openPools(db: Database, ids: readonly string[]): Promise<v
       tx,
       ids.map((gpuType) => ({ ...NODE, gpuType, node: `node-${gpuType}`, uid: gpuType })),
     ),
+  );
+}
+
+/** Each disk has a complete snapshot from before its first event, to be set back to. */
+export async function saveDisks(db: Database, ids: readonly string[]): Promise<void> {
+  await db.query(
+    `insert into disks (disk_id, user_id, disk_name, size_gb, created_at)
+     select id, 'ada', 'disk-' || (place - 1), 200, '2026-03-01' from unnest($1::uuid[]) with ordinality as given(id, place)`,
+    [ids],
+  );
+  await db.query(
+    `insert into disk_snapshots (snapshot_id, disk_id, status, created_at, completed_at)
+     select 'snap-saved-' || (place - 1), id, 'complete', '2026-03-01', '2026-03-01' from unnest($1::uuid[]) with ordinality as given(id, place)`,
+    [ids],
   );
 }
 

@@ -334,6 +334,8 @@ describe('queues', () => {
       delete_disk: { disk_name: 'nowhere' },
       undelete_disk: { disk_name: 'nowhere' },
       clone_disk: { source_disk: 'nowhere', target_disk: 'copy' },
+      rename_disk: { disk_name: 'nowhere', new_name: 'somewhere' },
+      restore_disk: { disk_name: 'nowhere', snapshot_id: 'snap-1' },
     };
     for (const [action, body] of Object.entries(bodies))
       await door.send({ action, operation_id: `op-${action}`, user_id: 'ann', ...body });

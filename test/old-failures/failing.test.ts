@@ -132,8 +132,15 @@ describe('what fails', () => {
       clone_disk: { source_disk: 'one', target_disk: 'two' },
       delete_disk: { disk_name: 'one' },
       undelete_disk: { disk_name: 'one' },
+      restore_disk: { disk_name: 'one', snapshot_id: 'snap-of-one' },
+      rename_disk: { disk_name: 'one', new_name: 'uno' },
     };
     for (const [action, body] of Object.entries(disks)) {
+      if (action === 'restore_disk')
+        await world.db.query(
+          `insert into disk_snapshots (snapshot_id, disk_id, status, created_at, completed_at)
+           select 'snap-of-one', disk_id, 'complete', now(), now() from disks where disk_name = 'one'`,
+        );
       const operation_id = newId();
       await world.send({ action, operation_id, user_id: 'ann', ...body }, 'disk_operations');
       await world.until(

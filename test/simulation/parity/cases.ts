@@ -1,6 +1,7 @@
 /** For every statement that has a twin: how its parameters are drawn. */
 import fc from 'fast-check';
 import * as disk from '../../../actors/disk/kind.ts';
+import * as retention from '../../../actors/disk/retention.ts';
 import * as capacity from '../../../actors/gpu-pool/capacity.ts';
 import { KNOWN_ACTORS } from '../../../actors/gpu-pool/facts.ts';
 import { GRANTED_NODE } from '../../../actors/gpu-pool/kind.ts';
@@ -9,6 +10,7 @@ import { BELIEVED_PODS } from '../../../actors/gpu-pool/missing.ts';
 import * as types from '../../../actors/gpu-pool/node-types.ts';
 import { OWNERS } from '../../../actors/gpu-pool/orphans.ts';
 import * as catalogue from '../../../actors/intake/catalogue.ts';
+import * as operations from '../../../actors/intake/disk-operations.ts';
 import * as disks from '../../../actors/intake/disks.ts';
 import * as doors from '../../../actors/intake/doors.ts';
 import * as lookup from '../../../actors/intake/lookup.ts';
@@ -263,6 +265,8 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
     ),
   ],
   [nodes.UPSERT, all(nodeRows)],
+      maybe(of(json({ type: 'cancel' }))),
+      maybe(of('http')),
   [nodes.ADD_SLOTS, all(nodeRows)],
   [nodes.DROP_SLOTS, all(nodeRows)],
   [nodes.HOLDERS_ON, all(a.node)],
@@ -343,7 +347,13 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [disk.SNAPSHOT_STARTED, all(of('s1', 's2'), a.disk, maybe(a.reservation), a.at)],
   [disk.SNAPSHOT_COMPLETED, all(of('s1', 's2'), a.at, maybe(of(5)))],
   [disk.SNAPSHOT_FAILED, all(of('s1', 's2'), a.at, a.text)],
-  [disk.OPERATION_ENDED, all(of('o1', 'o2'), of('completed', 'failed'), maybe(a.text), a.at)],
+  [disk.OPERATION_ENDED, all(of('o1', 'o2'), of('completed', 'failed'), maybe(a.text), a.at, maybe(of('GPU_DISK_IN_USE')))],
+  [disk.SNAPSHOTS_KEPT_FOR, all(a.disk)],
+  [disk.RECORD_CONTENTS, all(of('s9'), of('[]'), of(0), maybe(of(5)))],
+  [disk.SNAPSHOTS_REMOVED, all(someOf(['s1', 's2']))],
+  [retention.RETIRE_SNAPSHOTS, all(a.disk, someOf(['s1', 's2']), of(0, 1), a.iso, a.user)],
+  [retention.SNAPSHOTS_BEYOND, all(a.disk, of(0, 1))],
+  [retention.SNAPSHOT_IS_THERE, all(of('s1', 's2'), a.disk)],
   [disk.COUNT_SNAPSHOTS, all(a.disk)],
   [catalogue.READ_CATALOGUE, all()],
   [catalogue.CATALOGUE_VERSION, all()],
@@ -351,11 +361,13 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [disks.INSERT_DISK, all(a.disk, a.user, of('data', 'copy'), of(10))],
   [disks.RESOLVE_DISKS, columns(fc.tuple(a.disk, a.user, of('data', 'copy'), of(10)), first, 2)],
   [disks.READ_NOW, all()],
-  [disks.OPEN_OPERATION, all(of('o1', 'o2'), a.user, of('create_disk'))],
-  [disks.OPERATION_OWNER, all(of('o1', 'o2'))],
-  [disks.FAIL_OPERATION, all(of('o1', 'o2'), a.text)],
-  [disks.OPERATION_DISK, all(of('o1', 'o2'), a.disk)],
-  [disks.DISK_SIZE, all(a.disk)],
+  [operations.OPEN_OPERATION, all(of('o1', 'o2'), a.user, of('create_disk'), of('data'), of(json({ disk_name: 'data' })))],
+  [operations.EARLIER_OPERATION, all(of('o1', 'o2'))],
+  [operations.FAIL_OPERATION, all(of('o1', 'o2'), a.text, of('GPU_DISK_UNKNOWN'))],
+  [operations.OPERATION_DISK, all(of('o1', 'o2'), a.disk)],
+  [operations.DISK_SIZE, all(a.disk)],
+  [operations.LOCK_DISK, all(a.user, of('data', 'copy'))],
+  [operations.RENAME_DISK, all(a.disk, a.user, of('data', 'copy'))],
   [doors.CLAIM_ID, all(a.reservation, a.user, of(json({ jupyterToken: 't' })))],
   [CLAIM_IDS, columns(fc.tuple(a.reservation, a.user, of(json({ jupyterToken: 't' }))), first)],
   [doors.KEEP_CONTEXT, all(of('h1'), a.user, fc.constant(Buffer.from('x')))],

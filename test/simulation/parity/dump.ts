@@ -46,7 +46,7 @@ export const DUMPS: readonly Dump[] = [
   },
   {
     name: 'dead_letters',
-    sql: 'select source, queue, msg_id as "msgId", actor, key, body, code, field, reason from dead_letters',
+    sql: 'select source, queue, msg_id as "msgId", actor, key, body, code, field, reason, original, sender from dead_letters',
     table: (tables) => tables.deadLetters,
   },
   { name: 'leases', sql: 'select name, holder, token, until from leases', table: (tables) => tables.leases },
@@ -73,7 +73,8 @@ export const DUMPS: readonly Dump[] = [
   },
   {
     name: 'operations',
-    sql: `select operation_id as "operationId", user_id as owner, action, disk_id as "diskId", status, error, updated_at as "updatedAt"
+    sql: `select operation_id as "operationId", user_id as owner, action, disk_id as "diskId", disk_name as "diskName", request, status,
+                 error, code, updated_at as "updatedAt"
             from operations`,
     table: (tables) => tables.operations,
   },

@@ -1,8 +1,9 @@
 /** Twins of actors/disk/kind.ts: the read model of disks, their snapshots and operations. */
 import * as disk from '../../../actors/disk/kind.ts';
-import type { DiskRow, DiskSnapshotRow } from '../store/schema.ts';
+import * as retention from '../../../actors/disk/retention.ts';
+import type { DiskRow, DiskSnapshotRow, Tables } from '../store/schema.ts';
 import { count, moment, rows, twin } from '../store/statement.ts';
-import { SqlError } from '../store/tables.ts';
+import { SqlError, type Tx } from '../store/tables.ts';
 
 twin(disk.UNDECIDED_CLONES, (t, tx, [diskId]) => {
   const found = [...t.disks.rows(tx)].some((row) => {
@@ -23,6 +24,90 @@ twin(disk.SNAPSHOTS_TO_PURGE, (t, tx, [diskId]) => {
     if (!needed) found.push({ snapshot_id: row.snapshotId });
   }
   return rows(found);
+});
+
+/** Disks that are not purged and would start from the snapshot. */
+const needs = (t: Tables, tx: Tx, snapshotId: string, but: string) =>
+  [...t.disks.rows(tx)].some((other) => other.latestSnapshot === snapshotId && other.diskId !== but && other.purgedAt === null);
+
+/** Purged disks of the same owner as this one, beside it. */
+function goneOf(t: Tables, tx: Tx, owner: string | undefined, but: string): Set<string> {
+  return new Set(
+    [...t.disks.rows(tx)]
+      .filter((row) => row.owner === owner && row.purgedAt !== null && row.diskId !== but)
+      .map((row) => row.diskId),
+  );
+}
+
+twin(disk.SNAPSHOTS_KEPT_FOR, (t, tx, [diskId]) => {
+  const gone = goneOf(t, tx, t.disks.get(diskId, tx)?.owner, diskId);
+  const kept = [...t.diskSnapshots.rows(tx)].filter((row) => gone.has(row.diskId) && !needs(t, tx, row.snapshotId, diskId));
+  return rows(kept.map((row) => ({ snapshotId: row.snapshotId, diskId: row.diskId })));
+});
+
+/** Nothing lists what is on a simulated volume. */
+twin(disk.RECORD_CONTENTS, () => count(0));
+
+const newestFirst = (a: DiskSnapshotRow, b: DiskSnapshotRow) =>
+  b.createdAt - a.createdAt || (a.snapshotId < b.snapshotId ? 1 : -1);
+
+const completeOf = (t: Tables, tx: Tx, diskId: string) =>
+  [...t.diskSnapshots.rows(tx)].filter((row) => row.diskId === diskId && row.status === 'complete').sort(newestFirst);
+
+twin(retention.RETIRE_SNAPSHOTS, (t, tx, [diskId, wanted, keepCount, before, owner]) => {
+  const oldest = moment(before)!;
+  const own = completeOf(t, tx, diskId)
+    .slice(keepCount)
+    .filter((row) => row.createdAt < oldest);
+  const gone = goneOf(t, tx, owner, diskId);
+  const cloning = new Set(
+    [...t.disks.rows(tx)].map((row) => {
+      const actor = row.state === 'cloning' ? t.actors.get(`disk/${row.diskId}`, tx) : null;
+      return (actor?.snapshot?.context as { cloneOf?: string } | undefined)?.cloneOf;
+    }),
+  );
+  const old = new Set([
+    ...own,
+    ...[...t.diskSnapshots.rows(tx)].filter(
+      (row) =>
+        gone.has(row.diskId) ||
+        (row.diskId === diskId && (row.status === 'removing' || (row.status === 'failed' && row.createdAt < oldest))),
+    ),
+  ]);
+  const retired = [];
+  for (const { snapshotId, diskId: of } of old) {
+    if (wanted.includes(snapshotId) || cloning.has(of) || needs(t, tx, snapshotId, diskId)) continue;
+    const slot = t.diskSnapshots.slot(snapshotId)!;
+    t.diskSnapshots.lock(slot, tx);
+    if (slot.value === null) continue;
+    t.diskSnapshots.update(slot, { ...slot.value!, status: 'removing' }, tx);
+    retired.push({ snapshotId, diskId: of });
+  }
+  return rows(retired);
+});
+
+twin(retention.SNAPSHOTS_BEYOND, (t, tx, [diskId, keepCount]) =>
+  rows(
+    completeOf(t, tx, diskId)
+      .slice(keepCount)
+      .map((row) => ({ created_at: new Date(row.createdAt) })),
+  ),
+);
+
+twin(retention.SNAPSHOT_IS_THERE, (t, tx, [snapshotId, diskId]) => {
+  const row = t.diskSnapshots.get(snapshotId, tx);
+  return count(row?.diskId === diskId && row?.status === 'complete' ? 1 : 0);
+});
+
+twin(disk.SNAPSHOTS_REMOVED, (t, tx, [ids]) => {
+  let removed = 0;
+  for (const id of ids as string[]) {
+    const slot = t.diskSnapshots.slot(id);
+    if (slot === undefined || t.diskSnapshots.see(slot, tx)?.status !== 'removing') continue;
+    t.diskSnapshots.delete(slot, tx);
+    removed++;
+  }
+  return count(removed);
 });
 
 interface Written {
@@ -118,12 +203,12 @@ twin(disk.SNAPSHOT_FAILED, (t, tx, [snapshotId, at, reason]) => {
   return count(1);
 });
 
-twin(disk.OPERATION_ENDED, (t, tx, [operationId, status, error, at]) => {
+twin(disk.OPERATION_ENDED, (t, tx, [operationId, status, error, at, code]) => {
   const slot = t.operations.slot(operationId);
   if (slot === undefined || t.operations.see(slot, tx)?.status !== 'pending') return count(0);
   t.operations.lock(slot, tx);
   if (slot.value?.status !== 'pending') return count(0);
-  t.operations.update(slot, { ...slot.value, status, error, updatedAt: moment(at)! }, tx);
+  t.operations.update(slot, { ...slot.value, status, error, code, updatedAt: moment(at)! }, tx);
   return count(1);
 });
 

@@ -1,5 +1,6 @@
 /** Twins of actors/intake and of the queues behind it. */
 import { CATALOGUE_VERSION, READ_CATALOGUE } from '../../../actors/intake/catalogue.ts';
+import * as operations from '../../../actors/intake/disk-operations.ts';
 import * as disks from '../../../actors/intake/disks.ts';
 import * as doors from '../../../actors/intake/doors.ts';
 import * as lookup from '../../../actors/intake/lookup.ts';
@@ -96,25 +97,36 @@ twin(disks.RESOLVE_DISKS, (t, tx, [ids, owners, names, sizes]) => {
 
 twin(disks.READ_NOW, (_t, tx) => rows([{ now: new Date(tx.now) }]));
 
-twin(disks.OPEN_OPERATION, (t, tx, [operationId, owner, action]) => {
-  const row = { operationId, owner, action, diskId: null, status: 'pending' as const, error: null, updatedAt: tx.now };
+twin(operations.OPEN_OPERATION, (t, tx, [operationId, owner, action, diskName, request]) => {
+  const row = {
+    operationId,
+    owner,
+    action,
+    diskName,
+    request: JSON.parse(request),
+    diskId: null,
+    status: 'pending' as const,
+    error: null,
+    code: null,
+    updatedAt: tx.now,
+  };
   return count(t.operations.insert(row, tx) ? 1 : 0);
 });
 
-twin(disks.OPERATION_OWNER, (t, tx, [operationId]) => {
+twin(operations.EARLIER_OPERATION, (t, tx, [operationId]) => {
   const row = t.operations.get(operationId, tx);
-  return rows(row === null ? [] : [{ user_id: row.owner }]);
+  return rows(row === null ? [] : [{ user_id: row.owner, action: row.action, request: row.request }]);
 });
 
-twin(disks.FAIL_OPERATION, (t, tx, [operationId, error]) => {
+twin(operations.FAIL_OPERATION, (t, tx, [operationId, error, code]) => {
   const slot = t.operations.slot(operationId);
   if (slot === undefined || t.operations.see(slot, tx) === null) return count(0);
   t.operations.lock(slot, tx);
-  t.operations.update(slot, { ...slot.value!, status: 'failed', error, updatedAt: tx.now }, tx);
+  t.operations.update(slot, { ...slot.value!, status: 'failed', error, code, updatedAt: tx.now }, tx);
   return count(1);
 });
 
-twin(disks.OPERATION_DISK, (t, tx, [operationId, diskId]) => {
+twin(operations.OPERATION_DISK, (t, tx, [operationId, diskId]) => {
   const slot = t.operations.slot(operationId);
   if (slot === undefined || t.operations.see(slot, tx) === null) return count(0);
   t.operations.lock(slot, tx);
@@ -122,9 +134,31 @@ twin(disks.OPERATION_DISK, (t, tx, [operationId, diskId]) => {
   return count(1);
 });
 
-twin(disks.DISK_SIZE, (t, tx, [diskId]) => {
+twin(operations.DISK_SIZE, (t, tx, [diskId]) => {
   const row = t.disks.get(diskId, tx);
   return rows(row === null ? [] : [{ size_gb: row.sizeGb }]);
+});
+
+twin(operations.LOCK_DISK, (t, tx, [owner, name]) => {
+  for (const slot of t.disks.all()) {
+    const row = t.disks.see(slot, tx);
+    if (row?.owner !== owner || row?.name !== name || row?.purgedAt !== null) continue;
+    t.disks.lock(slot, tx);
+    return count(1);
+  }
+  return count(0);
+});
+
+twin(operations.RENAME_DISK, (t, tx, [diskId, owner, name]) => {
+  const slot = t.disks.slot(diskId);
+  if (slot === undefined || t.disks.see(slot, tx) === null) return count(0);
+  const taken = [...t.disks.rows(tx)].some(
+    (row) => row.owner === owner && row.name === name && row.purgedAt === null && row.diskId !== diskId,
+  );
+  if (taken) return count(0);
+  t.disks.lock(slot, tx);
+  t.disks.update(slot, { ...slot.value!, name, lastUpdated: tx.now }, tx);
+  return count(1);
 });
 
 twin(doors.CLAIM_ID, (t, tx, [ref, owner, value]) =>
@@ -188,13 +222,26 @@ twin(lookup.FIND_BY_PREFIX, (t, tx, [prefix, user]) => {
   return rows(found.slice(0, 20).map(({ created: _created, ...row }) => row));
 });
 
-twin(ADD_LETTER, (t, tx, [source, queue, msgId, actor, key, body, code, field, reason]) => {
+twin(ADD_LETTER, (t, tx, [source, queue, msgId, actor, key, body, code, field, reason, original, sender]) => {
   for (const letter of t.deadLetters.rows(tx)) {
     if (queue !== null && msgId !== null && letter.queue === queue && letter.msgId === msgId) return count(0);
   }
   const id = ++t.lastLetterId;
   t.deadLetters.insert(
-    { id, source, queue, msgId, actor, key, body: body === null ? null : JSON.parse(body), code, field, reason },
+    {
+      id,
+      source,
+      queue,
+      msgId,
+      actor,
+      key,
+      body: body === null ? null : JSON.parse(body),
+      code,
+      field,
+      reason,
+      original: original === null ? null : JSON.parse(original),
+      sender,
+    },
     tx,
   );
   return count(1);

@@ -90,6 +90,8 @@ export interface DeadLetterRow {
   code: string;
   field: string | null;
   reason: string;
+  original: unknown;
+  sender: string | null;
 }
 
 export interface LeaseRow {
@@ -128,7 +130,7 @@ export interface DiskSnapshotRow {
   snapshotId: string;
   diskId: string;
   reservationId: string | null;
-  status: 'pending' | 'complete' | 'failed';
+  status: 'pending' | 'complete' | 'failed' | 'removing';
   sizeBytes: number | null;
   reason: string | null;
   createdAt: number;
@@ -142,6 +144,9 @@ export interface OperationRow {
   diskId: string | null;
   status: 'pending' | 'completed' | 'failed';
   error: string | null;
+  code: string | null;
+  diskName: string | null;
+  request: unknown;
   updatedAt: number;
 }
 
