@@ -99,9 +99,9 @@ export interface ReportLine {
   first_seen: string;
   /**
    * What was done: reported, removed, told (its actor); waits (its grace is not over); changed (it was another by then, and was left alone);
-   * failed. In a dry run: would remove, would tell.
+   * failed; held (most servers vanished at once: an operator's word is waited for). In a dry run: would remove, would tell.
    */
-  action: 'reported' | 'removed' | 'told' | 'waits' | 'changed' | 'failed' | 'would remove' | 'would tell';
+  action: 'reported' | 'removed' | 'told' | 'waits' | 'changed' | 'failed' | 'held' | 'would remove' | 'would tell';
 }
 
 export interface Report {

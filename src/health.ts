@@ -12,6 +12,8 @@ interface Parts {
   queues: readonly string[];
   /** Null in a process that answers requests only. */
   tracker: Tracker | null;
+  /** Whether the cluster is believed; null in a process that does nothing there. */
+  guard: { readonly doubt: string | null } | null;
 }
 
 async function tried(work: () => Promise<string>): Promise<HealthCheck> {
@@ -23,7 +25,7 @@ async function tried(work: () => Promise<string>): Promise<HealthCheck> {
 }
 
 /** Look at each part. Never throws. */
-export async function healthOf({ db, queues, tracker }: Parts): Promise<Health> {
+export async function healthOf({ db, queues, tracker, guard }: Parts): Promise<Health> {
   const database = await tried(async () => {
     await db.query('select 1');
     return 'answers';
@@ -32,12 +34,15 @@ export async function healthOf({ db, queues, tracker }: Parts): Promise<Health> 
     await assertQueues(db, queues);
     return queues.join(', ');
   });
-  return { database, queue, tracker: viewOf(tracker) };
+  return { database, queue, tracker: viewOf(tracker, guard?.doubt ?? null) };
 }
 
-function viewOf(tracker: Tracker | null): HealthCheck {
+function viewOf(tracker: Tracker | null, doubt: string | null): HealthCheck {
+  if (doubt !== null) return { ok: false, detail: doubt };
   if (tracker?.active !== true) return { ok: true, detail: 'another process tracks the cluster' };
   const age = tracker.ageMs();
   if (age === null) return { ok: false, detail: 'the Kubernetes API has not answered yet' };
-  return { ok: age < OLDEST_VIEW, detail: `the Kubernetes API answered ${Math.round(age / 1000)} s ago` };
+  const answered = `the Kubernetes API answered ${Math.round(age / 1000)} s ago`;
+  // What is held back waits for a person; all other work goes on.
+  return { ok: age < OLDEST_VIEW, detail: tracker.brake === null ? answered : `${answered}. ${tracker.brake}` };
 }

@@ -1,4 +1,5 @@
 /** The part of the service that works without being asked: it reads the queues, tracks the cluster, and removes what is old. */
+import { randomUUID } from 'node:crypto';
 import type pino from 'pino';
 import { removeOrphans } from '../actors/gpu-pool/orphans.ts';
 import { Tracker } from '../actors/gpu-pool/tracker.ts';
@@ -6,7 +7,7 @@ import { QueueDoor } from '../actors/intake/queue-door.ts';
 import type { Kernel } from '../actors/kernel/kernel.ts';
 import { Reconciler } from '../actors/reality/reconciler.ts';
 import type { Database } from '../persistence/database.ts';
-import type { Report } from '../persistence/reality.ts';
+import { type Report, requestRun } from '../persistence/reality.ts';
 import type { Config } from './config.ts';
 import { Housekeeper } from './housekeeper.ts';
 import type { Providers } from './service.ts';
@@ -44,6 +45,14 @@ export class Processor {
         return removeOrphans(db, providers.servers, pods, onError).then(
           (removed) => removed.length > 0 && log.warn({ removed }, 'pods of ended reservations were removed'),
           (error: unknown) => log.warn({ err: error }, 'orphans could not be looked for'),
+        );
+      },
+      onBrake: (why) => {
+        if (why === null) return log.warn('no server that vanished is held back any more');
+        log.error(why);
+        // The comparison puts each of them on record.
+        requestRun(db, { id: randomUUID(), dryRun: false, by: 'the tracker' }).catch((error: unknown) =>
+          log.warn({ err: error }, 'a comparison could not be asked for'),
         );
       },
       onError: (error) => log.warn({ err: error }, 'the tracker failed and goes on'),
@@ -92,7 +101,7 @@ export class Processor {
 
 /** What was done, and what could not be asked, by name; what is only reported stands in the findings. */
 function tellReport(log: pino.Logger, { findings, left_out: leftOut, unanswered }: Report, dryRun: boolean): void {
-  const acted = findings.filter(({ action }) => action === 'removed' || action === 'told' || action === 'failed');
+  const acted = findings.filter(({ action }) => ['removed', 'told', 'failed', 'held'].includes(action));
   const names = acted.map(({ kind, name, action }) => `${action}: ${kind} ${name}`);
   if (names.length > 0 || unanswered.length > 0)
     log.warn({ findings: findings.length + leftOut, acted: names, unanswered }, 'database and cluster differed');

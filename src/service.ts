@@ -5,6 +5,7 @@ import type pino from 'pino';
 import type { ClusterEvents } from '../actors/gpu-pool/ports.ts';
 import { Kernel } from '../actors/kernel/kernel.ts';
 import { gpuDevKinds, type Ports } from '../actors/kinds.ts';
+import { ClusterDoubt, type ClusterGuard } from '../actors/reality/cluster-guard.ts';
 import type { Reality } from '../actors/reality/ports.ts';
 import { REALITY_CHANNEL } from '../actors/reality/reconciler.ts';
 import { Database, isRetryableDatabaseError } from '../persistence/database.ts';
@@ -19,6 +20,8 @@ import { Processor } from './processor.ts';
 /** The outside world, as providers make it. */
 export interface Providers extends Omit<Ports, 'db'> {
   connectEvents: () => ClusterEvents;
+  /** Whether the cluster is the one that this database commands. All of the above is done through it. */
+  guard: Pick<ClusterGuard, 'confirm' | 'doubt'>;
   /** What the cluster really has, to compare the database with. */
   reality: Reality;
   /** Whether the API server answers 404 for the node; throws if it cannot tell. */
@@ -54,7 +57,7 @@ function urlOf({ host, port, user, password, database }: Config['database']): st
 /**
  * Start the service in its role. `api` answers requests and takes the turns that they ask for; `processor` does all the rest, and answers
  * for its health only; `all` does both.
- * @throws StartError if the database cannot be reached, or rights on the cluster are missing; else if it cannot be migrated, or a queue has
+ * @throws StartError if the database cannot be reached, rights on the cluster are missing, or it is not the cluster that the database commands; else if it cannot be migrated, or a queue has
  * no consumer.
  */
 export async function startService(config: Config, providersOf: (db: Database) => Providers, log: pino.Logger): Promise<Service> {
@@ -63,6 +66,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
   const works = config.role !== 'api';
   const providers = providersOf(db);
   if (works) await refuseObstacles(providers, log);
+  if (works) await refuseOtherCluster(providers, log);
 
   let processor: Processor | null = null;
   const since = performance.now();
@@ -93,7 +97,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
     timeScale: config.timeScale,
     cluster: config.cluster,
     resources: config.role !== 'processor',
-    health: () => healthOf({ db, queues: names, tracker }),
+    health: () => healthOf({ db, queues: names, tracker, guard: works ? providers.guard : null }),
     trackerAgeMs: () => tracker?.ageMs() ?? null,
   });
   if (works) await kernel.start();
@@ -152,6 +156,16 @@ async function refuseObstacles(providers: Providers, log: pino.Logger): Promise<
     return;
   }
   if (obstacles.length > 0) throw new StartError(`The cluster lacks what the service needs:\n- ${obstacles.join('\n- ')}`);
+}
+
+/** @throws StartError if the cluster is another one than this database commands. One that does not answer may come later, and is asked then. */
+async function refuseOtherCluster(providers: Providers, log: pino.Logger): Promise<void> {
+  try {
+    await providers.guard.confirm(performance.now());
+  } catch (error) {
+    if (error instanceof ClusterDoubt) throw new StartError(error.message, { cause: error });
+    log.warn({ err: error }, 'the cluster did not say at the start which one it is; it is asked before anything is done there');
+  }
 }
 
 /** Every active GPU type has its pool. Those that exist take the message for the duplicate it is. */

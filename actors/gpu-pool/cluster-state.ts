@@ -1,5 +1,6 @@
 /** What the tracker knows of the cluster: nodes, pods, and what pods that are not ours take of each node. In memory, fed by changes. */
 import type { NodeRow } from '../../persistence/gpu-nodes.ts';
+import { Departures } from './departures.ts';
 import type { OfferedType } from './node-types.ts';
 import type { NodeView, PodView } from './ports.ts';
 
@@ -12,15 +13,19 @@ interface Usage {
 export class ClusterState {
   readonly nodes = new Map<string, NodeView>();
   readonly pods = new Map<string, PodView>();
+  readonly departures = new Departures();
   /** Usage by pods that are not dev servers, by node; kept incrementally, so that work is per change and not per cluster. */
   readonly #foreign = new Map<string, Usage>();
 
   setNode(node: NodeView): void {
     this.nodes.set(node.name, node);
+    this.departures.nodeThere(node.name);
   }
 
-  removeNode(name: string): void {
+  /** @param seen false: a list lacks it, and nobody saw its deletion */
+  removeNode(name: string, seen = true): void {
     this.nodes.delete(name);
+    this.departures.nodeGone(name, seen);
   }
 
   /** @returns the pod as it was known before, and the nodes whose usage changed. */
@@ -31,9 +36,11 @@ export class ClusterState {
     return { before, touched: [...touched] };
   }
 
-  removePod(pod: PodView): { touched: string[] } {
+  /** @param seen as {@link removeNode} takes it */
+  removePod(pod: PodView, seen = true): { touched: string[] } {
     const before = this.pods.get(pod.uid) ?? null;
     this.pods.delete(pod.uid);
+    this.departures.podGone(pod, seen);
     return { touched: this.#count(before, -1) };
   }
 

@@ -47,10 +47,14 @@ export interface PodView {
 
 export interface ClusterChanges {
   nodeChanged(node: NodeView): void;
-  nodeDeleted(node: { name: string }): void;
+  /** @param seen as {@link podDeleted} takes it */
+  nodeDeleted(node: { name: string }, seen: boolean): void;
   podChanged(pod: PodView): void;
-  /** The watch said DELETED, or a complete relist no longer has it: positive proof that the pod object is gone. */
-  podDeleted(pod: PodView): void;
+  /**
+   * @param seen the watch said DELETED: positive proof that the pod object is gone. False: a complete list no longer has it, which only raises
+   * the question
+   */
+  podDeleted(pod: PodView, seen: boolean): void;
   /** A complete list of nodes and pods has been delivered; changes follow. Called again after every relist. */
   synced(): void;
 }

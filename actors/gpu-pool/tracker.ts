@@ -15,7 +15,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { Loop } from '../kernel/loop.ts';
 import { ClusterState } from './cluster-state.ts';
 import { type Facts, isPoison, piecesOf, writeFacts } from './facts.ts';
-import { askForMissing, missingNodes, missingPods } from './missing.ts';
+import { searchMissing } from './missing.ts';
 import { type OfferedType, readNodeTypes, readRecordedTypes } from './node-types.ts';
 import { podEvents, podGone } from './pod-events.ts';
 import type { ClusterEvents, NodeView, PodView } from './ports.ts';
@@ -40,6 +40,8 @@ export interface TrackerSettings {
   /** Positive proof that the node does not exist (the API server answers 404 for it); throws if it cannot tell. */
   confirmNodeGone: (node: string) => Promise<boolean>;
   onError: (error: unknown) => void;
+  /** Told when most servers vanish at once, so that none is taken for gone before an operator says so, and when that is over (null). */
+  onBrake?: (why: string | null) => void;
   leaseSeconds?: number;
   /** How long changes are gathered, in milliseconds. */
   gatherMs?: number;
@@ -75,6 +77,7 @@ export class Tracker {
   #leaseAsked = false;
   #caughtUp = false;
   #synced = false;
+  #brake: string | null = null;
   #stopping = false;
 
   constructor(settings: TrackerSettings) {
@@ -111,6 +114,11 @@ export class Tracker {
   /** True once what the cluster looks like has been told, or another process is there to tell it. */
   get settled(): boolean {
     return this.#leaseAsked && (this.#token === null || this.#caughtUp);
+  }
+
+  /** Why nobody is told of servers that vanished, in words for an operator; null if nothing is held back. */
+  get brake(): string | null {
+    return this.#token === null ? null : this.#brake;
   }
 
   /** Milliseconds since the API server last answered; null if this process does not track, or has not reached it yet. */
@@ -150,9 +158,9 @@ export class Tracker {
     feed
       .start({
         nodeChanged: (node) => this.#nodeChanged(node),
-        nodeDeleted: ({ name }) => this.#nodeDeleted(name),
+        nodeDeleted: ({ name }, seen) => this.#nodeDeleted(name, seen),
         podChanged: (pod) => this.#podChanged(pod),
-        podDeleted: (pod) => this.#podDeleted(pod),
+        podDeleted: (pod, seen) => this.#podDeleted(pod, seen),
         synced: () => {
           this.#synced = true;
           for (const loop of [this.#flush, this.#sweep, this.#missing]) loop.wake();
@@ -168,10 +176,12 @@ export class Tracker {
     this.#flush.wake();
   }
 
-  #nodeDeleted(name: string): void {
-    this.#state.removeNode(name);
+  /** What a list merely lacks is asked for by name. */
+  #nodeDeleted(name: string, seen: boolean): void {
+    this.#state.removeNode(name, seen);
     this.#dirtyNodes.delete(name);
-    this.#goneNodes.add(name);
+    if (seen) this.#goneNodes.add(name);
+    else this.#missing.wake();
     this.#flush.wake();
   }
 
@@ -187,10 +197,11 @@ export class Tracker {
     if (messages.length > 0 || touched.length > 0) this.#flush.wake();
   }
 
-  #podDeleted(pod: PodView): void {
-    const { touched } = this.#state.removePod(pod);
+  #podDeleted(pod: PodView, seen: boolean): void {
+    const { touched } = this.#state.removePod(pod, seen);
     for (const node of touched) this.#dirtyNodes.add(node);
-    this.#messages.push(...podGone(pod, 'the cluster reported its deletion'));
+    if (seen) this.#messages.push(...podGone(pod, 'the cluster reported its deletion'));
+    else if (pod.server !== null) this.#missing.wake();
     this.#flush.wake();
   }
 
@@ -312,18 +323,21 @@ export class Tracker {
     if (token === null || !this.#synced) return 1_000;
     const state = this.#state;
     const isOver = () => this.#stopping || this.#token !== token;
-    const nodes = await missingNodes(db, state);
-    const pods = await missingPods(db, state);
-    const failed = await askForMissing({ nodes, pods }, { confirmGone, confirmNodeGone, isOver, onError }, async (found) => {
-      if ('message' in found) {
-        await kernel.post([found.message]);
-        kernel.wake();
-      } else if (!isOver() && !state.nodes.has(found.node)) {
-        this.#goneNodes.add(found.node);
+    const questions = { confirmGone, confirmNodeGone, isOver, onError };
+    const failed = await searchMissing(
+      { db, kernel, state, questions },
+      (why) => this.#braked(why),
+      (node) => {
+        this.#goneNodes.add(node);
         this.#flush.wake();
-      }
-    });
+      },
+    );
     return failed === 0 ? this.#sweepMs : Math.min(this.#sweepMs, ASK_AGAIN);
+  }
+
+  #braked(why: string | null): void {
+    if ((why === null) !== (this.#brake === null)) this.#settings.onBrake?.(why);
+    this.#brake = why;
   }
 
   /** Rows that differ from what was written last: a heartbeat of a node changes nothing. */

@@ -8,7 +8,7 @@ import type { DiskMessage } from '../../machines/disk.events.ts';
 import type { ReservationMessage } from '../../machines/reservation.events.ts';
 import type { Queryable } from '../../persistence/database.ts';
 import { eachOf } from '../gpu-pool/parallel.ts';
-import { BELIEVED_PODS, type MissingPod } from '../gpu-pool/missing.ts';
+import { BELIEVED_PODS, goneProof, type MissingPod } from '../gpu-pool/missing.ts';
 import type { FoundObject, Kind, Reality } from './ports.ts';
 
 /** One object in which one actor believes. */
@@ -20,6 +20,8 @@ export interface Belief {
   event: ReservationMessage | DiskMessage;
   /** Key of the event if the same fact may come by another way too; null: the finding gives it one. */
   key: string | null;
+  /** The pod itself, if it is one. */
+  pod: MissingPod | null;
   /** Only asked for while the object of this name, a pod, is there: what belongs to it goes with it. */
   beside: string | null;
 }
@@ -43,8 +45,9 @@ export async function readBeliefs(db: Queryable, reality: Reality): Promise<Beli
         kind: 'Pod',
         name: reality.podOf(ref(pod)),
         why: 'The reservation has this pod, and the API server does not',
-        event: { type: 'pod.gone', generation: pod.generation, proof: 'the API server no longer has it' },
+        event: { type: 'pod.gone', generation: pod.generation, proof: goneProof(undefined) },
         key: `pod:${pod.uid}:gone`,
+        pod,
         beside: null,
       }),
     ),
@@ -57,6 +60,7 @@ export async function readBeliefs(db: Queryable, reality: Reality): Promise<Beli
           why: 'The server runs without it',
           event: { type: 'access.missing', generation: server.generation, what: `${kind} ${name}` },
           key: null,
+          pod: null,
           beside: reality.podOf(ref(server)),
         }),
       ),
@@ -69,6 +73,7 @@ export async function readBeliefs(db: Queryable, reality: Reality): Promise<Beli
         why: 'The disk has this volume, and the cluster does not',
         event: { type: 'volume.missing', claim },
         key: null,
+        pod: null,
         beside: null,
       }),
     ),

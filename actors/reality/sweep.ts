@@ -16,9 +16,12 @@ import {
   type Report,
   type ReportLine,
 } from '../../persistence/reality.ts';
+import { noteTold } from '../../persistence/vanished-pods.ts';
+import { goneProof } from '../gpu-pool/missing.ts';
 import { eachOf } from '../gpu-pool/parallel.ts';
 import type { Clock } from '../kernel/kind.ts';
 import { type Belief, findMissing, nameOf, readBeliefs } from './believed.ts';
+import { type Weighed, weigh } from './brake.ts';
 import { judge } from './judge.ts';
 import { DATA, type FoundObject, type Kind, KINDS, type Reality } from './ports.ts';
 
@@ -64,9 +67,15 @@ export async function sweep(settings: SweepSettings, { dryRun }: { dryRun: boole
   // Whoever ended meanwhile took it along.
   const now = suspected.length === 0 ? new Set() : new Set((await readBeliefs(db, reality)).map(nameOf));
   const missing = suspected.filter((belief) => now.has(nameOf(belief)));
+  const pods = (of: readonly Belief[]) => of.flatMap(({ pod }) => (pod === null ? [] : [pod]));
+  // Without a list of pods nothing is known of them, and what waits for a word goes on waiting.
+  const brake = lists.has('Pod') ? await weigh(db, pods(missing), pods(beliefs), { note: !dryRun }) : null;
   const differences: Difference[] = [
     ...unwanted.map(({ object: _object, ...difference }) => difference),
-    ...missing.map(({ kind, name, actor, why }): Difference => ({ kind, name, uid: '', actor, verdict: 'missing', why })),
+    ...missing.map(({ kind, name, actor, why, pod }): Difference => {
+      const held = pod !== null && brake?.held.has(pod.uid) === true;
+      return { kind, name, uid: '', actor, verdict: 'missing', why: held ? `${why}. ${brake.why}` : why };
+    }),
   ];
   const rows = dryRun
     ? await asRecorded(db, differences, clock)
@@ -77,13 +86,25 @@ export async function sweep(settings: SweepSettings, { dryRun }: { dryRun: boole
   const act = async (row: FindingRow) => {
     const object = objects.get(row.uid);
     const belief = row.verdict === 'missing' ? believed.get(`${row.kind} ${row.name}`) : undefined;
-    const action = isOver() ? 'reported' : await actOn(settings, row, { object, belief, dryRun });
+    const held = belief?.pod != null && brake?.held.has(belief.pod.uid) === true;
+    const action = held
+      ? 'held'
+      : isOver()
+        ? 'reported'
+        : await actOn(settings, row, { object, belief: worded(belief, brake), dryRun });
     const { kind, name, actor, verdict, why } = row;
     lines.push({ kind, name, actor, verdict, why, first_seen: row.first_seen.toISOString(), action });
   };
   await eachOf(rows, act, settings.onError);
   lines.sort((a, b) => KINDS.indexOf(a.kind as Kind) - KINDS.indexOf(b.kind as Kind) || (a.name < b.name ? -1 : 1));
   return { findings: lines.slice(0, LINES), left_out: Math.max(0, lines.length - LINES), unanswered };
+}
+
+/** The belief with the word of an operator in its event, where one was needed. */
+function worded(belief: Belief | undefined, brake: Weighed | null): Belief | undefined {
+  const word = belief?.pod == null ? undefined : brake?.words.get(belief.pod.uid);
+  if (belief?.event.type !== 'pod.gone' || word === undefined) return belief;
+  return { ...belief, event: { ...belief.event, proof: goneProof(word) } };
 }
 
 /** One list a kind, one after the other: a comparison is in no hurry. */
@@ -169,6 +190,7 @@ async function tell(settings: SweepSettings, row: FindingRow, belief: Belief, dr
   if (row.done === 'told' && row.last_seen.getTime() - (row.done_at?.getTime() ?? 0) < settings.graceMs) return 'told';
   if (dryRun) return 'would tell';
   const key = belief.key ?? `missing:${row.id}:${row.done_at?.getTime() ?? 0}`;
+  if (belief.pod !== null) await noteTold(settings.db, belief.pod);
   await settings.post([{ actor: belief.actor, key, event: belief.event as { type: string }, sender: 'reality' }]);
   await noted(settings, row, 'told');
   return 'told';

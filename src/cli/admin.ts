@@ -1,17 +1,18 @@
-/** `gpu-dev admin`: for operators. `verify` and `confirm-gone` use the database itself; everything else goes through the service. */
+/** `gpu-dev admin`: for operators. `verify`, `confirm-gone` and `accept-…` use the database itself; everything else goes through the service. */
 import type { Command } from 'commander';
 import { v7 as uuidv7 } from 'uuid';
 import { type FoldResult, verifyActor, verifyAll } from '../../actors/kernel/fold.ts';
 import { gpuDevKinds, type Ports } from '../../actors/kinds.ts';
 import { findActor } from '../../persistence/actor-store.ts';
-import { Database, type DatabaseSettings, isRetryableDatabaseError } from '../../persistence/database.ts';
+import type { Database } from '../../persistence/database.ts';
 import { enqueue } from '../../persistence/mailbox.ts';
-import { instancePassword, runningInstance } from '../supervisor/instance.ts';
+import { registerCluster } from './cluster.ts';
 import { type Context, contextOf } from './context.ts';
+import { withDatabase } from './database.ts';
 import { CliError, EXIT } from './exit.ts';
 import { fromNow, table } from './format.ts';
 import { reconcile } from './reconcile.ts';
-import { homeOf, type Surroundings, userOf } from './surroundings.ts';
+import { type Surroundings, userOf } from './surroundings.ts';
 
 interface DeadLetter {
   id: number;
@@ -41,6 +42,7 @@ export function registerAdmin(program: Command, surroundings: Surroundings): voi
     .action(async (id: string, options: { reason: string }, command: Command) =>
       confirmGone(contextOf(surroundings, command), userOf(surroundings, command.optsWithGlobals()), id, options.reason),
     );
+  registerCluster(admin, surroundings);
   admin
     .command('reconcile')
     .option('--dry-run', 'only tell what would be done')
@@ -97,23 +99,6 @@ async function confirmGone(context: Context, user: string, id: string, reason: s
   });
 }
 
-/** Work on the database itself. @throws CliError if it does not answer */
-async function withDatabase(context: Context, work: (db: Database) => Promise<void>): Promise<void> {
-  const db = new Database({ ...databaseOf(context.surroundings), maxConnections: 2, applicationName: 'gpu-dev admin' });
-  try {
-    await work(db);
-  } catch (error) {
-    if (error instanceof CliError || !isRetryableDatabaseError(error)) throw error;
-    const { host, port } = db.settings;
-    throw new CliError(
-      EXIT.unreachable,
-      `The database does not answer at ${host}:${port}. Start it, or correct POSTGRES_HOST and POSTGRES_PORT.`,
-    );
-  } finally {
-    await db.close();
-  }
-}
-
 async function report(context: Context, results: AsyncIterable<FoldResult> | Iterable<FoldResult>): Promise<void> {
   const problems: FoldResult[] = [];
   let actors = 0;
@@ -149,25 +134,4 @@ async function actorOf(db: Database, id: string): Promise<string> {
     EXIT.usage,
     `More than one actor begins with ${start}: ${rows.map((row) => row.actor).join(', ')}. Give more of the id.`,
   );
-}
-
-/** POSTGRES_* if it is set, else the database of the instance that runs here. */
-function databaseOf(surroundings: Surroundings): DatabaseSettings {
-  const { environment } = surroundings;
-  if (environment.POSTGRES_HOST) {
-    return {
-      host: environment.POSTGRES_HOST,
-      port: Number(environment.POSTGRES_PORT || 5432),
-      user: environment.POSTGRES_USER || 'gpudev',
-      password: environment.POSTGRES_PASSWORD ?? '',
-      database: environment.POSTGRES_DB || 'gpudev',
-    };
-  }
-  try {
-    const instance = runningInstance(homeOf(surroundings));
-    const { host, port, user, database } = instance.postgres;
-    return { host, port, user, database, password: instancePassword(instance) ?? environment.POSTGRES_PASSWORD ?? '' };
-  } catch (error) {
-    throw new CliError(EXIT.unreachable, `Which database? Set POSTGRES_HOST and the others; ${(error as Error).message}.`);
-  }
 }

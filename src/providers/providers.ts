@@ -2,14 +2,16 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type pino from 'pino';
+import { ClusterGuard } from '../../actors/reality/cluster-guard.ts';
 import { Secret } from '../../actors/secret.ts';
 import { issueToken } from '../../persistence/build-contexts.ts';
 import type { Database } from '../../persistence/database.ts';
 import type { Config } from '../config.ts';
 import type { Providers } from '../service.ts';
 import { KubernetesEvents } from './kubernetes/cluster-events.ts';
-import { createClient } from './kubernetes/client.ts';
+import { createClient, guarded } from './kubernetes/client.ts';
 import { KubernetesDevServers } from './kubernetes/dev-servers.ts';
+import { readIdentity } from './kubernetes/identity.ts';
 import { nodeGone } from './kubernetes/nodes.ts';
 import { findMissingRights } from './kubernetes/permissions.ts';
 import { KubernetesReality } from './kubernetes/reality.ts';
@@ -20,10 +22,16 @@ import { LocalVolumes } from './local/volumes.ts';
 
 /** Providers on the cluster that the configuration names. */
 export function providersFrom(config: Config, db: Database, log: pino.Logger): Providers {
-  const client = createClient({
+  const bare = createClient({
     namespace: config.namespace,
     ...(config.kubeconfig === undefined ? {} : { kubeconfig: config.kubeconfig }),
   });
+  const guard = new ClusterGuard({
+    db,
+    read: () => readIdentity(bare),
+    onDoubt: (doubt) => (doubt === null ? log.warn('the cluster is believed again') : log.error(doubt)),
+  });
+  const client = guarded(bare, guard);
   const keys =
     config.cluster === 'simulated'
       ? new LocalKeys({ home: config.home, sshFolder: join(homedir(), '.ssh'), note: (text) => log.info(text) })
@@ -46,10 +54,11 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger): P
       // As long as a build may take, and some more to find a place.
       grant: async (build) => new Secret(await issueToken(db, build, 3_600)),
     }),
+    guard,
     reality: new KubernetesReality({ client }),
     confirmNodeGone: (node) => nodeGone(client, node),
     // The simulated cluster lets everybody do everything, and does not answer such questions.
-    findObstacles: async () => (config.cluster === 'simulated' ? [] : findMissingRights(client)),
+    findObstacles: async () => (config.cluster === 'simulated' ? [] : findMissingRights(bare)),
     connectEvents: () =>
       new KubernetesEvents({
         client,

@@ -82,11 +82,15 @@ it('the settings are ones that the service reads, and the arguments are roles of
 
 it('the rights granted are exactly those that the service checks at its start', () => {
   const granted = (kind: string) =>
-    named(kind, 'gpu-dev-processor')
-      .rules.filter((rule: Manifest) => rule.resources[0] !== 'namespaces')
-      .flatMap((rule: Manifest) => rule.resources.map((resource: string) => `${rule.apiGroups[0]}/${resource}: ${rule.verbs}`));
+    named(kind, 'gpu-dev-processor').rules.flatMap((rule: Manifest) =>
+      rule.resources.map(
+        (resource: string) => `${rule.apiGroups[0]}/${resource} ${rule.resourceNames?.join() ?? ''}: ${rule.verbs}`,
+      ),
+    );
   const needed = (scope: string) =>
-    RIGHTS.filter((right) => right.scope === scope).map(({ group, resource, verbs }) => `${group}/${resource}: ${verbs}`);
+    RIGHTS.filter((right) => right.scope === scope).map(
+      ({ group, resource, verbs, object }) => `${group}/${resource} ${object?.('gpu-dev') ?? ''}: ${verbs}`,
+    );
   expect(granted('ClusterRole').sort()).toEqual(needed('cluster').sort());
   expect(granted('Role').sort()).toEqual(needed('namespace').sort());
   expect(JSON.stringify(manifests)).not.toContain('"*"');

@@ -37,6 +37,22 @@ export interface KubernetesClient {
   authorization: AuthorizationV1Api;
   /** When the API server last answered anything, refusals included, in milliseconds since the epoch. */
   lastContact(): number | null;
+  /**
+   * Resolves if the cluster that answers is the one that is meant; at once for a client that is not guarded.
+   * @param notBefore as {@link CallGuard.confirm} takes it
+   */
+  confirm(notBefore?: number): Promise<void>;
+}
+
+/** Whether the cluster that answers is the one that is meant. */
+export interface CallGuard {
+  /**
+   * @param notBefore the moment (of performance.now) before which an answer to that question is too old
+   * @throws Error if it is another one, or that is not known
+   */
+  confirm(notBefore?: number): Promise<void>;
+  /** The way to the cluster broke: who answers next may be another. */
+  forget(): void;
 }
 
 /**
@@ -49,15 +65,26 @@ export function createClient(options: ClientOptions = {}): KubernetesClient {
   if (cluster === null)
     throw new Error(`No cluster in the Kubernetes configuration ${options.kubeconfig ?? process.env.KUBECONFIG ?? ''}`);
   keepConnections(config);
-  const http = new TimedHttp(options.requestTimeoutMs ?? 15_000);
+  return clientOver(config, options.namespace ?? 'gpu-dev', new TimedHttp(options.requestTimeoutMs ?? 15_000, null));
+}
+
+/**
+ * The same client, on the same connections, whose calls are made only while the guard confirms the cluster, and whose 404s count only if it
+ * does so after them. A call that is not made fails as one that found no answer: what it was about is unknown, never missing.
+ */
+export function guarded(client: KubernetesClient, guard: CallGuard, requestTimeoutMs = 15_000): KubernetesClient {
+  return clientOver(client.config, client.namespace, new TimedHttp(requestTimeoutMs, guard));
+}
+
+function clientOver(config: KubeConfig, namespace: string, http: TimedHttp): KubernetesClient {
   const settings = createConfiguration({
-    baseServer: new ServerConfiguration(cluster.server, {}),
+    baseServer: new ServerConfiguration(config.getCurrentCluster()!.server, {}),
     authMethods: { default: config },
     httpApi: http,
   });
   return {
     config,
-    namespace: options.namespace ?? 'gpu-dev',
+    namespace,
     core: new CoreV1Api(settings),
     batch: new BatchV1Api(settings),
     networking: new NetworkingV1Api(settings),
@@ -65,6 +92,7 @@ export function createClient(options: ClientOptions = {}): KubernetesClient {
     custom: new CustomObjectsApi(settings),
     authorization: new AuthorizationV1Api(settings),
     lastContact: () => http.lastContact,
+    confirm: (notBefore) => http.guard?.confirm(notBefore) ?? Promise.resolve(),
   };
 }
 
@@ -95,22 +123,41 @@ interface Pool {
  */
 class TimedHttp extends IsomorphicFetchHttpLibrary {
   lastContact: number | null = null;
+  readonly guard: CallGuard | null;
   readonly #limit: number;
-  constructor(limit: number) {
+  constructor(limit: number, guard: CallGuard | null) {
     super();
     this.#limit = limit;
+    this.guard = guard;
   }
   override send(request: RequestContext): Observable<ResponseContext> {
+    return new Observable(this.guard === null ? this.#call(request) : this.#guarded(request, this.guard));
+  }
+
+  /** A 404 to whoever removes something is no proof that anybody relies on; one to whoever looks for something is. */
+  async #guarded(request: RequestContext, guard: CallGuard): Promise<ResponseContext> {
+    await guard.confirm();
+    let response: ResponseContext;
+    try {
+      response = await this.#call(request);
+    } catch (error) {
+      guard.forget();
+      throw error;
+    }
+    if (response.httpStatusCode === 404 && request.getHttpMethod().toString() === 'GET') await guard.confirm(performance.now());
+    return response;
+  }
+
+  async #call(request: RequestContext): Promise<ResponseContext> {
     const limit = AbortSignal.timeout(this.#limit);
     const given = request.getSignal();
     const signal = given === undefined ? limit : AbortSignal.any([given, limit]);
     const pool = request.getDispatcher() as unknown as Pool | undefined;
-    if (typeof pool?.request === 'function') return new Observable(this.#ask(pool, request, signal));
+    if (typeof pool?.request === 'function') return this.#ask(pool, request, signal);
     request.setSignal(signal);
-    return super.send(request).pipe((response: ResponseContext) => {
-      this.lastContact = Date.now();
-      return response;
-    });
+    const response = await super.send(request).toPromise();
+    this.lastContact = Date.now();
+    return response;
   }
 
   async #ask(pool: Pool, request: RequestContext, signal: AbortSignal): Promise<ResponseContext> {

@@ -62,13 +62,13 @@ export class KubernetesEvents implements ClusterEvents {
         uidOf: ({ uid }) => uid,
         changed: ({ seen: _seen, ...view }) => {
           const before = uidByName.get(view.name);
-          if (before !== undefined && before !== view.uid) changes.nodeDeleted({ name: view.name });
+          if (before !== undefined && before !== view.uid) changes.nodeDeleted({ name: view.name }, true);
           uidByName.set(view.name, view.uid);
           changes.nodeChanged(view);
         },
-        deleted: ({ name, uid }) => {
+        deleted: ({ name, uid }, seen) => {
           if (uidByName.get(name) !== uid) return;
-          changes.nodeDeleted({ name });
+          changes.nodeDeleted({ name }, seen);
           uidByName.delete(name);
         },
         listed: () => listed('nodes'),
@@ -81,7 +81,7 @@ export class KubernetesEvents implements ClusterEvents {
         trim: (pod) => podView(pod, client.namespace),
         uidOf: ({ uid }) => uid,
         changed: (view) => changes.podChanged(view),
-        deleted: (view) => changes.podDeleted(view),
+        deleted: (view, seen) => changes.podDeleted(view, seen),
         listed: () => listed('pods'),
         same: () => false,
       });
@@ -107,6 +107,7 @@ export class KubernetesEvents implements ClusterEvents {
       pageSize,
       idleTimeoutMs,
       random,
+      confirm: () => client.confirm(performance.now()),
       failed: (error: unknown, delay: number) => onError?.(what, error, delay),
       contact: () => {
         this.#contact = Date.now();

@@ -22,8 +22,10 @@ export interface InformerOptions<Raw, View> {
   /** Whether a watched change changes nothing that matters. Lists are always delivered whole. */
   same: (before: View, after: View) => boolean;
   changed: (view: View) => void;
-  /** The last we saw of an object that is no more. */
-  deleted: (view: View) => void;
+  /** The last we saw of an object that is no more: its deletion was seen, or else a complete list lacks it. */
+  deleted: (view: View, seen: boolean) => void;
+  /** Resolves if the cluster that answers is the one that is meant: what another one has, or lacks, is not told. */
+  confirm: () => Promise<void>;
   /** A complete list was delivered, with the deletions that it proves. */
   listed: () => void;
   /** Something went wrong; the informer goes on after `delay` milliseconds. */
@@ -84,6 +86,7 @@ export class Informer<Raw, View> {
       const begun = Date.now();
       try {
         if (this.#version === null) await this.#relist();
+        else await this.#options.confirm();
         if (this.#stopped) return;
         const quiet = await this.#watch();
         // A watch that ends at once, again and again, is a failure too: without a pause it would turn hot.
@@ -118,12 +121,13 @@ export class Informer<Raw, View> {
    * we have seen, and would prove deletions that never were.
    */
   async #relist(): Promise<void> {
-    const { list, pageSize, contact, listed } = this.#options;
+    const { list, pageSize, contact, listed, confirm } = this.#options;
     const seen = new Set<string>();
     let next: string | undefined;
     let version = '';
     do {
       const page = await list({ limit: pageSize, next });
+      await confirm();
       if (this.#stopped) return;
       contact();
       for (const raw of page.items) seen.add(this.#keep(raw, true));
@@ -133,7 +137,7 @@ export class Informer<Raw, View> {
     } while (next !== undefined && next !== '');
     for (const [uid, view] of this.#known) {
       if (seen.has(uid)) continue;
-      this.#options.deleted(view);
+      this.#options.deleted(view, false);
       this.#known.delete(uid);
     }
     this.#version = version;
@@ -210,7 +214,7 @@ export class Informer<Raw, View> {
     if (type === 'ADDED' || type === 'MODIFIED') this.#keep(object, false);
     if (type === 'DELETED') {
       const view = trim(object);
-      deleted(view);
+      deleted(view, true);
       this.#known.delete(uidOf(view));
     }
     // Only now: had a receiver thrown, the change must come again.

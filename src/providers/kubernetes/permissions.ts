@@ -11,11 +11,16 @@ export interface Right {
   verbs: readonly string[];
   /** In the namespace of the dev servers, or everywhere. */
   scope: 'namespace' | 'cluster';
+  /** Only the one with this name. */
+  object?: (namespace: string) => string;
   /** Objects that a cluster may do without: with this missing, the service starts all the same. */
   optional?: true;
 }
 
 export const RIGHTS: readonly Right[] = [
+  // Which cluster it is: what another one lacks is no proof of anything.
+  { group: '', resource: 'namespaces', verbs: ['get'], scope: 'cluster', object: (namespace) => namespace },
+  { group: '', resource: 'namespaces', verbs: ['get'], scope: 'cluster', object: () => 'kube-system', optional: true },
   // The tracker: every node, and every pod, for whatever is not ours takes capacity too.
   { group: '', resource: 'nodes', verbs: ['get', 'list', 'watch'], scope: 'cluster' },
   { group: '', resource: 'pods', verbs: ['list', 'watch'], scope: 'cluster' },
@@ -59,7 +64,7 @@ export async function findMissingRights(client: KubernetesClient): Promise<strin
     right.verbs.map((verb) => ({ ...right, verb })),
   );
   const answers = await Promise.all(
-    asked.map(async ({ group, resource: name, verb, scope }) => {
+    asked.map(async ({ group, resource: name, verb, scope, object }) => {
       const [resource = '', subresource] = name.split('/');
       const resourceAttributes: V1ResourceAttributes = {
         group,
@@ -67,15 +72,16 @@ export async function findMissingRights(client: KubernetesClient): Promise<strin
         verb,
         ...(subresource === undefined ? {} : { subresource }),
         ...(scope === 'namespace' ? { namespace } : {}),
+        ...(object === undefined ? {} : { name: object(namespace) }),
       };
       const body = { spec: { resourceAttributes } };
       const { status } = await attempt('asking for our rights', () =>
         client.authorization.createSelfSubjectAccessReview({ body }),
       );
       if (status?.allowed === true) return [];
-      return [
-        `May not ${verb} ${name}${group === '' ? '' : `.${group}`} ${scope === 'cluster' ? 'of all namespaces' : `in the namespace ${namespace}`}`,
-      ];
+      const where =
+        object !== undefined ? object(namespace) : scope === 'cluster' ? 'of all namespaces' : `in the namespace ${namespace}`;
+      return [`May not ${verb} ${name}${group === '' ? '' : `.${group}`} ${where}`];
     }),
   );
   return answers.flat();

@@ -73,8 +73,8 @@ describe('a fact that cannot be written', () => {
     try {
       changes.podChanged(podOf('a', { death: 'poison', started: false, node: null }));
       changes.podChanged(podOf('b', { death: 'it died', started: false, node: null }));
-      changes.podDeleted(podOf('a'));
-      changes.podDeleted(podOf('b'));
+      changes.podDeleted(podOf('a'), true);
+      changes.podDeleted(podOf('b'), true);
       await expect
         .poll(mail, { timeout: 5_000 })
         .toEqual(['reservation/b pod.died', 'reservation/a pod.gone', 'reservation/b pod.gone']);

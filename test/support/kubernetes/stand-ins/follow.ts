@@ -40,6 +40,7 @@ export function follow(api: Api, config: KubeConfig, path: string, { changed, de
     changed,
     deleted: deleted ?? (() => undefined),
     listed: () => listed?.(),
+    confirm: async () => undefined,
     failed: () => undefined,
     contact: () => undefined,
     pageSize: 500,
