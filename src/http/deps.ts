@@ -34,6 +34,8 @@ export interface HttpDeps {
   logger: Logger | false;
   /** How people show who they are. Left out: by nothing but a key that exists. */
   identity?: IdentitySettings;
+  /** Addresses of proxies whose word on the client is taken. */
+  trustedProxies?: readonly string[];
   /** How many times faster than the calendar reserved hours run. */
   timeScale: number;
   /** False leaves only health and numbers. Left out: true. */

@@ -1,10 +1,10 @@
 /** One client that listens: frames of server-sent events on their way to it, and no more of them than it takes. */
 import { Readable } from 'node:stream';
 
-/** What may wait for a client before it is cut off, in bytes, and from where on it is asked to take some first. */
+/** What may wait for a client before it is cut off, in bytes, and from where on it is waited for. */
 const TOO_MUCH = 1024 * 1024;
 const ENOUGH = 64 * 1024;
-/** How long a client may take nothing while it catches up, in milliseconds. */
+/** How long a client for which something waits may take nothing, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
 /** How long a client waits before it connects again, in milliseconds. */
@@ -22,11 +22,17 @@ export function bodyOf(event: string, data: unknown): string {
 }
 
 export class EventStream extends Readable {
+  readonly #patienceMs: number;
+  readonly #frames: string[] = [];
+  #waiting = 0;
+  #isAsked = false;
+  #isOver = false;
   #taken: (() => void) | null = null;
 
-  constructor() {
-    super({ highWaterMark: ENOUGH });
-    this.push(`retry: ${RETRY_MS}\n\n`);
+  constructor(patienceMs = PATIENCE_MS) {
+    super();
+    this.#patienceMs = patienceMs;
+    this.#put(`retry: ${RETRY_MS}\n\n`);
   }
 
   /** Send an event, written by {@link bodyOf}. Nothing happens if the client is gone. @param id null leaves the client's last id as it is */
@@ -39,29 +45,36 @@ export class EventStream extends Readable {
     this.#put(id === null ? ': still here\n\n' : `: still here\nid: ${id}\n\n`);
   }
 
+  /** True while the client should be waited for with {@link room}. */
+  get isFull(): boolean {
+    return this.#waiting >= ENOUGH;
+  }
+
   /** Resolves when the client has taken most of what was sent. @throws SlowReaderError if it does not; its connection is closed then. */
   async room(): Promise<void> {
-    while (!this.destroyed && this.readableLength >= ENOUGH) {
+    while (this.isFull && !this.destroyed) {
       let timer: NodeJS.Timeout | undefined;
-      const taken = new Promise<boolean>((resolve) => {
-        this.#taken = () => resolve(true);
-        timer = setTimeout(() => resolve(false), PATIENCE_MS);
+      const before = this.#waiting;
+      await new Promise<void>((resolve) => {
+        this.#taken = resolve;
+        timer = setTimeout(resolve, this.#patienceMs);
       });
-      const inTime = await taken;
       clearTimeout(timer);
       this.#taken = null;
-      if (!inTime) this.#cutOff();
+      if (this.isFull && this.#waiting >= before) this.#cutOff();
     }
     if (this.destroyed) throw new SlowReaderError('the client is gone');
   }
 
   /** Nothing more will come. */
   finish(): void {
-    if (!this.destroyed && !this.readableEnded) this.push(null);
+    this.#isOver = true;
+    if (this.#isAsked) this.#give();
   }
 
   override _read(): void {
-    this.#taken?.();
+    this.#isAsked = true;
+    this.#give();
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
@@ -70,9 +83,22 @@ export class EventStream extends Readable {
   }
 
   #put(frame: string): void {
-    if (this.destroyed || this.readableEnded) return;
-    if (this.readableLength > TOO_MUCH) this.#cutOff();
-    else this.push(frame);
+    if (this.destroyed || this.#isOver) return;
+    if (this.#waiting > TOO_MUCH) return void this.#cutOff();
+    this.#frames.push(frame);
+    this.#waiting += frame.length;
+    if (this.#isAsked) this.#give();
+  }
+
+  /** Hand on what is asked for: all frames that wait, in one piece. */
+  #give(): void {
+    if (this.#frames.length > 0) {
+      const piece = this.#frames.splice(0).join('');
+      this.#waiting = 0;
+      this.#isAsked = false;
+      this.push(piece);
+      this.#taken?.();
+    } else if (this.#isOver && !this.destroyed) this.push(null);
   }
 
   #cutOff(): void {

@@ -4,13 +4,16 @@ import { countActors, readTotals } from '../../persistence/insight.ts';
 import { countFindings } from '../../persistence/reality.ts';
 import type { HttpDeps, Server } from './deps.ts';
 
-export function metricRoutes(app: Server, deps: HttpDeps): void {
+export function metricRoutes(app: Server, deps: HttpDeps, streams: { open: () => number }): void {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const requests = requestHistogram(registry);
   const refresh = gauges(registry, deps);
+  const open = new Gauge({ name: 'gpu_dev_streams', help: 'Streams of events that are open here.', registers: [registry] });
 
   app.addHook('onResponse', async (request, reply) => {
+    // How long somebody listened says nothing of how long an answer took.
+    if (String(reply.getHeader('content-type')).startsWith('text/event-stream')) return;
     // The route's pattern, never the path: ids would make a series each.
     requests.observe(
       { method: request.method, route: request.routeOptions.url ?? 'none', status: String(reply.statusCode) },
@@ -19,6 +22,7 @@ export function metricRoutes(app: Server, deps: HttpDeps): void {
   });
 
   app.get('/metrics', { config: { access: 'public' }, schema: { hide: true } }, async (_request, reply) => {
+    open.set(streams.open());
     await refresh();
     return reply.header('content-type', registry.contentType).send(await registry.metrics());
   });

@@ -4,6 +4,9 @@ import { z } from 'zod';
 import { documentOf, Problem, problemOf } from '../errors.ts';
 import type { Server } from './deps.ts';
 
+/** When the same request may be worth another try, in seconds. */
+const RETRY_AFTER: Record<number, string> = { 429: '5', 503: '1' };
+
 /** Schema of an error, for the API description. */
 export const ProblemBody = z
   .object({
@@ -37,7 +40,8 @@ export function answerProblems(app: Server): void {
 }
 
 function send(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  if (problem.status === 503) void reply.header('retry-after', '1');
+  const wait = RETRY_AFTER[problem.status];
+  if (wait !== undefined) void reply.header('retry-after', wait);
   return reply
     .code(problem.status)
     .header('content-type', 'application/problem+json; charset=utf-8')

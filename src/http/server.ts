@@ -17,6 +17,8 @@ import { diskRoutes } from './disks.ts';
 import { eventRoutes } from './events.ts';
 import { newServer } from './fastify.ts';
 import { gpuRoutes } from './gpus.ts';
+import { keyRoutes } from './keys.ts';
+import { userRoutes } from './users.ts';
 import { healthRoutes } from './health.ts';
 import { historyRoutes } from './history.ts';
 import { machineRoutes } from './machines.ts';
@@ -39,6 +41,7 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
   const app = newServer(deps.logger, {
     bodyLimit: BODY_LIMIT,
     keepAliveTimeout: 65_000,
+    trustProxy: deps.trustedProxies !== undefined && deps.trustedProxies.length > 0 ? [...deps.trustedProxies] : false,
     forceCloseConnections: 'idle',
     genReqId: (request) => requestId(request.headers['x-request-id']),
     routerOptions: { ignoreTrailingSlash: true },
@@ -65,16 +68,17 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
   const identity = deps.identity ?? DEFAULT_IDENTITY;
   const onError = (error: unknown) => app.log.warn({ err: error }, 'the use of keys could not be noted');
   requireAccess(app, new KeyRing({ db: deps.db, admins: identity.admins, onError }));
-  metricRoutes(app, deps);
+  const streams = { open: () => 0 };
+  metricRoutes(app, deps, streams);
   await app.register(async (scope) => healthRoutes(scope as unknown as Server, deps));
-  if (deps.resources !== false) await registerResources(app, deps);
+  if (deps.resources !== false) await registerResources(app, deps, streams);
   await app.ready();
   return app as unknown as FastifyInstance;
 }
 
-async function registerResources(app: Server, deps: HttpDeps): Promise<void> {
+async function registerResources(app: Server, deps: HttpDeps, streams: { open: () => number }): Promise<void> {
   const reader = new ReservationReader(deps.db, deps.kernel, new QueueViews(deps.db, deps.timeScale));
-  for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes, buildLogRoutes, streamRoutes]) {
+  for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes, buildLogRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
   }
   await app.register(async (scope) => {

@@ -56,7 +56,7 @@ export class StreamOfMany extends StreamSession {
 
   protected override async give({ before, after, steps }: Piece): Promise<void> {
     if (steps === null) return this.#catchUp(before, after);
-    for (const [index, ready] of steps.entries()) this.#send(ready, index === steps.length - 1 ? after : before);
+    for (const [index, ready] of steps.entries()) await this.#send(ready, index === steps.length - 1 ? after : before);
   }
 
   async #showFirst(now: string): Promise<void> {
@@ -94,14 +94,14 @@ export class StreamOfMany extends StreamSession {
       first = steps.at(-1)!.seq + 1;
       const view = first > span.last ? await this.#parts.reader.view(span.id) : null;
       for (const [index, step] of steps.entries()) {
-        this.#send(readyStep(step, index === steps.length - 1 ? view : null), position);
+        await this.#send(readyStep(step, index === steps.length - 1 ? view : null), position);
       }
-      await this.stream.room();
     }
   }
 
-  #send({ step, view, body }: ReadyStep, position: string): void {
+  async #send({ step, view, body }: ReadyStep, position: string): Promise<void> {
     if (this.owner !== null) this.saw(view);
     this.stream.send(`${step.id}:${step.seq}${this.idAt(position).slice(1)}`, body);
+    if (this.stream.isFull) await this.stream.room();
   }
 }

@@ -55,7 +55,7 @@ export class StreamOfOne extends StreamSession {
 
   protected override async give(piece: Piece): Promise<void> {
     if (piece.steps === null) return this.#catchUp();
-    for (const ready of piece.steps) this.#send(ready);
+    for (const ready of piece.steps) await this.#send(ready);
   }
 
   /** The view comes after the number was read: it may be ahead of the number, never behind it. */
@@ -73,17 +73,17 @@ export class StreamOfOne extends StreamSession {
     for (;;) {
       const steps = await readSpan(this.#db, { id: this.id, first: this.#sent + 1, last: Number.MAX_SAFE_INTEGER }, PAGE);
       const view = steps.length === 0 || steps.length === PAGE ? null : await this.#reader.view(this.id);
-      for (const [index, step] of steps.entries()) this.#send(readyStep(step, index === steps.length - 1 ? view : null));
+      for (const [index, step] of steps.entries()) await this.#send(readyStep(step, index === steps.length - 1 ? view : null));
       if (steps.length < PAGE) return;
-      await this.stream.room();
     }
   }
 
-  #send({ step, view, body, ends }: ReadyStep): void {
+  async #send({ step, view, body, ends }: ReadyStep): Promise<void> {
     if (step.seq <= this.#sent) return;
     this.#sent = step.seq;
     this.saw(view);
     this.stream.send(String(step.seq), body);
     if (ends) this.stream.finish();
+    else if (this.stream.isFull) await this.stream.room();
   }
 }

@@ -17,7 +17,7 @@ export interface Piece {
   steps: readonly ReadyStep[] | null;
 }
 
-/** Steps that may wait while a stream catches up; and reservations whose place in a line is told. */
+/** Steps that may wait for a client that is slow or catches up; and reservations whose place in a line is told. */
 const WAITING_STEPS = 10_000;
 const PLACES = 50;
 

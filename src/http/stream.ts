@@ -31,7 +31,7 @@ const EVENTS =
 
 const Text = { 200: z.string().meta({ description: 'text/event-stream' }) };
 
-export function streamRoutes(app: Server, deps: HttpDeps, reader: ReservationReader): void {
+export function streamRoutes(app: Server, deps: HttpDeps, reader: ReservationReader): Streams {
   const { db, kernel } = deps;
   const streams = new Streams({
     db,
@@ -100,6 +100,7 @@ export function streamRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
       return send(reply, await streams.ofMany(by, userOfList(request, request.query.user), lastId));
     },
   );
+  return streams;
 }
 
 function listening(request: FastifyRequest): Listening {

@@ -44,6 +44,8 @@ export interface StreamsSettings {
   onError: (error: unknown) => void;
   /** Milliseconds between looks at places and at rights, and steps read at once; for tests. */
   every?: { places?: number; rights?: number; beat?: number };
+  /** How long a client may take nothing, in milliseconds. */
+  patienceMs?: number;
   atOnce?: number;
 }
 
@@ -76,7 +78,7 @@ export class Streams {
 
   /** A stream of one reservation, from behind the step of this number, or from now on. */
   async ofOne(by: Listening, of: { id: string; owner: string }, after: number | null): Promise<EventStream> {
-    const session = new StreamOfOne(new EventStream(), by, of, this.#settings);
+    const session = new StreamOfOne(new EventStream(this.#settings.patienceMs), by, of, this.#settings);
     return this.#admit(session, () => session.begin(after));
   }
 
@@ -89,7 +91,12 @@ export class Streams {
       throw error;
     });
     const from = lastId === null ? null : await StreamOfMany.positionOf(lastId, { db, life });
-    const session = new StreamOfMany(new EventStream(), by, owner, { db, reader, life, sharedWith: rights.sharedWith });
+    const session = new StreamOfMany(new EventStream(this.#settings.patienceMs), by, owner, {
+      db,
+      reader,
+      life,
+      sharedWith: rights.sharedWith,
+    });
     return this.#admit(session, (now) => session.begin(from, now, lastId !== null && from === null));
   }
 
