@@ -1,5 +1,6 @@
 /** Configuration of the service: environment variables, checked at start. The names are those operators know. */
 import { z } from 'zod';
+import { IdentityEnvironment, identityOf } from './identity/configuration.ts';
 
 const whole = (min: number, max: number, fallback: number) => z.coerce.number().int().min(min).max(max).default(fallback);
 
@@ -49,6 +50,7 @@ const Environment = z.object({
   /** HTTP. */
   PORT: whole(0, 65_535, 8080),
   GPU_DEV_LISTEN: z.union([z.ipv4(), z.ipv6()]).optional(),
+  ...IdentityEnvironment,
   /** The cluster: a kubeconfig file, else the pod's own service account. */
   KUBECONFIG: z.string().min(1).optional(),
   CLUSTER: z.enum(['simulated', 'kube']).default('kube'),
@@ -102,6 +104,9 @@ const Environment = z.object({
   RETENTION_HISTORY_DAYS: z.coerce.number().min(1).default(30),
   RETENTION_EFFECTS_DAYS: z.coerce.number().min(0).default(7),
   RETENTION_DEAD_LETTERS_DAYS: z.coerce.number().min(0).default(90),
+  /** Snapshots of each disk that are kept: the newest few, and all of so many days. */
+  SNAPSHOT_KEEP_COUNT: whole(1, 1_000, 3),
+  SNAPSHOT_KEEP_DAYS: z.coerce.number().min(0).max(3_650).default(7),
 });
 export type Config = ReturnType<typeof readConfig>;
 
@@ -149,8 +154,8 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     },
     role: env.GPU_DEV_ROLE,
     port: env.PORT,
-    // Requests name their user and are believed, so only a cluster, where a network policy stands before us, opens the port to others.
     listen: env.GPU_DEV_LISTEN ?? (inCluster ? '0.0.0.0' : '127.0.0.1'),
+    identity: identityOf(env),
     cluster: env.CLUSTER,
     kubeconfig: env.KUBECONFIG,
     namespace: env.GPU_DEV_NAMESPACE,
@@ -183,6 +188,7 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
       effectsDays: env.RETENTION_EFFECTS_DAYS,
       deadLettersDays: env.RETENTION_DEAD_LETTERS_DAYS,
     },
+    snapshotRetention: { keepCount: env.SNAPSHOT_KEEP_COUNT, keepDays: env.SNAPSHOT_KEEP_DAYS },
   };
 }
 

@@ -7,7 +7,9 @@ import { Kernel } from '../actors/kernel/kernel.ts';
 import { gpuDevKinds, type Ports } from '../actors/kinds.ts';
 import { ClusterDoubt, type ClusterGuard } from '../actors/reality/cluster-guard.ts';
 import type { Reality } from '../actors/reality/ports.ts';
+import type { KeySource } from '../actors/reservation/ports.ts';
 import { REALITY_CHANNEL } from '../actors/reality/reconciler.ts';
+import { settleForeignSteps } from '../persistence/changes.ts';
 import { Database, isRetryableDatabaseError } from '../persistence/database.ts';
 import { migrate } from '../persistence/migrate.ts';
 import { assertQueues, enableNotifications, insertChannel } from '../persistence/pgmq.ts';
@@ -16,6 +18,7 @@ import { healthOf } from './health.ts';
 import { buildContextServer } from './http/build-contexts.ts';
 import { buildHttp } from './http/server.ts';
 import { Processor } from './processor.ts';
+import { GithubKeys } from './providers/local/github-keys.ts';
 
 /** The outside world, as providers make it. */
 export interface Providers extends Omit<Ports, 'db'> {
@@ -72,7 +75,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
   const since = performance.now();
   const kernel = new Kernel({
     db,
-    kinds: gpuDevKinds({ db, ...providers }),
+    kinds: gpuDevKinds({ db, snapshotRetention: config.snapshotRetention, ...providers }),
     timeScale: config.timeScale,
     // Who only answers requests leaves effects to those who work.
     ...(works ? {} : { effectConcurrency: 0 }),
@@ -96,6 +99,8 @@ export async function startService(config: Config, providersOf: (db: Database) =
     logger: log,
     timeScale: config.timeScale,
     cluster: config.cluster,
+    identity: { ...config.identity, proofKeys: proofKeysOf(config, providers) },
+    trustedProxies: config.identity.trustedProxies,
     resources: config.role !== 'processor',
     health: () => healthOf({ db, queues: names, tracker, guard: works ? providers.guard : null }),
     trackerAgeMs: () => tracker?.ageMs() ?? null,
@@ -120,6 +125,11 @@ export async function startService(config: Config, providersOf: (db: Database) =
   return { port, db, kernel, http, stop: () => (stopping ??= stop()) };
 }
 
+/** A name is proven by keys as they are now: nothing that was read before counts. */
+function proofKeysOf({ cluster, githubUrl }: Config, { keys }: Providers): KeySource {
+  return cluster === 'simulated' ? keys : new GithubKeys({ baseUrl: githubUrl, freshMs: 0, staleMs: 0 });
+}
+
 async function openDatabase({ database, queues }: Config, log: pino.Logger): Promise<Database> {
   let migrated: string[];
   try {
@@ -134,6 +144,8 @@ async function openDatabase({ database, queues }: Config, log: pino.Logger): Pro
   if (migrated.length > 0) log.info({ migrated }, 'the database was migrated');
   const db = new Database({ ...database, applicationName: 'gpu-dev service' });
   await db.init();
+  const foreign = await settleForeignSteps(db);
+  if (foreign > 0) log.info({ foreign }, 'the database came from another server; its steps are no news');
   await assertQueues(db, queues.names);
   for (const queue of queues.names) await enableNotifications(db, queue);
   return db;

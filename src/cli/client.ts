@@ -2,6 +2,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { ProblemDocument } from '../errors.ts';
 import { CliError, EXIT, errorOf } from './exit.ts';
+import type { Session } from './session.ts';
 
 /** An answer may take this long; the service itself gives up sooner. */
 const PATIENCE_MS = 30_000;
@@ -17,18 +18,19 @@ export interface Answer<T> {
 
 export class Client {
   readonly #base: URL;
-  readonly #user: string;
+  readonly #session: Session;
   readonly #signal: AbortSignal;
 
   /** @param signal aborts reads; what was sent to be done is waited for, so that nobody is left in doubt about it. */
-  constructor(base: URL, user: string, signal: AbortSignal) {
+  constructor(base: URL, session: Session, signal: AbortSignal) {
     this.#base = base;
-    this.#user = user;
+    this.#session = session;
     this.#signal = signal;
   }
 
-  get user(): string {
-    return this.#user;
+  /** Name of the user whose key is sent. */
+  async user(): Promise<string> {
+    return this.#session.user ?? (await this.get<{ username: string }>('/v1/me')).username;
   }
 
   get url(): string {
@@ -64,18 +66,63 @@ export class Client {
     }
   }
 
-  async #ask<T>(url: URL, options: RequestInit): Promise<Answer<T>> {
-    const headers = { accept: 'application/json', 'x-gpu-dev-user': this.#user, ...(options.headers as Record<string, string>) };
-    let response: Response;
-    let text: string;
+  /** Any other request with a JSON body. @throws CliError */
+  async send<T>(method: 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<Answer<T>> {
+    this.#signal.throwIfAborted();
+    return this.#ask<T>(new URL(path, this.#base), {
+      method,
+      ...(body === undefined ? {} : { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(PATIENCE_MS),
+    });
+  }
+
+  /**
+   * Open a path whose answer is read as it comes; the caller reads the body, and may break it off.
+   * @param signal ends it, besides Ctrl-C
+   * @throws CliError if the service does not answer
+   */
+  async open(path: string, headers: Record<string, string>, signal?: AbortSignal): Promise<Response> {
+    const signals = signal === undefined ? [this.#signal] : [this.#signal, signal];
     try {
-      response = await fetch(url, { ...options, headers });
-      text = await response.text();
+      return await this.#fetch(new URL(path, this.#base), { headers, signal: AbortSignal.any(signals) });
     } catch (error) {
+      if (error instanceof CliError) throw error;
       this.#signal.throwIfAborted();
       throw this.#unreachable(error);
     }
-    const body = parsed(text);
+  }
+
+  /** With the key; one that is not taken is renewed, once. */
+  async #fetch(url: URL, options: RequestInit): Promise<Response> {
+    const send = (key: string) => {
+      const headers = {
+        accept: 'application/json',
+        ...(options.headers as Record<string, string>),
+        authorization: `Bearer ${key}`,
+      };
+      // A redirect would carry the key to wherever it leads.
+      return fetch(url, { ...options, headers, redirect: 'error' });
+    };
+    const response = await send(await this.#session.key());
+    if (response.status !== 401) return response;
+    const key = await this.#session.renewed();
+    if (key === null) return response;
+    await response.body?.cancel();
+    return send(key);
+  }
+
+  async #ask<T>(url: URL, options: RequestInit): Promise<Answer<T>> {
+    let response: Response;
+    let text: string;
+    try {
+      response = await this.#fetch(url, options);
+      text = await response.text();
+    } catch (error) {
+      if (error instanceof CliError) throw error;
+      this.#signal.throwIfAborted();
+      throw this.#unreachable(error);
+    }
+    const body = text === '' ? null : parsed(text);
     if (response.ok && body !== undefined) return { status: response.status, body: body as T };
     if (isProblem(body))
       throw body.status === 503 ? new UnreachableError(EXIT.unreachable, errorOf(body).message, body) : errorOf(body);

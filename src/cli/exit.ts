@@ -48,7 +48,7 @@ export function errorOf(problem: ProblemDocument): CliError {
 
 function exitOf(status: number): ExitCode {
   if (status === 404) return EXIT.notFound;
-  if (status === 403 || status === 409) return EXIT.refused;
+  if (status === 401 || status === 403 || status === 409) return EXIT.refused;
   if (status === 502 || status === 503 || status === 504) return EXIT.unreachable;
   return status >= 400 && status < 500 ? EXIT.usage : EXIT.failed;
 }

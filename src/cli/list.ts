@@ -19,7 +19,7 @@ export function registerList(program: Command, surroundings: Surroundings): void
     .command('list')
     .description('your reservations, newest first')
     .option('--all', 'those that have ended too')
-    .option('--everyone', "everyone's, not only yours")
+    .option('--everyone', "everyone's, not only yours; for admins")
     .option('--status <states>', 'only these states, separated by commas')
     .option('--type <type>', 'only this GPU type')
     .option('--shared-with <github-name>', 'those of others into which this GitHub user was let')
@@ -27,9 +27,10 @@ export function registerList(program: Command, surroundings: Surroundings): void
     .action(async (options: ListOptions, command: Command) => {
       const context = contextOf(surroundings, command);
       const shared = options.sharedWith;
-      const user = options.everyone === true || shared !== undefined ? '*' : context.client.user;
+      const everyone = options.everyone === true;
+      const wide = everyone || shared !== undefined;
       const { reservations } = await context.client.get<{ reservations: ReservationView[] }>('/v1/reservations', {
-        user,
+        user: everyone ? '*' : undefined,
         status: options.status ?? (options.all === true ? undefined : 'live'),
         gpu_type: options.type,
         shared_with: shared,
@@ -39,13 +40,13 @@ export function registerList(program: Command, surroundings: Surroundings): void
       if (reservations.length === 0) {
         const kind = options.all === true || options.status !== undefined ? 'such' : 'live';
         if (shared !== undefined) return context.say(`${shared} was let into no ${kind} reservation.`);
-        context.say(user === '*' ? `There is no ${kind} reservation.` : `${user} has no ${kind} reservation.`);
+        context.say(everyone ? `There is no ${kind} reservation.` : `${await context.client.user()} has no ${kind} reservation.`);
         return;
       }
-      const owner = (view: ReservationView) => (user === '*' ? [view.user_id] : []);
+      const owner = (view: ReservationView) => (wide ? [view.user_id] : []);
       context.say(
         table([
-          ['ID', ...(user === '*' ? ['USER'] : []), 'NAME', 'WHAT', 'STATE', 'WHEN', ...(shared === undefined ? [] : ['HOW'])],
+          ['ID', ...(wide ? ['USER'] : []), 'NAME', 'WHAT', 'STATE', 'WHEN', ...(shared === undefined ? [] : ['HOW'])],
           ...reservations.map((view) => [
             view.id,
             ...owner(view),

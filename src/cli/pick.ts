@@ -11,7 +11,7 @@ interface Page {
 
 /** The user's reservations that have not ended, newest first. */
 export async function liveReservations(context: Context): Promise<ReservationView[]> {
-  const page = await context.client.get<Page>('/v1/reservations', { status: 'live', user: context.client.user, limit: 100 });
+  const page = await context.client.get<Page>('/v1/reservations', { status: 'live', limit: 100 });
   return page.reservations;
 }
 
@@ -26,7 +26,7 @@ export async function pick(context: Context, typed: string | undefined): Promise
   if (live.length === 0) {
     throw new CliError(
       EXIT.notFound,
-      `${context.client.user} has no live reservation. Make one with gpu-dev reserve, or see gpu-dev list --all.`,
+      `${await context.client.user()} has no live reservation. Make one with gpu-dev reserve, or see gpu-dev list --all.`,
     );
   }
   const choices = live.map((view) => `  ${view.id}  ${view.name}  ${what(view)}  ${path(view)}`).join('\n');

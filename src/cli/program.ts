@@ -23,7 +23,10 @@ export function buildProgram(surroundings: Surroundings): Command {
     .description('Reserve GPU dev servers.')
     .version(version)
     .option('--json', 'print JSON, and nothing else, on stdout; errors go to stderr as JSON')
-    .option('--user <name>', 'who asks (default: GPU_DEV_USER, or your login name)')
+    .option(
+      '--user <name>',
+      'as whom, of those who have logged in here; where nobody needs to, anybody (default: GPU_DEV_API_KEY, GPU_DEV_USER, or your login name)',
+    )
     .option('--url <url>', 'where the service is (default: GPU_DEV_URL, or what runs here, or http://127.0.0.1:8080)')
     .showHelpAfterError('(add --help to see what it takes)')
     .showSuggestionAfterError()
@@ -44,7 +47,7 @@ export function buildProgram(surroundings: Surroundings): Command {
   registerAddUser(program, surroundings);
   registerRemoveUser(program, surroundings);
   registerJupyter(program, surroundings);
-  registerEnv(program);
+  registerEnv(program, surroundings);
   registerAdmin(program, surroundings);
   for (const command of [program, ...program.commands, ...program.commands.flatMap((one) => one.commands)]) {
     command.exitOverride();

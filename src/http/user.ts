@@ -2,6 +2,7 @@
 import type { FastifyRequest } from 'fastify';
 import type { Sender } from '../../actors/intake/doors.ts';
 import { UserName } from '../../actors/intake/messages.ts';
+import type { AuditEntry } from '../../persistence/audit.ts';
 import { Problem } from '../errors.ts';
 import { authorizeActingFor, authorizeList } from '../identity/authorize.ts';
 import { principalOf } from './access.ts';
@@ -35,6 +36,17 @@ export function refuseOtherUser(request: FastifyRequest, inBody: unknown, owner:
 export function senderOf(request: FastifyRequest): NonNullable<Sender['by']> {
   const { user, keyPrefix } = principalOf(request);
   return { user, keyPrefix, address: request.ip, requestId: request.id };
+}
+
+/** A row of the audit log about what this request does. */
+export function auditOf(
+  request: FastifyRequest,
+  action: string,
+  object: string,
+  details: Record<string, unknown> = {},
+): AuditEntry {
+  const { user, ...from } = senderOf(request);
+  return { actor: user, door: 'http', action, object, details, ...from };
 }
 
 function nameOf(value: unknown, field: string): string {

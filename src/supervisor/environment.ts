@@ -1,4 +1,5 @@
 // The environment of the processes we start. What the shell exports for other programs must not reach them by surprise.
+import { userInfo } from 'node:os';
 import type { StartOptions } from './options.ts';
 
 /** Where the service finds its database and cluster. */
@@ -50,6 +51,19 @@ export function serviceEnvironment(
     GPU_DEV_HOME: options.home,
     TIME_SCALE: String(options.timeScale),
     CLUSTER: options.cluster,
+    // It listens on this machine alone; whoever starts it may do everything.
+    GPU_DEV_LOCAL: 'true',
+    GPU_DEV_ADMINS: environment.GPU_DEV_ADMINS || environment.GPU_DEV_USER || loginName(),
     LOG_LEVEL: environment.LOG_LEVEL || 'info',
   };
+}
+
+/** Name of whoever starts it; empty if the system has none for them. */
+function loginName(): string {
+  try {
+    const { username } = userInfo();
+    return /^[A-Za-z0-9][\w.@+-]*$/.test(username) ? username : '';
+  } catch {
+    return '';
+  }
 }

@@ -64,7 +64,7 @@ export function firstScreen(instance: Instance, workingDirectory: string, paint:
   const other = home === '.gpu-dev' ? '' : ` --home ${home}`;
   const steps: [string, string][] = [
     [`eval "$(npx gpu-dev env${other})"`, 'so that the lines below find their way'],
-    ['curl -s $GPU_DEV_URL/v1/gpus', 'which GPUs there are'],
+    ['curl -s $GPU_DEV_URL/v1/gpus -H "Authorization: Bearer $GPU_DEV_API_KEY"', 'which GPUs there are'],
     ['npx gpu-dev reserve --type t4 --gpus 1 --hours 4', 'reserve a server and watch it come up'],
     ['npx gpu-dev list', 'your reservations'],
     ['kubectl get pods -n gpu-dev', 'the server as a pod'],

@@ -109,7 +109,7 @@ describe('the environment of the service', () => {
     const options = readOptions(['--home', '/x', '--time-scale', '240'], {});
     if (options === undefined) throw new Error('no options');
     const postgres = { host: '127.0.0.1', port: 5433, user: 'u', password: 'p', database: 'd' };
-    expect(serviceEnvironment({}, options, 8080, { postgres, kubeconfig: '/x/kubeconfig' })).toEqual({
+    expect(serviceEnvironment({ GPU_DEV_USER: 'ada' }, options, 8080, { postgres, kubeconfig: '/x/kubeconfig' })).toEqual({
       POSTGRES_HOST: '127.0.0.1',
       POSTGRES_PORT: '5433',
       POSTGRES_USER: 'u',
@@ -120,6 +120,8 @@ describe('the environment of the service', () => {
       GPU_DEV_HOME: '/x',
       TIME_SCALE: '240',
       CLUSTER: 'simulated',
+      GPU_DEV_LOCAL: 'true',
+      GPU_DEV_ADMINS: 'ada',
       LOG_LEVEL: 'info',
     });
   });

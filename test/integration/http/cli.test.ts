@@ -1,6 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../../src/cli/program.ts';
@@ -10,6 +13,8 @@ import { databaseEnvironment } from '../../support/database-environment.ts';
 const BIN = fileURLToPath(new URL('../../../bin/gpu-dev.js', import.meta.url));
 let http: HttpWorld;
 let url: string;
+/** Where the commands keep their keys. */
+const home = mkdtempSync(join(tmpdir(), 'gpu-dev-cli-'));
 beforeAll(async () => {
   http = await startHttp({ fleet: { t4: 1, h100: 1 } }, { cluster: 'simulated' });
   await http.app.listen({ host: '127.0.0.1', port: 0 });
@@ -17,6 +22,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await http?.stop();
+  rmSync(home, { recursive: true });
 });
 
 interface Ran {
@@ -30,7 +36,7 @@ async function cli(line: string, environment: NodeJS.ProcessEnv = {}): Promise<R
   const out: string[] = [];
   const err: string[] = [];
   const exit = await run(line.split(' ').filter(Boolean), {
-    environment: { GPU_DEV_URL: url, GPU_DEV_USER: 'ada', ...environment },
+    environment: { HOME: home, GPU_DEV_URL: url, GPU_DEV_USER: 'ada', ...environment },
     directory: '/nowhere',
     out: { write: (text) => out.push(text) },
     err: { write: (text) => err.push(text) },
@@ -67,15 +73,15 @@ describe('the life of a reservation on the command line', () => {
     expect(refused.err).toMatch(/^gpu-dev: 2 h are granted and 100 h more would pass the limit of 48 h\. Ask for fewer hours/);
 
     expect((await cli('add-user octocat')).out).toBe('octocat may log in to trial in a moment.\n');
-    expect((await cli('list --shared-with octocat', { GPU_DEV_USER: 'octo' })).out).toMatch(/ada .*ssh -p \d+ dev@/s);
+    expect((await cli('list --shared-with octocat', { GPU_DEV_USER: 'operator' })).out).toMatch(/ada .*ssh -p \d+ dev@/s);
     expect((await cli('list --shared-with nobody')).out).toBe('nobody was let into no live reservation.\n');
     expect((await cli('remove-user octocat')).out).toBe('octocat may not log in to trial any more, in a moment.\n');
     const jupyter = await cli(`jupyter on ${id}`);
     expect(jupyter.out).toMatch(/^https?:\/\/\S+\ntoken: [0-9a-f]{64}\n$/);
     expect((await json('jupyter show')).state).toBe('on');
-    expect((await cli(`jupyter show ${id}`, { GPU_DEV_USER: 'eve' })).exit).toBe(4);
+    expect((await cli(`jupyter show ${id}`, { GPU_DEV_USER: 'eve' })).exit).toBe(3);
     expect((await cli(`cancel ${id}`, { GPU_DEV_USER: 'eve' })).err).toMatch(
-      /^gpu-dev: Reservation \S+ belongs to another user\. Ask its owner\.\n$/,
+      /^gpu-dev: There is no reservation \S+\. Check the id; gpu-dev list shows your reservations\.\n$/,
     );
 
     const watching = cli(`watch ${id} --json`);
@@ -162,12 +168,15 @@ describe('for operators', () => {
   });
 
   it('shows the dead letters', async () => {
-    expect((await cli('admin dead-letters')).out).toBe('There are no open dead letters.\n');
+    expect((await cli('admin dead-letters', { GPU_DEV_USER: 'operator' })).out).toBe('There are no open dead letters.\n');
     await http.world.send({ action: 'frobnicate', user_id: 'ada', password: 'sesame' });
-    await http.world.until('it is set aside', async () => (await json('admin dead-letters')).dead_letters.length === 1);
-    const shown = await cli('admin dead-letters');
+    await http.world.until(
+      'it is set aside',
+      async () => (await json('admin dead-letters', { GPU_DEV_USER: 'operator' })).dead_letters.length === 1,
+    );
+    const shown = await cli('admin dead-letters', { GPU_DEV_USER: 'operator' });
     expect(shown.out).toMatch(/gpu_reservations \d+ +GPU_ACTION_UNKNOWN +The action "frobnicate" is unknown\n/);
-    expect((await cli('admin dead-letters --json')).out).not.toContain('sesame');
+    expect((await cli('admin dead-letters --json', { GPU_DEV_USER: 'operator' })).out).not.toContain('sesame');
   });
 });
 
@@ -256,7 +265,7 @@ function start(
   user: string,
   at = url,
 ): { process: ChildProcess; exit: Promise<number | null>; text: () => string } {
-  const environment = { ...process.env, GPU_DEV_URL: at, GPU_DEV_USER: user };
+  const environment = { ...process.env, HOME: home, GPU_DEV_URL: at, GPU_DEV_USER: user };
   const child = spawn(process.execPath, [BIN, ...args], { env: environment, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
   let text = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += chunk));

@@ -1,0 +1,155 @@
+/** As whom commands talk to a service: which key they send, and how they get the next one before it ends. */
+import { setTimeout as pause } from 'node:timers/promises';
+import { isLoopback } from '../identity/loopback.ts';
+import { signedLogin } from './aws-login.ts';
+import { UnreachableError } from './client.ts';
+import { keepKey, readKeys, type StoredKey } from './credentials.ts';
+import { CliError, EXIT, errorOf } from './exit.ts';
+import type { ProblemDocument } from '../errors.ts';
+import { type CommonOptions, type Surroundings, userOf } from './surroundings.ts';
+
+/** What a login answers. */
+export interface LoginAnswer {
+  api_key: string;
+  key_prefix: string;
+  user_id: number;
+  username: string;
+  aws_arn: string | null;
+  expires_at: string;
+  ttl_hours: number;
+}
+
+/** A login may take this long. */
+const PATIENCE_MS = 20_000;
+const BEFORE_RETRY_MS = 500;
+
+/** Posts without a key. @throws CliError with what the service said */
+export async function postOpenly<T>(base: URL, path: string, body: unknown, interrupted: AbortSignal): Promise<T> {
+  let response: Response;
+  let answer: unknown;
+  try {
+    response = await fetch(new URL(path, base), {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', accept: 'application/json' },
+      body: JSON.stringify(body),
+      signal: AbortSignal.any([interrupted, AbortSignal.timeout(PATIENCE_MS)]),
+      redirect: 'error',
+    });
+    answer = await response.json().catch(() => null);
+  } catch {
+    interrupted.throwIfAborted();
+    throw new UnreachableError(
+      EXIT.unreachable,
+      `The service does not answer at ${base.origin}. Start it with npm start, or set GPU_DEV_URL to where it runs.`,
+    );
+  }
+  if (response.ok) return answer as T;
+  const { code, detail, status } = (answer ?? {}) as Partial<ProblemDocument>;
+  if (typeof code === 'string' && typeof detail === 'string' && typeof status === 'number') {
+    throw errorOf(answer as ProblemDocument);
+  }
+  throw new CliError(
+    EXIT.unreachable,
+    `What answers at ${base.origin} (${response.status}) is not gpu-dev. Set GPU_DEV_URL to the address of the service.`,
+  );
+}
+
+/** Whether an address is this machine's own. */
+export function isLocal(base: URL): boolean {
+  const host = base.hostname.replace(/^\[|\]$/g, '');
+  return host === 'localhost' || isLoopback(host);
+}
+
+/** Log in as somebody who is at this machine. @throws CliError if the service is none of this machine, or not in local mode */
+export async function localLogin(base: URL, username: string, interrupted: AbortSignal): Promise<LoginAnswer> {
+  const ask = () => postOpenly<LoginAnswer>(base, '/v1/auth/local-login', { username }, interrupted);
+  try {
+    return await ask();
+  } catch (error) {
+    if (!(error instanceof UnreachableError)) throw error;
+    await pause(BEFORE_RETRY_MS);
+    return ask();
+  }
+}
+
+export class Session {
+  readonly #surroundings: Surroundings;
+  readonly #options: CommonOptions;
+  readonly #base: URL;
+  #current: StoredKey | null = null;
+
+  constructor(surroundings: Surroundings, options: CommonOptions, base: URL) {
+    this.#surroundings = surroundings;
+    this.#options = options;
+    this.#base = base;
+  }
+
+  /** Name of the user, as far as it is known without asking; null for a key of the environment. */
+  get user(): string | null {
+    return this.#current?.user ?? null;
+  }
+
+  /** The key to send. One that ends soon is renewed first. @throws CliError that says how to log in */
+  async key(): Promise<string> {
+    const given = this.#given();
+    if (given !== null) return given;
+    this.#current ??= this.#kept();
+    if (this.#current === null || endsSoon(this.#current)) await this.#obtain(this.#current);
+    return this.#current!.api_key;
+  }
+
+  /** The service did not take the key: get another. @returns null if there is none to be had */
+  async renewed(): Promise<string | null> {
+    if (this.#given() !== null) return null;
+    await this.#obtain(this.#current);
+    return this.#current!.api_key;
+  }
+
+  /** Keep what a login gave. */
+  keep({ api_key, key_prefix, username, expires_at, ttl_hours }: LoginAnswer, source: StoredKey['source']): StoredKey {
+    const key: StoredKey = { url: this.#base.origin, user: username, api_key, key_prefix, expires_at, ttl_hours, source };
+    keepKey(this.#surroundings, key);
+    this.#current = key;
+    return key;
+  }
+
+  /** GPU_DEV_API_KEY, unless the command line names a user. */
+  #given(): string | null {
+    if (this.#options.user !== undefined) return null;
+    return this.#surroundings.environment.GPU_DEV_API_KEY || null;
+  }
+
+  /** The key that is kept for this service: of the user who is named, else the newest. */
+  #kept(): StoredKey | null {
+    const keys = readKeys(this.#surroundings).filter(({ url }) => url === this.#base.origin);
+    const named = this.#options.user ?? (this.#surroundings.environment.GPU_DEV_USER || undefined);
+    const own = keys.find(({ user }) => user === named);
+    if (named === undefined || own !== undefined) return own ?? keys[0] ?? null;
+    // Where people are believed who they are, another name is another login; elsewhere it is only a habit of the shell.
+    return this.#options.user !== undefined || isLocal(this.#base) ? null : (keys[0] ?? null);
+  }
+
+  #locally(user: string): Promise<LoginAnswer> {
+    return localLogin(this.#base, user, this.#surroundings.interrupted);
+  }
+
+  async #obtain(last: StoredKey | null): Promise<void> {
+    if (last?.source === 'aws') {
+      this.keep(await signedLogin(this.#base, this.#surroundings), 'aws');
+      return;
+    }
+    if (!isLocal(this.#base))
+      throw new CliError(EXIT.refused, `You are not logged in at ${this.#base.origin}. Run: gpu-dev login`);
+    try {
+      this.keep(await this.#locally(last?.user ?? userOf(this.#surroundings, this.#options)), 'local');
+    } catch (error) {
+      if (!(error instanceof CliError) || error.problem?.code !== 'GPU_LOGIN_OFF') throw error;
+      throw new CliError(EXIT.refused, `You are not logged in at ${this.#base.origin}. Run: gpu-dev login`, error.problem);
+    }
+  }
+}
+
+/** Whether less than a tenth of a key's life is left. */
+function endsSoon({ expires_at: end, ttl_hours: hours }: StoredKey): boolean {
+  return Date.parse(end) - Date.now() < hours * 360_000;
+}

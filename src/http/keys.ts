@@ -1,0 +1,212 @@
+/** API keys of the one who asks: list, make narrower ones, rotate, revoke. */
+import type { FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import { findKeyOf, type KeyRow, listKeys, revokeKey } from '../../persistence/api-keys.ts';
+import { findUser } from '../../persistence/api-users.ts';
+import { recordAudit } from '../../persistence/audit.ts';
+import type { Transaction } from '../../persistence/database.ts';
+import { Problem } from '../errors.ts';
+import { issueKey, LONGEST_TTL_HOURS } from '../identity/api-key.ts';
+import { type Scope, SCOPES } from '../identity/principal.ts';
+import { DEFAULT_IDENTITY } from '../identity/settings.ts';
+import { principalOf } from './access.ts';
+import { answerOf, KeyAnswer } from './auth.ts';
+import type { HttpDeps, Server } from './deps.ts';
+import { problems } from './problems.ts';
+import { auditOf } from './user.ts';
+
+/** How long after a login its keys may be rotated, in days. */
+const ROTATE_DAYS = 30;
+const MOST_SHOWN = 200;
+
+const Scopes = z.enum(SCOPES);
+
+const KeyView = z
+  .object({
+    id: z.number().int(),
+    key_prefix: z.string(),
+    description: z.string().nullable(),
+    scopes: z.array(Scopes),
+    source: z.enum(['aws', 'local', 'key']).meta({ description: 'By what it was got: a login, or another key.' }),
+    created_at: z.string(),
+    expires_at: z.string(),
+    last_used_at: z.string().nullable().meta({ description: 'To the minute or so.' }),
+    revoked_at: z.string().nullable(),
+    current: z.boolean().meta({ description: 'The key of this request.' }),
+  })
+  .meta({ description: 'An API key, without the key itself.' });
+
+const Wanted = z.strictObject({
+  description: z.string().max(200).nullish(),
+  scopes: z.array(Scopes).min(1).max(SCOPES.length).nullish().meta({ description: 'By default those of this key.' }),
+  ttl_hours: z
+    .number()
+    .min(0.1)
+    .max(LONGEST_TTL_HOURS)
+    .nullish()
+    .meta({ description: 'By default, and at most, that of a login.' }),
+});
+
+export function keyRoutes(app: Server, deps: HttpDeps): void {
+  const { db, identity = DEFAULT_IDENTITY } = deps;
+
+  app.get(
+    '/v1/keys',
+    {
+      config: { access: { scope: 'read', on: 'self' } },
+      schema: {
+        tags: ['identity'],
+        summary: 'Your API keys, newest first',
+        response: { 200: z.object({ keys: z.array(KeyView) }), ...problems(401, 403, 503) },
+      },
+    },
+    async (request) => {
+      const { userId, keyId } = principalOf(request);
+      return { keys: (await listKeys(db, userId, MOST_SHOWN)).map((row) => viewOf(row, keyId)) };
+    },
+  );
+
+  app.post(
+    '/v1/keys',
+    {
+      config: { access: { scope: 'read', on: 'self' } },
+      schema: {
+        tags: ['identity'],
+        summary: 'Another key, that may do no more than the one of this request',
+        description: 'A repeated request makes another key: the first is kept nowhere, so it cannot be told again.',
+        body: Wanted.nullish(),
+        response: { 201: KeyAnswer, ...problems(400, 401, 403, 413, 415, 503) },
+      },
+    },
+    async (request, reply) => {
+      const { description = null, scopes, ttl_hours: ttl } = request.body ?? {};
+      const principal = principalOf(request);
+      const beyond = scopes?.find((scope) => !principal.scopes.has(scope));
+      if (beyond !== undefined) throw lacks(beyond, principal.scopes);
+      if (ttl !== undefined && ttl !== null && ttl > identity.keyTtlHours) {
+        throw new Problem('GPU_FIELD_INVALID', `The field ttl_hours: a key lives ${identity.keyTtlHours} h at most here`, {
+          field: 'ttl_hours',
+          details: { most: identity.keyTtlHours },
+        });
+      }
+      const made = await db.withTransaction((tx) =>
+        another(
+          tx,
+          request,
+          { description, scopes: scopes ?? [...principal.scopes], ttl: ttl ?? identity.keyTtlHours },
+          'key.create',
+        ),
+      );
+      return reply.code(201).send(made);
+    },
+  );
+
+  app.post(
+    '/v1/keys/rotate',
+    {
+      config: { access: { scope: 'read', on: 'self' } },
+      schema: {
+        tags: ['identity'],
+        summary: 'A new key in the place of the one of this request',
+        description: `The old one stays valid until it expires, unless \`revoke\` is true. Possible for ${ROTATE_DAYS} days after a login.`,
+        body: z.strictObject({ revoke: z.boolean().nullish() }).nullish(),
+        response: { 200: KeyAnswer, ...problems(400, 401, 403, 413, 415, 503) },
+      },
+    },
+    async (request) => {
+      const { userId, keyId } = principalOf(request);
+      const made = await db.withTransaction(async (tx) => {
+        const old = await mustFind(tx, userId, keyId);
+        const ttl = Math.min(identity.keyTtlHours, (old.expires_at.getTime() - old.created_at.getTime()) / 3_600_000);
+        const answer = await another(tx, request, { description: old.description, scopes: old.scopes, ttl }, 'key.rotate');
+        if (request.body?.revoke === true) await revokeKey(tx, userId, keyId);
+        return answer;
+      });
+      if (request.body?.revoke === true) app.keyRing.forget();
+      return made;
+    },
+  );
+
+  app.delete(
+    '/v1/keys/:id',
+    {
+      config: { access: { scope: 'read', on: 'self' } },
+      schema: {
+        tags: ['identity'],
+        summary: 'Revoke a key; it ends at once, within five seconds on other replicas',
+        params: z.object({ id: z.coerce.number().int().min(1).max(2_147_483_647) }),
+        response: { 200: KeyView, ...problems(400, 401, 403, 404, 503) },
+      },
+    },
+    async (request) => {
+      const { userId, keyId, scopes } = principalOf(request);
+      const row = await db.withTransaction(async (tx) => {
+        const { scopes: others } = await mustFind(tx, userId, request.params.id);
+        // Who may only read must not lock out who may more.
+        const beyond = others.find((scope) => !scopes.has(scope as Scope)) as Scope | undefined;
+        if (beyond !== undefined) throw lacks(beyond, scopes);
+        const revoked = (await revokeKey(tx, userId, request.params.id))!;
+        await recordAudit(tx, auditOf(request, 'key.revoke', `key/${revoked.key_id}`, { key: revoked.key_prefix }));
+        return revoked;
+      });
+      app.keyRing.forget();
+      return viewOf(row, keyId);
+    },
+  );
+
+  /** A key beside the one of this request, of the same login. */
+  async function another(
+    tx: Transaction,
+    request: FastifyRequest,
+    wanted: { description: string | null; scopes: readonly string[]; ttl: number },
+    action: string,
+  ): Promise<z.infer<typeof KeyAnswer>> {
+    const { userId, keyId } = principalOf(request);
+    const { authenticated_at: since } = await mustFind(tx, userId, keyId);
+    const left = since.getTime() / 3_600_000 + ROTATE_DAYS * 24 - Date.now() / 3_600_000;
+    if (left <= 0) throw new Problem('GPU_KEY_TOO_OLD', `The login of this key is more than ${ROTATE_DAYS} days ago`);
+    const ttlHours = Math.min(wanted.ttl, left);
+    const { key, row } = await issueKey(tx, {
+      userId,
+      ttlHours,
+      scopes: wanted.scopes,
+      source: 'key',
+      description: wanted.description,
+      authenticatedAt: since,
+    });
+    await recordAudit(
+      tx,
+      auditOf(request, action, `key/${row.key_id}`, {
+        key: row.key_prefix,
+        scopes: row.scopes,
+        expires_at: row.expires_at.toISOString(),
+      }),
+    );
+    return answerOf({ key, row, user: (await findUser(tx, userId))!, ttlHours });
+  }
+}
+
+async function mustFind(tx: Transaction, userId: number, keyId: number): Promise<KeyRow> {
+  const row = await findKeyOf(tx, userId, keyId);
+  if (row === null) throw new Problem('GPU_KEY_UNKNOWN', `You have no key ${keyId}`, { field: 'id' });
+  return row;
+}
+
+function lacks(scope: Scope, has: ReadonlySet<Scope>): Problem {
+  return new Problem('GPU_SCOPE_MISSING', `This key lacks the scope ${scope} itself`, { details: { scope, has: [...has] } });
+}
+
+function viewOf(row: KeyRow, current: number): z.infer<typeof KeyView> {
+  return {
+    id: row.key_id,
+    key_prefix: row.key_prefix,
+    description: row.description,
+    scopes: row.scopes as Scope[],
+    source: row.source,
+    created_at: row.created_at.toISOString(),
+    expires_at: row.expires_at.toISOString(),
+    last_used_at: row.last_used_at?.toISOString() ?? null,
+    revoked_at: row.revoked_at?.toISOString() ?? null,
+    current: row.key_id === current,
+  };
+}
