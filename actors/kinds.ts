@@ -8,6 +8,7 @@ import { imageKind } from './image/kind.ts';
 import type { ImageBuilder } from './image/ports.ts';
 import type { ActorKind } from './kernel/kind.ts';
 import { reservationKind } from './reservation/kind.ts';
+import type { Names, Routes } from './reservation/name-ports.ts';
 import type { DevServers, KeySource } from './reservation/ports.ts';
 
 /** What the actors need of the outside world. */
@@ -17,11 +18,11 @@ export interface Ports {
   keys: KeySource;
   volumes: Volumes;
   builder: ImageBuilder;
-  random?: () => number;
   names?: Names | null;
   routes?: Routes | null;
   /** Which snapshots of disks are kept; left out: the newest 3 and those of 7 days. */
   snapshotRetention?: SnapshotRetention;
+  random?: () => number;
 }
 
 /** The kinds, ready for a kernel. */

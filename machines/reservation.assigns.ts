@@ -205,6 +205,14 @@ export const reservationAssigns = {
   },
   jupyterStopping: (context) => ({ jupyter: { ...context.jupyter, state: 'stopping' as const } }),
   jupyterOff: () => ({ jupyter: { state: 'off' as const, url: null, port: null, error: null } }),
+  namePublished: (_context, event) => ({ hostname: { name: (event as Typed<'name.published'>).name, problem: null } }),
+  nameFailed: (_context, event) => ({ hostname: { name: null, problem: (event as Typed<'name.failed'>).reason } }),
+  nameWithdrawn: () => ({ hostname: { name: null, problem: null } }),
+  /** Until then, and if that fails, the node's port is the way. */
+  routePublished: (context, event) => ({
+    jupyter: { ...context.jupyter, url: (event as Typed<'route.published'>).url, error: null },
+  }),
+  routeFailed: (context, event) => ({ jupyter: { ...context.jupyter, error: (event as Typed<'route.failed'>).reason } }),
   jupyterFailed: (_context, event) => ({
     jupyter: { state: 'failed' as const, url: null, port: null, error: (event as Typed<'jupyter.failed'>).reason },
   }),
@@ -213,6 +221,7 @@ export const reservationAssigns = {
   podGone: (context) => ({
     pod: { ...context.pod, ready: false },
     connection: null,
+    hostname: { name: null, problem: null },
     jupyter: { state: 'off' as const, url: null, port: null, error: null },
   }),
   noteUnreachable: (_context, event) => ({
@@ -258,6 +267,9 @@ export const reservationGuards = {
     'generation' in event && event.generation === context.generation && ['attaching', 'attached'].includes(context.disk.state),
   jupyterIsOff: (context) => ['off', 'failed', 'stopping'].includes(context.jupyter.state),
   jupyterIsOn: (context) => ['on', 'starting', 'failed'].includes(context.jupyter.state),
+  /** Jupyter of this life has a way to it. */
+  routedJupyter: (context, event) =>
+    'generation' in event && event.generation === context.generation && context.jupyter.state === 'on',
   accessRemovalFailed: (context, event) =>
     event.type === 'effect.failed' && event.effect === 'access.remove' && event.generation === context.generation,
   gangCancelled: (_context, event) => event.type === 'gang.broken' && event.outcome === 'cancelled',

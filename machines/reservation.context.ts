@@ -84,6 +84,10 @@ export const ReservationContext = z.object({
   grant: Grant.nullable(),
   pod: z.object({ uid: z.string().nullable(), name: z.string().nullable(), ready: z.boolean() }),
   connection: Connection.nullable(),
+  /** The domain under which it gets a name, as it was served at its birth; null: none. */
+  domain: z.string().nullable(),
+  /** Its name in DNS once it stands there; `problem` says why it never will. */
+  hostname: z.object({ name: z.string().nullable(), problem: z.string().nullable() }),
   launchedAt: Moment.nullable(),
   expiresAt: Moment.nullable(),
   /** Hours granted in all so far. */
@@ -119,6 +123,7 @@ export const ReservationInput = z.object({
   at: z.string(),
   request: ReservationRequest,
   policy: StayPolicy,
+  domain: z.string().nullable(),
 });
 export type ReservationInput = z.infer<typeof ReservationInput>;
 
@@ -158,6 +163,8 @@ export function newReservation(input: ReservationInput | undefined): Reservation
     grant: null,
     pod: { uid: null, name: null, ready: false },
     connection: null,
+    domain: input?.domain ?? null,
+    hostname: { name: null, problem: null },
     launchedAt: null,
     expiresAt: null,
     totalHours: request.durationHours,

@@ -47,6 +47,13 @@ export const ReservationEffect = z.discriminatedUnion('type', [
   }),
   shape('jupyter.start', { generation }),
   shape('jupyter.stop', { generation }),
+  /** Let the name lead to the server, wherever it led before. */
+  shape('name.publish', { generation, name: z.string(), domain: z.string(), host: z.string(), port: z.number().int() }),
+  /** Let the name lead nowhere. It stays its owner's until that is proven. */
+  shape('name.withdraw', { generation }),
+  /** Let the name lead to Jupyter through the load balancer, if there is one. */
+  shape('route.publish', { generation, name: z.string(), domain: z.string(), node: z.string(), port: z.number().int() }),
+  shape('route.withdraw', { generation }),
 ]);
 export type ReservationEffect = z.infer<typeof ReservationEffect>;
 
@@ -112,6 +119,23 @@ function notice(
 /** The newest wish counts: one that has not begun is dropped, so that toggling never piles up work, and no notice waits behind it. */
 function jupyter(context: ReservationContext, type: 'jupyter.start' | 'jupyter.stop'): Answer {
   return [effect<ReservationEffect>({ type, generation: context.generation }, { lane: 'jupyter', replaces: true })];
+}
+
+/** A server without a domain has no name in DNS. Nothing waits for it: a server runs as well without. */
+function publishName({ generation, request, domain, connection }: ReservationContext): Answer {
+  if (domain === null || connection === null) return [];
+  const { host, port } = connection;
+  return [
+    effect<ReservationEffect>(
+      { type: 'name.publish', generation, name: request.name, domain, host, port },
+      { lane: 'name', replaces: true },
+    ),
+  ];
+}
+
+function withdraw({ generation, domain }: ReservationContext, lane: 'name' | 'route'): Answer {
+  if (domain === null) return [];
+  return [effect<ReservationEffect>({ type: `${lane}.withdraw`, generation }, { lane, replaces: true })];
 }
 
 /** Deadlines of the stay: the warnings still to come and the expiry. */
@@ -193,6 +217,7 @@ export const reservationIntents = {
   startStay: (context, event) => [
     ...stayDeadlines(context, event),
     ...(context.request.jupyter && context.jupyter.state === 'starting' ? jupyter(context, 'jupyter.start') : []),
+    ...publishName(context),
   ],
   moveExpiry: (context, event) => [
     ...stayDeadlines(context, event),
@@ -246,6 +271,20 @@ export const reservationIntents = {
         ],
   startJupyter: (context) => jupyter(context, 'jupyter.start'),
   stopJupyter: (context) => jupyter(context, 'jupyter.stop'),
+
+  publishName,
+  publishRoute: ({ generation, request, domain, connection, jupyter: { port } }) =>
+    domain === null || connection === null || port === null
+      ? []
+      : [
+          effect<ReservationEffect>(
+            { type: 'route.publish', generation, name: request.name, domain, node: connection.node, port },
+            { lane: 'route', replaces: true },
+          ),
+        ],
+  withdrawRoute: (context) => withdraw(context, 'route'),
+  /** A name that still led to the port of a server that has gone would lead to whoever gets that port next. */
+  withdrawNames: (context) => (context.launchedAt === null ? [] : [...withdraw(context, 'name'), ...withdraw(context, 'route')]),
 
   /** A disk that was acquired and never attached has nothing to save; one that was attached frees itself when its snapshot is complete. */
   releaseDisk: (context) =>

@@ -7,6 +7,7 @@
  * - Cancel is legal in every live state. The first cause of an end stays its outcome.
  * - Every end that has a pod goes through snapshotting: stop writers, then release the GPU slots, then detach, capture, release.
  * - Slots are returned on `pod.gone` only, which is sent on positive proof alone.
+ * - Names and routes are published when the server is usable and withdrawn when it is not; nothing waits for either.
  * - No state can hang: each has a limit, or is tagged `resting` (its wait is the user's stay itself).
  */
 import { newReservation, type ReservationInput } from './reservation.context.ts';
@@ -49,7 +50,7 @@ const whileUsable = {
   cancel: endWithPod('cancelled'),
   'pod.died': { guard: 'ofThisPod', ...endWithPod('failed') },
   'pod.gone': { guard: 'ofThisLife', ...endWithPod('failed') },
-  'pod.created': { guard: 'ofThisLife', actions: 'podKnown' },
+  'pod.created': { guard: 'ofThisLife', actions: ['podKnown', 'publishName'] },
   'pod.ready': { guard: 'ofThisPod', actions: 'podReady' },
   'pod.unready': { guard: 'ofThisPod', actions: 'podUnready' },
   'pod.oom': { guard: 'ofThisPod', actions: ['noteOom', 'postOomNotice'] },
@@ -63,10 +64,16 @@ const whileUsable = {
   'access.updated': { guard: 'ofThisLife', actions: 'usersUpdated' },
   'access.failed': { guard: 'ofThisLife', actions: 'usersFailed' },
   enable_jupyter: { guard: 'jupyterIsOff', actions: ['jupyterStarting', 'startJupyter'] },
-  disable_jupyter: { guard: 'jupyterIsOn', actions: ['jupyterStopping', 'stopJupyter'] },
-  'jupyter.started': { guard: 'ofThisLife', actions: 'jupyterOn' },
+  disable_jupyter: { guard: 'jupyterIsOn', actions: ['jupyterStopping', 'stopJupyter', 'withdrawRoute'] },
+  'jupyter.started': { guard: 'ofThisLife', actions: ['jupyterOn', 'publishRoute'] },
   'jupyter.stopped': { guard: 'ofThisLife', actions: 'jupyterOff' },
   'jupyter.failed': { guard: 'ofThisLife', actions: 'jupyterFailed' },
+  'name.published': { guard: 'ofThisLife', actions: 'namePublished' },
+  'name.failed': { guard: 'ofThisLife', actions: 'nameFailed' },
+  'name.missing': { guard: 'ofThisLife', actions: ['nameWithdrawn', 'publishName'] },
+  'route.published': { guard: 'routedJupyter', actions: 'routePublished' },
+  'route.failed': { guard: 'routedJupyter', actions: 'routeFailed' },
+  'route.missing': { guard: 'routedJupyter', actions: 'publishRoute' },
 } as const;
 
 export const reservationMachine = machineSetup.createMachine({
@@ -312,7 +319,7 @@ export const reservationMachine = machineSetup.createMachine({
       description:
         'The end of every reservation that had a pod: stop the writers, free the GPUs, save the disk, release the rest.',
       tags: ['live'],
-      entry: 'clearStay',
+      entry: ['clearStay', 'withdrawNames'],
       initial: 'stopping',
       on: {
         ...noting,
@@ -355,7 +362,7 @@ export const reservationMachine = machineSetup.createMachine({
           },
         },
         releasing: {
-          description: 'Routes, keys and the name are being released.',
+          description: 'Keys, services and the name are being released.',
           entry: ['tellReleasing', 'releaseDisk', 'removeAccess', { type: 'startLimit', params: { limit: 'releasing' } }],
           exit: { type: 'clearLimit', params: { limit: 'releasing' } },
           on: {

@@ -8,11 +8,15 @@ import { postNotice, startJupyter, stopJupyter, updateAccess } from './access.ts
 import { claimName, freeNames } from './names.ts';
 import { projectReservations } from './projection.ts';
 import { createServer, type ReservationPorts, restoreAccess } from './provision.ts';
+import { publishName, withdrawName } from './published-names.ts';
+import { publishRoute, withdrawRoute } from './routes.ts';
 import { removeAccess, removeServer } from './teardown.ts';
 
 const WITHOUT_END: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 200, longestMs: 15_000 };
 /** The limit of the state ends it; until then it is tried again and again. */
 const UNTIL_LIMIT: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 100, longestMs: 5_000 };
+/** Nobody waits for it, and the service behind it counts every call. */
+const UNHURRIED: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 1_000, longestMs: 60_000 };
 const A_FEW: RetryPolicy = { attempts: 6, firstMs: 200, longestMs: 10_000 };
 
 /** The kind `reservation`; its ids are UUIDs. `random` draws names. */
@@ -29,6 +33,7 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
       at: event.at,
       request: event['request'],
       policy: event['policy'],
+      domain: event['domain'] ?? null,
     }),
     intents: (action, context, event) => intentsOfReservation(action, context, event as never),
     effects: ReservationEffect,
@@ -41,7 +46,8 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
     prepare: async (tx, event, { id }) => {
       if (event.type !== 'reservation.submitted') return event;
       const { request } = event as StampedEvent & { request: { name: string } };
-      return { ...event, request: { ...request, name: await claimName(tx, id, request.name, random) } } as StampedEvent;
+      const { name, domain } = await claimName(tx, id, request.name, random);
+      return { ...event, request: { ...request, name }, ...(domain === null ? {} : { domain }) } as StampedEvent;
     },
     lost: (event, reason) =>
       ({ type: 'message.lost', reason: `The event ${event.type} could not be processed: ${reason}` }) as { type: string },
@@ -59,6 +65,10 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
       'notice.post': (effect, at) => postNotice(ports, effect, at),
       'jupyter.start': (effect, at) => startJupyter(ports, effect, at),
       'jupyter.stop': (effect, at) => stopJupyter(ports, effect, at),
+      'name.publish': (effect, at) => publishName(ports, effect, at),
+      'name.withdraw': (effect, at) => withdrawName(ports, effect, at),
+      'route.publish': (effect, at) => publishRoute(ports, effect, at),
+      'route.withdraw': (effect, at) => withdrawRoute(ports, effect, at),
     },
     retry: {
       'pod.create': UNTIL_LIMIT,
@@ -69,6 +79,10 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
       'notice.post': A_FEW,
       'jupyter.start': A_FEW,
       'jupyter.stop': A_FEW,
+      'name.publish': UNHURRIED,
+      'name.withdraw': UNHURRIED,
+      'route.publish': UNHURRIED,
+      'route.withdraw': UNHURRIED,
     },
     effectFailed: (effect, reason) => {
       const generation = effect['generation'] as number;
@@ -81,9 +95,15 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
         case 'jupyter.start':
         case 'jupyter.stop':
           return { type: 'jupyter.failed', generation, reason } as { type: string };
+        case 'name.publish':
+          return { type: 'name.failed', generation, reason } as { type: string };
+        case 'route.publish':
+          return { type: 'route.failed', generation, reason } as { type: string };
         case 'pod.remove':
         case 'access.remove':
         case 'notice.post':
+        case 'name.withdraw':
+        case 'route.withdraw':
           return { type: 'effect.failed', generation, effect: effect.type, reason } as { type: string };
       }
     },

@@ -35,15 +35,26 @@ export function randomName(random: () => number): string {
 
 export const CLAIM_NAME = `with claimed as (
          insert into domain_mappings (domain_name, reservation_id) values ($1, $2) on conflict do nothing returning domain_name)
-       select domain_name as name from claimed
-       union all select domain_name from domain_mappings where reservation_id = $2
+       select domain_name as name, (select domain from served_domain) as domain
+         from (select domain_name from claimed union all select domain_name from domain_mappings where reservation_id = $2) found
        limit 1`;
+
+/** A name, and the domain under which names are served; null if there is none. */
+export interface ClaimedName {
+  name: string;
+  domain: string | null;
+}
 
 /**
  * Give a reservation its name: the wish, or the wish with a number, or a random one. The row of a live name is never overwritten (R15).
  * Idempotent: a reservation that has a name keeps it.
  */
-export async function claimName(tx: Transaction, reservationId: string, wish: string, random: () => number): Promise<string> {
+export async function claimName(
+  tx: Transaction,
+  reservationId: string,
+  wish: string,
+  random: () => number,
+): Promise<ClaimedName> {
   const wanted = sanitizeName(wish);
   for (let attempt = 1; attempt <= 200; attempt++) {
     const base = wanted ?? randomName(random);
@@ -56,15 +67,25 @@ export async function claimName(tx: Transaction, reservationId: string, wish: st
           : attempt < 20
             ? base
             : `${base}-${Math.floor(random() * 1_000_000)}`;
-    const { rows } = await tx.query<{ name: string }>(CLAIM_NAME, [name, reservationId]);
-    if (rows[0] !== undefined) return rows[0].name;
+    const { rows } = await tx.query<ClaimedName>(CLAIM_NAME, [name, reservationId]);
+    if (rows[0] !== undefined) return rows[0];
   }
   throw new Error('No free name was found in 200 tries');
 }
 
-export const FREE_NAMES = 'delete from domain_mappings where reservation_id = any($1::text[])';
+export const FREE_NAMES = 'delete from domain_mappings where reservation_id = any($1::text[]) and fqdn is null';
 
-/** Free the names of reservations that have ended. */
+export const LEAVE_NAMES =
+  'update domain_mappings set freed_at = now(), updated_at = now() where reservation_id = any($1::text[]) and freed_at is null';
+
+/**
+ * Free the names of reservations that have ended. One that still stands in DNS stays taken until it is proven gone there: whoever proves it
+ * finds that its owner has left.
+ */
 export async function freeNames(tx: Transaction, reservationIds: readonly string[]): Promise<void> {
+  const { rowCount } = await tx.query(FREE_NAMES, [reservationIds]);
+  if (rowCount === reservationIds.length) return;
+  await tx.query(LEAVE_NAMES, [reservationIds]);
+  // One of them may have been proven gone just before it was marked.
   await tx.query(FREE_NAMES, [reservationIds]);
 }

@@ -1,4 +1,4 @@
-/** What a reservation needs of the world. Providers implement it; every call is idempotent and may be repeated after a crash. */
+/** What a reservation needs of the world (names in DNS stand in name-ports.ts). Providers implement it; every call is idempotent and may be repeated after a crash. */
 import type { Connection } from '../../machines/reservation.context.ts';
 import type { Secret } from '../secret.ts';
 

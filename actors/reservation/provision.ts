@@ -8,6 +8,7 @@ import { ServerGoneError, TerminalError } from '../errors.ts';
 import type { EffectContext } from '../kernel/kind.ts';
 import { topState } from '../kernel/revive.ts';
 import { Secret } from '../secret.ts';
+import type { Names, Routes } from './name-ports.ts';
 import type { DevServers, KeySource, ServerSpec } from './ports.ts';
 import { type ServerType, sharesOf } from './shares.ts';
 
@@ -15,6 +16,10 @@ export interface ReservationPorts {
   db: Store;
   servers: DevServers;
   keys: KeySource;
+  /** Where servers have names; without it they have their node's address. */
+  names?: Names | null;
+  /** What leads to Jupyter beside the node's port. */
+  routes?: Routes | null;
 }
 
 type Create = Extract<ReservationEffect, { type: 'pod.create' | 'access.restore' }>;

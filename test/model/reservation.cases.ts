@@ -30,9 +30,10 @@ const REQUEST: ReservationRequest = {
   extra: { note: 'kept' },
 };
 
-/** The birth of a reservation that asks for `wish`. */
-export function submitted(wish: Partial<ReservationRequest>, id = RESERVATION_ID): Case {
+/** The birth of a reservation that asks for `wish`, where servers have names in DNS if there is a domain. */
+export function submitted(wish: Partial<ReservationRequest>, id = RESERVATION_ID, domain?: string): Case {
   return {
+    ...(domain === undefined ? {} : { domain }),
     type: 'reservation.submitted',
     id,
     owner: 'ada',
@@ -103,6 +104,12 @@ function ofLife(generation: number): Case[] {
     { type: 'jupyter.started', generation, url: 'http://10.0.0.1:30023/?token=x', port: 30_023 },
     { type: 'jupyter.stopped', generation },
     { type: 'jupyter.failed', generation, reason: 'port taken' },
+    { type: 'name.published', generation, name: 'brave-otter.dev.test' },
+    { type: 'name.failed', generation, reason: 'a record of somebody else stands there' },
+    { type: 'name.missing', generation },
+    { type: 'route.published', generation, url: 'https://brave-otter.dev.test/' },
+    { type: 'route.failed', generation, reason: 'quota' },
+    { type: 'route.missing', generation },
     { type: 'notice.delivered', generation },
     { type: 'effect.failed', generation, effect: 'access.remove', reason: 'forbidden' },
     { type: 'effect.failed', generation, effect: 'notice.post', reason: 'no shell' },
@@ -197,7 +204,7 @@ const withoutUsers = (snapshot: AnyMachineSnapshot) => reservationEvents(snapsho
 const withoutJupyter = (snapshot: AnyMachineSnapshot) => reservationEvents(snapshot).filter(({ type }) => !JUPYTER.has(type));
 
 export const RESERVATION_SCENARIOS: Scenario[] = [
-  { name: 'a plain server', birth: submitted({ jupyter: true }), events: withoutUsers },
+  { name: 'a plain server', birth: submitted({ jupyter: true }, RESERVATION_ID, 'dev.test'), events: withoutUsers },
   { name: 'a server with a disk', birth: submitted({ disk }), events: withoutJupyter },
   { name: 'a server that fails on a busy disk', birth: submitted({ disk: { ...disk, onBusy: 'fail' } }), events: withoutJupyter },
   {

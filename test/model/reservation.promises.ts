@@ -21,6 +21,8 @@ export interface ReservationMemory {
   gangJoined: boolean;
   gangLeft: number;
   namesFreed: number;
+  /** What was published and not withdrawn since. */
+  published: ReadonlySet<string>;
   visited: ReadonlySet<string>;
   outcome: ReservationContext['outcome'];
   /** State to which a refused extension must return. */
@@ -38,6 +40,7 @@ const START: ReservationMemory = {
   gangJoined: false,
   gangLeft: 0,
   namesFreed: 0,
+  published: new Set(),
   visited: new Set(),
   outcome: null,
   askedFrom: null,
@@ -92,10 +95,20 @@ function grants(memory: ReservationMemory, { event, before, after }: Step): void
   Object.assign(memory, { asked: false, held: event['generation'], everGranted: true });
 }
 
-function receive(memory: ReservationMemory, intent: Intent, { event }: Step): void {
+/** What is published of a server is published while it is usable, and under a domain only. */
+function publishing(memory: ReservationMemory, type: string, { domain, launchedAt }: ReservationContext): void {
+  const [what, verb] = type.split('.');
+  if (what !== 'name' && what !== 'route') return;
+  promise(domain !== null && launchedAt !== null, `${type} of a server that was never usable, or has no domain`);
+  const others = [...memory.published].filter((other) => other !== what);
+  memory.published = new Set(verb === 'publish' ? [...others, what] : others);
+}
+
+function receive(memory: ReservationMemory, intent: Intent, { event, after }: Step): void {
   if (intent.do === 'effect') {
     if (intent.effect.type === 'pod.create') memory.pod = true;
     promise(intent.effect.type !== 'pod.create' || memory.held !== null, 'a pod is created without slots');
+    publishing(memory, intent.effect.type, after.context as ReservationContext);
   }
   if (intent.do === 'record' && intent.entry.type === 'name.free') memory.namesFreed++;
   if (intent.do !== 'send') return;
@@ -155,6 +168,9 @@ function slots(memory: ReservationMemory, { after }: Step, path: string, context
   if (memory.held !== null) promise(memory.held === context.generation, 'slots of another life are held');
   for (const late of ['detaching', 'capturing', 'releasing'])
     if (path === `snapshotting.${late}`) promise(memory.held === null && !memory.pod, `${path} holds GPUs or a pod`);
+  if (within(path, 'running') || within(path, 'extending'))
+    promise(memory.published.has('name') === (context.domain !== null), `${path} without its name, or with one of no domain`);
+  if (within(path, 'snapshotting')) promise(memory.published.size === 0, `${path} is still published`);
 }
 
 /** Each limit runs from the entry of its state, and from there only. */
@@ -241,6 +257,7 @@ function ended(memory: ReservationMemory, path: string, context: ReservationCont
   promise(memory.outcome?.status === path, `it ends as ${path} with the outcome ${memory.outcome?.status}`);
   promise(memory.held === null && !memory.asked, 'it ends, and its slots or its place in the queue are not given back');
   promise(!memory.pod, 'it ends, and its pod may be left');
+  promise(memory.published.size === 0, `it ends, and its ${[...memory.published].join(' and ')} is not withdrawn`);
   promise(memory.namesFreed === 1, `its name is freed ${memory.namesFreed} times`);
   promise(memory.diskLeft === (memory.diskAsked ? 1 : 0), `its disk is left ${memory.diskLeft} times`);
   promise(!memory.imageAsked || context.image !== null, 'it ends, and still waits for an image');

@@ -142,6 +142,7 @@ describe('a planted bug is found', () => {
     ['a stay that is not cleared', without('clearStay'), /deadlines are left at the end/],
     ['a disk that is not detached', without('detachDisk'), /its disk is left 0 times/],
     ['a name that is not freed', without('freeName'), /its name is freed 0 times/],
+    ['a name that is not withdrawn', without('withdrawNames'), /is still published/],
     ['a gang that is not told', without('tellGang'), /its gang is left 0 times/],
   ])('%s', (_what, kind, message) => {
     let found = '';

@@ -19,6 +19,8 @@ import { DROP_MAIL } from '../../../actors/kernel/set-aside.ts';
 import * as names from '../../../actors/reservation/names.ts';
 import * as projection from '../../../actors/reservation/projection.ts';
 import * as provision from '../../../actors/reservation/provision.ts';
+import * as published from '../../../actors/reservation/published-names.ts';
+import * as routes from '../../../actors/reservation/routes.ts';
 import { NODE_READY } from '../../../actors/reservation/teardown.ts';
 import * as actors from '../../../persistence/actor-store.ts';
 import { ADD_LETTER } from '../../../persistence/dead-letters.ts';
@@ -42,6 +44,7 @@ const KINDS = [
 const known = [fc.constant(KINDS[0]), fc.constant(KINDS[1])];
 const queue = fc.constant('gpu_reservations');
 const name = of('box', 'www-dev');
+const fqdn = of('box.dev.test', 'www-dev.dev.test');
 const effectId = of('e1', 'e2', 'e3', 'e4');
 const lane = of('pod', 'volume');
 const json = (value: unknown) => JSON.stringify(value);
@@ -262,11 +265,11 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
       a.text,
       maybe(a.text),
       a.text,
+      maybe(of(json({ type: 'cancel' }))),
+      maybe(of('http')),
     ),
   ],
   [nodes.UPSERT, all(nodeRows)],
-      maybe(of(json({ type: 'cancel' }))),
-      maybe(of('http')),
   [nodes.ADD_SLOTS, all(nodeRows)],
   [nodes.DROP_SLOTS, all(nodeRows)],
   [nodes.HOLDERS_ON, all(a.node)],
@@ -331,6 +334,19 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [leases.ASSERT_LEASE, all(of('tracker'), of(1, 2))],
   [names.CLAIM_NAME, all(name, a.reservation)],
   [names.FREE_NAMES, all(someOf(a.RESERVATIONS))],
+  [names.LEAVE_NAMES, all(someOf(a.RESERVATIONS))],
+  [published.READ_NAME, all(a.reservation)],
+  [published.ASK_NAME, all(a.reservation, fqdn, of('z1', 'z2'))],
+  [published.NAME_PUBLISHED, all(a.reservation, fqdn)],
+  [published.NAME_PROBLEM, all(a.reservation, a.text)],
+  [published.NAME_GONE, all(a.reservation, fqdn)],
+  [published.DROP_FREED_NAME, all(a.reservation)],
+  [routes.READ_ROUTE, all(a.reservation)],
+  [routes.ASK_ROUTE, all(a.reservation, fqdn, of('b1', 'b2'), a.node, of(30_001))],
+  [routes.TAKE_PLACE, all(a.reservation, of(1), of(1, 3), fc.subarray([1, 2]))],
+  [routes.ROUTE_PUBLISHED, all(a.reservation, of('group'), of('rule'))],
+  [routes.ROUTE_PROBLEM, all(a.reservation, a.text)],
+  [routes.ROUTE_GONE, all(a.reservation)],
   [projection.UPSERT, all(reservationRow, a.at)],
   [
     projection.ROUTES,

@@ -81,8 +81,16 @@ export const DUMPS: readonly Dump[] = [
   {
     name: 'domain_mappings',
     sql: `select domain_name as name, reservation_id as "reservationId", node_ip as "nodeIp", node_port as "nodePort",
-                 expires_at as "expiresAt", updated_at as "updatedAt" from domain_mappings`,
+                 expires_at as "expiresAt", updated_at as "updatedAt", fqdn, zone, published_at as "publishedAt", freed_at as "freedAt", problem
+            from domain_mappings`,
     table: (tables) => tables.domains,
+  },
+  {
+    name: 'alb_target_groups',
+    sql: `select reservation_id as "reservationId", domain_name as "domainName", load_balancer as "loadBalancer", place, node,
+                 node_port as "nodePort", jupyter_target_group_arn as "targetGroup", jupyter_rule_arn as rule, published_at as "publishedAt",
+                 problem, updated_at as "updatedAt" from alb_target_groups`,
+    table: (tables) => tables.routes,
   },
   { name: 'secrets', sql: 'select secret_ref as ref, owner, value from secrets', table: (tables) => tables.secrets },
   { name: 'build_contexts', sql: 'select hash, owner from build_contexts', table: (tables) => tables.contexts },

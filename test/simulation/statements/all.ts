@@ -7,6 +7,7 @@ import './history.ts';
 import './intake.ts';
 import './ledger.ts';
 import './mailbox.ts';
+import './names.ts';
 import './outbox.ts';
 import './reservation.ts';
 import './tracker.ts';

@@ -11,16 +11,20 @@ twin(names.CLAIM_NAME, (t, tx, [name, reservationId]) => {
   if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)) throw new SqlError('23514', `domain_name ${name}`);
   // What the statement inserts is not seen by its other half, so a second row of the reservation cannot come back with it.
   const own = [...t.domains.rows(tx)].find((row) => row.reservationId === reservationId);
-  const row = { name, reservationId, nodeIp: null, nodePort: null, expiresAt: null, updatedAt: tx.now };
-  if (t.domains.insert(row, tx)) return rows([{ name }]);
-  return rows(own === undefined ? [] : [{ name: own.name }]);
+  const unpublished = { fqdn: null, zone: null, publishedAt: null, freedAt: null, problem: null };
+  const row = { name, reservationId, nodeIp: null, nodePort: null, expiresAt: null, updatedAt: tx.now, ...unpublished };
+  const domain = t.servedDomain.get('', tx)?.domain ?? null;
+  if (t.domains.insert(row, tx)) return rows([{ name, domain }]);
+  return rows(own === undefined ? [] : [{ name: own.name, domain }]);
 });
 
 twin(names.FREE_NAMES, (t, tx, [ids]) => {
   let freed = 0;
   for (const slot of t.domains.all()) {
     const row = t.domains.see(slot, tx);
-    if (row === null || !ids.includes(row.reservationId)) continue;
+    if (row === null || !ids.includes(row.reservationId) || row.fqdn !== null) continue;
+    t.domains.lock(slot, tx);
+    if (slot.value === null || slot.value.fqdn !== null) continue;
     t.domains.delete(slot, tx);
     freed++;
   }

@@ -157,6 +157,26 @@ export interface DomainRow {
   nodePort: number | null;
   expiresAt: number | null;
   updatedAt: number;
+  fqdn: string | null;
+  zone: string | null;
+  publishedAt: number | null;
+  freedAt: number | null;
+  problem: string | null;
+}
+
+/** A way to the Jupyter of a server. */
+export interface RouteRow {
+  reservationId: string;
+  domainName: string;
+  loadBalancer: string;
+  place: number | null;
+  node: string | null;
+  nodePort: number | null;
+  targetGroup: string | null;
+  rule: string | null;
+  publishedAt: number | null;
+  problem: string | null;
+  updatedAt: number;
 }
 
 export interface SecretRow {
@@ -289,6 +309,11 @@ export class Tables {
   });
   readonly operations = new Table<OperationRow>('operations', { key: (row) => row.operationId });
   readonly domains = new Table<DomainRow>('domain_mappings', { key: (row) => row.name, unique: [(row) => row.reservationId] });
+  readonly servedDomain = new Table<{ domain: string }>('served_domain', { key: () => '' });
+  readonly routes = new Table<RouteRow>('alb_target_groups', {
+    key: (row) => row.reservationId,
+    unique: [(row) => (row.place === null ? null : `${row.loadBalancer}\n${row.place}`)],
+  });
   readonly secrets = new Table<SecretRow>('secrets', { key: (row) => row.ref });
   readonly contexts = new Table<{ hash: string; owner: string }>('build_contexts', { key: (row) => row.hash });
   readonly queues = new Table<QueueRow>('pgmq', { key: (row) => `${row.queue}\n${row.msgId}`, hot: (row) => !row.archived });

@@ -99,6 +99,7 @@ export function checkEnd(tables: Tables, pods: Pods, volumes: Volumes, violated:
   for (const member of tables.gangMembers.rows(null)) left(`a member of gang ${member.gangId}: ${member.reservationId}`);
   for (const { name, reservationId } of tables.domains.rows(null))
     if (!alive(reservationId)) left(`the name ${name} of ${reservationId}`);
+  for (const route of tables.routes.rows(null)) left(`the way to Jupyter of ${route.reservationId}`);
   for (const uid of pods.containers.keys()) left(`containers of pod ${uid}`);
   for (const name of pods.access.keys()) left(name);
   for (const disk of tables.disks.rows(null)) {

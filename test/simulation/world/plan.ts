@@ -54,6 +54,8 @@ export interface Plan {
   /** Scheduling points passed in one breath, at most. */
   longestRun: number;
   volumesGo: boolean;
+  /** Servers have names in DNS, and ways to their Jupyter. */
+  named: boolean;
   ops: Op[];
   faults: Fault[];
   rates: Rates;
@@ -128,6 +130,7 @@ export function planOf(seed: number): Plan {
     },
     longestRun: random.pick([2, 10, 40]),
     volumesGo: random.chance(0.5),
+    named: seed % 2 === 0,
     ops,
     faults,
     rates: calm ? QUIET : ratesOf(random),

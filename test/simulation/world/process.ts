@@ -8,6 +8,7 @@ import type { Tables } from '../store/schema.ts';
 import type { Tx } from '../store/tables.ts';
 import type { Feeds } from './feeds.ts';
 import type { Plan } from './plan.ts';
+import { namesOf, routesOf } from './names.ts';
 import { builderOf, keysOf, type Outside, serversOf, volumesOf } from './providers.ts';
 import type { Random } from './random.ts';
 import { Session } from './scheduler.ts';
@@ -78,6 +79,7 @@ export class Process {
       keys: keysOf(outside, session),
       volumes: volumesOf(outside, session),
       builder: builderOf(outside, session),
+      ...(plan.named ? { names: namesOf(outside, session), routes: routesOf(outside, session) } : {}),
       random: outside.random.next,
     });
     const ended = () => void this.finished++;

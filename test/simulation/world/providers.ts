@@ -3,6 +3,7 @@ import type { SnapshotProgress, Volumes as VolumesPort } from '../../../actors/d
 import { ServerGoneError, TerminalError } from '../../../actors/errors.ts';
 import type { BuildProgress, ImageBuilder } from '../../../actors/image/ports.ts';
 import type { DevServers, KeySource, ServerRef, ServerSpec } from '../../../actors/reservation/ports.ts';
+import type { Published } from './names.ts';
 import type { Network } from './network.ts';
 import { Pods } from './pods.ts';
 import type { Random } from './random.ts';
@@ -21,6 +22,9 @@ export interface Outside {
   volumesGo: boolean;
   /** Probability that a snapshot or a build fails. */
   failing: number;
+  published: Published;
+  /** True if the reservation is no longer served, by the committed rows. */
+  isOver: (reservationId: string) => boolean;
   /** True if the reservation has moved on from this life, by the committed rows. */
   isLate: (server: ServerRef) => boolean;
   /** True if the rows want the disk purged. */

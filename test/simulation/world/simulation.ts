@@ -9,6 +9,7 @@ import { checkEnd, foldAll, unfinished } from './final.ts';
 import { Feeds } from './feeds.ts';
 import { Injector } from './injector.ts';
 import { Invariants } from './invariants.ts';
+import { DOMAIN, Published } from './names.ts';
 import { Network } from './network.ts';
 import { type Fault, type Plan, QUIET, type Rates } from './plan.ts';
 import { Pods } from './pods.ts';
@@ -58,6 +59,7 @@ export class Simulation {
   readonly world = new Session('world');
   readonly pods: Pods;
   readonly volumes: Volumes;
+  readonly published = new Published();
   readonly network: Network;
   readonly outside: Outside;
   readonly processes: Process[] = [];
@@ -112,6 +114,8 @@ export class Simulation {
       builds: new Map(),
       volumesGo: plan.volumesGo,
       failing: plan.rates.failing,
+      published: this.published,
+      isOver: (id) => !['running', 'extending'].includes(tables.actors.get(`reservation/${id}`, null)?.state ?? ''),
       isLate: ({ reservationId, generation }) => {
         const snapshot = tables.actors.get(`reservation/${reservationId}`, null)?.snapshot;
         if (snapshot?.status !== 'active') return true;
@@ -186,6 +190,7 @@ export class Simulation {
     const { plan, scheduler, world, tables } = this;
     const setup = new Tx(scheduler.now);
     for (const type of GPU_TYPES) tables.gpuTypes.insert(type, setup);
+    if (plan.named) tables.servedDomain.insert({ domain: DOMAIN }, setup);
     setup.end(true);
     for (const { gpuType, nodes, gpus } of plan.fleet) {
       for (let i = 1; i <= nodes; i++) {
@@ -323,6 +328,7 @@ export class Simulation {
   #end(): void {
     const violated = (rule: string, what: string) => this.violated(rule, what);
     checkEnd(this.tables, this.pods, this.volumes, violated);
+    for (const left of this.published.left()) violated('nothing is left over', left);
     const kinds: ReadonlyMap<string, ActorKind> = this.processes[0]!.kernel.kinds;
     if (this.#fold) foldAll(this.tables, kinds, violated);
   }
