@@ -5,9 +5,18 @@ const PREFIX = 'simulation.gpu-dev/';
 /**
  * How a pod (or a Job, which passes them to its pods) is told to behave:
  * never-ready: "true"; crash-after-ms: N (each start ends with exit 1 after N ms); pull-ms: N; pull-error: TEXT (the image never comes);
- * complete-after-ms: N (exit 0 after N ms); job-outcome: fail | succeed | hang; log: TEXT (what its containers print on start).
+ * complete-after-ms: N (exit 0 after N ms); job-outcome: fail | succeed | hang; log: TEXT (what its containers print on start);
+ * termination-message: TEXT (what a build tells at its end; empty: nothing).
  */
-export type Knob = 'never-ready' | 'crash-after-ms' | 'pull-ms' | 'pull-error' | 'complete-after-ms' | 'job-outcome' | 'log';
+export type Knob =
+  | 'never-ready'
+  | 'crash-after-ms'
+  | 'pull-ms'
+  | 'pull-error'
+  | 'complete-after-ms'
+  | 'job-outcome'
+  | 'log'
+  | 'termination-message';
 
 export function knob(object: KubeObject, name: Knob): string | undefined {
   return object.metadata.annotations?.[PREFIX + name];

@@ -37,6 +37,10 @@ const REASON_CHARACTERS = 2_000;
 /** How long the registry's credentials are remembered, in milliseconds, to be kept out of logs. */
 const REMEMBER_MS = 60_000;
 
+const DIGEST = /^sha256:[0-9a-f]{64}$/;
+const NO_DIGEST =
+  'The image was built, and nobody can say which one it is: the builder told no digest of it, or its pod is gone. Ask for it again';
+
 export class JobBuilder implements ImageBuilder {
   readonly #client: KubernetesClient;
   readonly #settings: BuildSettings;
@@ -61,7 +65,10 @@ export class JobBuilder implements ImageBuilder {
         return { state: 'running', detail: detailOf(pod), ...(request.lastLine === undefined ? {} : { lines: [] }) };
       }
       const log = request.lastLine === undefined ? {} : { lines: await this.#lines(pod, await request.lastLine()) };
-      if (complete) return { state: 'succeeded', image: this.#imageOf(request.hash, pod), ...log };
+      if (complete) {
+        const image = this.#imageOf(request.hash, pod);
+        return image === null ? { state: 'failed', reason: NO_DIGEST, ...log } : { state: 'succeeded', image, ...log };
+      }
       if (failed) return { state: 'failed', reason: await this.#reason(job, pod), ...log };
       return { state: 'running', detail: detailOf(pod), ...log };
     });
@@ -82,11 +89,13 @@ export class JobBuilder implements ImageBuilder {
     });
   }
 
-  /** By digest if the builder told it: what a tag leads to may change on the way to a node. */
-  #imageOf(hash: string, pod: V1Pod | null): string {
-    const image = imageOf(this.#settings, hash);
+  /**
+   * By the digest that the builder told of what it pushed; null if it told none. A tag is no image: whoever may push to the registry, the steps of
+   * another build among them, decides what it leads to, and so does the registry when it is asked what the tag leads to now.
+   */
+  #imageOf(hash: string, pod: V1Pod | null): string | null {
     const told = pod?.status?.containerStatuses?.find(({ name }) => name === BUILD_CONTAINER)?.state?.terminated?.message?.trim();
-    return told !== undefined && /^sha256:[0-9a-f]{64}$/.test(told) ? `${image}@${told}` : image;
+    return told !== undefined && DIGEST.test(told) ? `${imageOf(this.#settings, hash)}@${told}` : null;
   }
 
   #read({ hash, attempt: number }: Build): Promise<V1Job | null> {

@@ -77,7 +77,7 @@ describe('an image that must be built', () => {
     for (const name of Object.keys(annotations)) delete annotations[name];
     const third = await submit({ a: '1', Dockerfile: 'FROM scratch' });
     const running = await world.reaches(third, 'running');
-    expect(running['image']).toMatch(/^r\.test\/dev:[0-9a-f]{64}$/);
+    expect(running['image']).toMatch(/^r\.test\/dev:[0-9a-f]{64}@sha256:[0-9a-f]{64}$/);
     expect((await jobs()).map(({ name }) => name)).toEqual([expect.stringMatching(/^build-[0-9a-f]{40}-2$/)]);
     const fourth = await submit({ Dockerfile: 'FROM scratch', a: '1' });
     await world.until(

@@ -130,7 +130,9 @@ describe.each(clusters)('a build $where', ({ client, missing }) => {
       const { core, namespace } = client();
       const of = request('b1b1b1', 1);
       const builder = builderOf({ repository: 'registry.test/dev' });
-      expect(await outcome(builder, of)).toMatchObject({ image: 'registry.test/dev:b1b1b1' });
+      expect(await outcome(builder, of)).toMatchObject({
+        image: expect.stringMatching(/^registry\.test\/dev:b1b1b1@sha256:[0-9a-f]{64}$/),
+      });
       const [pod] = (await core.listNamespacedPod({ namespace, labelSelector: 'job-name=build-b1b1b1-1' })).items;
       const name = pod!.metadata!.name!;
       const told = async (message: string) => {
@@ -141,7 +143,11 @@ describe.each(clusters)('a build $where', ({ client, missing }) => {
       };
       const digest = `sha256:${'d'.repeat(64)}`;
       expect(await told(digest)).toMatchObject({ image: `registry.test/dev:b1b1b1@${digest}` });
-      expect(await told('evil/image:latest')).toMatchObject({ image: 'registry.test/dev:b1b1b1' });
+      const unknown = { state: 'failed', reason: expect.stringContaining('told no digest') };
+      for (const words of ['evil/image:latest', '', `${digest} evil/image:latest`])
+        expect(await told(words)).toMatchObject(unknown);
+      await core.deleteNamespacedPod({ namespace, name, gracePeriodSeconds: 0 });
+      expect(await outcome(builder, of)).toMatchObject(unknown);
     },
   );
 

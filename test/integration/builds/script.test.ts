@@ -201,12 +201,21 @@ describe.each(shells)('the script of a build, run by $name', ({ shell, missing }
     },
   );
 
-  it.skipIf(missing)('B6: without a cache, and with an answer that tells no digest, it builds all the same', async () => {
-    const plain = place('x', 'printf "%s\\n" "$@" > "$ARGUMENTS"');
+  it.skipIf(missing)('B6: builds without a cache; one that tells no digest has failed, whatever was pushed', async () => {
+    const plain = place('x', 'printf "%s\\n" "$@" > "$ARGUMENTS"; printf "{%s}" "$METADATA" > /tmp/metadata.json');
     mkdirSync(join(plain.env.CONTEXT, 'files'), { recursive: true });
     writeFileSync(join(plain.env.CONTEXT, 'files/Dockerfile'), 'FROM scratch');
-    expect((await plain.run('build', { CACHE: '' })).code).toBe(0);
+    const digest = `sha256:${'b'.repeat(64)}`;
+    const built = await plain.run('build', { CACHE: '', METADATA: `"containerimage.digest":"${digest}"` });
+    expect(built).toEqual({ code: 0, log: '' });
     expect(readFileSync(plain.env.ARGUMENTS, 'utf8')).not.toContain('cache');
-    expect(existsSync(plain.env.RESULT_FILE)).toBe(false);
+    expect(readFileSync(plain.env.RESULT_FILE, 'utf8')).toBe(digest);
+    rmSync(plain.env.RESULT_FILE);
+    for (const METADATA of ['', '"containerimage.digest":"latest"', `"image.name":"${digest}"`]) {
+      const told = await plain.run('build', { CACHE: '', METADATA });
+      expect(told).toEqual({ code: 45, log: 'build: the builder told no digest of the image\n' });
+      expect(existsSync(plain.env.RESULT_FILE)).toBe(false);
+    }
+    rmSync('/tmp/metadata.json', { force: true });
   });
 });

@@ -28,7 +28,19 @@ describe('a build', () => {
     expect(all.every(({ state }) => state === 'running' || state === 'succeeded')).toBe(true);
     const { items } = await cluster.client.batch.listNamespacedJob({ namespace });
     expect(items.map(({ metadata }) => metadata?.name)).toEqual(['build-abc123-1']);
-    expect(await outcome(builder, 'abc123')).toEqual({ state: 'succeeded', image: 'registry.test/dev:abc123' });
+    expect(await outcome(builder, 'abc123')).toEqual({
+      state: 'succeeded',
+      image: expect.stringMatching(/^registry\.test\/dev:abc123@sha256:[0-9a-f]{64}$/),
+    });
+  });
+
+  test('that told no digest has failed: what its tag leads to is up to everybody who may push', async () => {
+    const annotations = { 'simulation.gpu-dev/termination-message': '' };
+    const builder = new JobBuilder({ client: cluster.client, annotations });
+    expect(await outcome(builder, 'd19e57')).toEqual({
+      state: 'failed',
+      reason: expect.stringMatching(/nobody can say which one it is: the builder told no digest/),
+    });
   });
 
   test('of a hash of 64 digits has a legal name', async () => {

@@ -47,7 +47,9 @@ build() {
   # The digest of what was pushed, for whoever waits for this pod.
   # shellcheck disable=SC2020 # three characters, each its own line end
   digest="$(tr ',{}' '\n\n\n' </tmp/metadata.json 2>/dev/null | sed -n 's/.*"containerimage.digest" *: *"\(sha256:[0-9a-f]\{64\}\)".*/\1/p' | head -n 1)"
-  if [ -n "$digest" ]; then printf '%s' "$digest" >"${RESULT_FILE:-/dev/termination-log}" || true; fi
+  # Without it nobody can say what was built: what the tag leads to is up to everybody who may push.
+  [ -n "$digest" ] || fail 'the builder told no digest of the image' 45
+  printf '%s' "$digest" >"${RESULT_FILE:-/dev/termination-log}" || fail 'the digest of the image cannot be told' 45
 }
 
 case "${1:-}" in
