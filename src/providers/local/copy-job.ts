@@ -12,6 +12,10 @@ export interface CopySettings {
   priorityClass: string | null;
   /** Seconds that a copy may take. Less than the disk waits for its snapshot, so that no copy outlives that. */
   limitSeconds: number;
+  /** A pod that has not begun for so many milliseconds has no node, no image or no volume, and will get none. */
+  patienceMs: number;
+  /** How often a pod that was killed, or whose node is gone, is followed by another. */
+  retries: number;
   /** Annotations of the Jobs, for what watches or steers them. */
   annotations: Record<string, string>;
 }
@@ -20,6 +24,8 @@ export const COPY_DEFAULTS: CopySettings = {
   image: 'debian:12.11-slim',
   priorityClass: null,
   limitSeconds: 21_000,
+  patienceMs: 30 * 60_000,
+  retries: 4,
   annotations: {},
 };
 
@@ -94,8 +100,7 @@ export function jobOf(request: CopyRequest, settings: CopySettings, namespace: s
       },
     },
     spec: {
-      // A pod that was killed, or whose node is gone, is followed by another, which begins anew.
-      backoffLimit: 4,
+      backoffLimit: settings.retries,
       activeDeadlineSeconds: settings.limitSeconds,
       ttlSecondsAfterFinished: 3600,
       template: {

@@ -19,12 +19,13 @@ import {
 export type CopyState =
   | { state: 'running'; percent: number; detail: string; lookAgainMs: number }
   | { state: 'done' }
-  | { state: 'failed'; reason: string };
+  /** `foreign`: the target holds something that is not of this copy. */
+  | { state: 'failed'; reason: string; foreign: boolean };
 
-/** A pod that has not begun for so many milliseconds has no node, no image or no volume, and will get none. */
-const PATIENCE = 30 * 60_000;
 /** Exit codes of the script with which no further try helps: full, or not ours. */
 const HOPELESS = { from: 50, to: 59 };
+/** Those of them with which the script has left a target alone that is not its own. */
+const FOREIGN = { from: 50, to: 52 };
 /** A copy is looked at after a tenth of its age, within these bounds, in milliseconds. */
 const LOOK = { soonest: 500, latest: 5_000 };
 const NEVER_AN_IMAGE = 'InvalidImageName';
@@ -42,7 +43,9 @@ export class CopyRuns {
   /** Begin the copy, or look at the one that was begun. Done means that the Job has said so, and that it was between exactly these claims. */
   async look(request: CopyRequest): Promise<CopyState> {
     const job = (await this.#read(request)) ?? (await this.#create(request));
-    if (!isOf(job, request)) return { state: 'failed', reason: 'A job of that name is on the cluster and is not this copy' };
+    if (!isOf(job, request)) {
+      return { state: 'failed', reason: 'A job of that name is on the cluster and is not this copy', foreign: true };
+    }
     if (job.metadata?.deletionTimestamp !== undefined) throw new NotYet(LOOK.soonest, 'An earlier copy is being removed');
     if (!isBetween(job, request)) {
       await this.#remove(job);
@@ -51,7 +54,7 @@ export class CopyRuns {
     if (ended(job, 'Complete')) return { state: 'done' };
     const pod = await this.#pod(job);
     const reason = this.#failure(job, pod);
-    if (reason !== null) return { state: 'failed', reason };
+    if (reason !== null) return { state: 'failed', reason, foreign: within(FOREIGN, endOf(pod)?.exitCode) };
     const age = Date.now() - new Date(job.metadata?.creationTimestamp ?? 0).getTime();
     const lookAgainMs = Math.min(LOOK.latest, Math.max(LOOK.soonest, age / 10));
     if (!hasStarted(pod)) {
@@ -145,18 +148,16 @@ export class CopyRuns {
   /** Why no copy comes of it; null while it may. */
   #failure(job: V1Job, pod: V1Pod | null): string | null {
     const failed = job.status?.conditions?.find(({ type, status }) => type === 'Failed' && status === 'True');
-    const end = pod?.status?.containerStatuses?.find(({ name }) => name === COPY_CONTAINER)?.state?.terminated;
+    const end = endOf(pod);
     const said = end?.message?.trim() ? end.message.trim() : null;
     if (failed !== undefined) {
       if (failed.reason === 'DeadlineExceeded') return `The copy took longer than ${timeOf(this.#settings.limitSeconds)}`;
       return said ?? `The copy failed: ${pod?.status?.message ?? failed.message ?? 'no reason given'}`;
     }
-    if (end !== undefined && end.exitCode >= HOPELESS.from && end.exitCode <= HOPELESS.to) {
-      return said ?? `The copy failed with exit code ${end.exitCode}`;
-    }
+    if (within(HOPELESS, end?.exitCode)) return said ?? `The copy failed with exit code ${end?.exitCode}`;
     if (pod === null || hasStarted(pod)) return null;
     const waiting = waitingOf(pod);
-    if (waiting?.reason !== NEVER_AN_IMAGE && Date.now() - bornAt(pod) < PATIENCE) return null;
+    if (waiting?.reason !== NEVER_AN_IMAGE && Date.now() - bornAt(pod) < this.#settings.patienceMs) return null;
     return `The copy could not begin: ${waitsFor(pod)}`;
   }
 
@@ -175,6 +176,13 @@ export class CopyRuns {
 
 function ended(job: V1Job, type: 'Complete' | 'Failed'): boolean {
   return (job.status?.conditions ?? []).some((one) => one.type === type && one.status === 'True');
+}
+
+const within = ({ from, to }: { from: number; to: number }, code: number | undefined): boolean =>
+  code !== undefined && code >= from && code <= to;
+
+function endOf(pod: V1Pod | null) {
+  return pod?.status?.containerStatuses?.find(({ name }) => name === COPY_CONTAINER)?.state?.terminated;
 }
 
 const bornAt = (pod: V1Pod): number => new Date(pod.metadata?.creationTimestamp ?? 0).getTime();

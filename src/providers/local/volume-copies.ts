@@ -7,7 +7,7 @@ import type { SnapshotProgress } from '../../../actors/disk/ports.ts';
 import { NotYet, TerminalError } from '../../../actors/errors.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import { attempt, attemptOrNull, hasStatus } from '../kubernetes/errors.ts';
-import { ANNOTATION, claimName, LABEL, labelValue } from '../kubernetes/objects.ts';
+import { ANNOTATION, LABEL, labelValue } from '../kubernetes/objects.ts';
 import { bytes } from '../kubernetes/quantities.ts';
 import { COPY_DEFAULTS, type CopyEnd, type CopySettings } from './copy-job.ts';
 import { CopyRuns } from './copy-runs.ts';
@@ -70,8 +70,8 @@ export class Copies {
    * @param found what `read` has found
    */
   async save(diskId: string, snapshotId: string, source: Claim | null, found: Claim | null): Promise<SnapshotProgress> {
-    if (found !== null && !isCopyOf(found, snapshotId, diskId))
-      return { state: 'failed', reason: 'A volume of that name is on the cluster and is no copy of this disk' };
+    const foreign = { state: 'failed', reason: 'A volume of that name is on the cluster and is no copy of this disk' } as const;
+    if (found !== null && !isCopyOf(found, snapshotId, diskId)) return foreign;
     if (found?.metadata?.deletionTimestamp !== undefined) return { state: 'failed', reason: 'The copy is being deleted' };
     const id = { mode: 'save', diskId, snapshotId } as const;
     if (found !== null && isComplete(found)) {
@@ -81,6 +81,7 @@ export class Copies {
     if (source === null) return { state: 'failed', reason: 'The volume of this disk is missing; an operator must look' };
     if (fillsFrom(source) !== null) return { state: 'failed', reason: 'The volume of this disk was never filled' };
     const copy = found ?? (await this.#create(diskId, snapshotId, source));
+    if (!isCopyOf(copy, snapshotId, diskId)) return foreign;
     const run = await this.#runs.look({ ...id, source: endOf(source), target: endOf(copy) });
     if (run.state === 'running') {
       const { percent, detail, lookAgainMs } = run;
@@ -88,7 +89,8 @@ export class Copies {
     }
     if (run.state === 'failed') {
       await this.#runs.remove(id);
-      await this.#dropIncomplete(copy);
+      // What is no copy of ours is not ours to delete, whatever the claim says.
+      if (!run.foreign) await this.#dropIncomplete(copy);
       return { state: 'failed', reason: run.reason };
     }
     await this.#annotate(copy, ANNOTATION.complete);
@@ -144,6 +146,7 @@ export class Copies {
     if ((await this.#runs.stopSaves(diskId)) > 0) throw new NotYet(500, 'An earlier copy of this disk is being stopped');
   }
 
+  /** Create the claim, or join the one that another made at the same moment. */
   async #create(diskId: string, snapshotId: string, source: Claim): Promise<Claim> {
     const { core, namespace } = this.#client;
     const { accessModes = ['ReadWriteOnce'], storageClassName } = source.spec ?? {};
@@ -169,8 +172,9 @@ export class Copies {
     try {
       return await attempt(`creating copy ${snapshotId}`, () => core.createNamespacedPersistentVolumeClaim({ namespace, body }));
     } catch (error) {
-      if (!hasStatus(error, 409)) throw error;
-      throw new NotYet(100, `The copy ${snapshotId} of ${claimName(diskId)} was begun by another at the same time`);
+      const found = hasStatus(error, 409) ? await this.read(snapshotId) : null;
+      if (found === null) throw error;
+      return found;
     }
   }
 

@@ -11,11 +11,11 @@ import type { ClusterUnderTest, OpenCluster } from './subject.ts';
 /** So few remembered changes that a little work makes it forget. */
 const MEMORY = 40;
 
-export const simulated: ClusterUnderTest = {
-  name: 'the simulated cluster',
+const simulatedCluster = (name: string, settings: Record<string, unknown>): ClusterUnderTest => ({
+  name,
   missing: '',
   async open(): Promise<OpenCluster> {
-    const cluster = await startCluster({ eventLogLimit: MEMORY, bookmarkMs: 200 });
+    const cluster = await startCluster({ eventLogLimit: MEMORY, bookmarkMs: 200, ...settings });
     const folder = await mkdtemp(join(tmpdir(), 'gpu-dev-conformance-'));
     const { client } = cluster;
     const proxies: FaultProxy[] = [];
@@ -47,13 +47,18 @@ export const simulated: ClusterUnderTest = {
       },
     };
   },
-};
+});
+
+export const simulated = simulatedCluster('the simulated cluster', {});
+export const simulatedWithoutSnapshots = simulatedCluster('the simulated cluster without VolumeSnapshots', {
+  volumeSnapshots: false,
+});
 
 /** To be called at the top of a test file. It is one of its own: nodes are cordoned and the API server is restarted. */
-export async function realApiServer(): Promise<ClusterUnderTest> {
-  const cluster = await realCluster({ own: true, fleet: { h100: 2, 'cpu-x86': 1 } });
+export async function realApiServer({ snapshots = true } = {}): Promise<ClusterUnderTest> {
+  const cluster = await realCluster({ own: true, fleet: { h100: 2, 'cpu-x86': 1 }, snapshots });
   return {
-    name: 'a real API server',
+    name: snapshots ? 'a real API server' : 'a real API server without VolumeSnapshots',
     missing: cluster.missing,
     open: async () => ({
       client: cluster.client,

@@ -11,6 +11,7 @@ import type { KubernetesClient } from '../../../src/providers/kubernetes/client.
 import { KubernetesDevServers } from '../../../src/providers/kubernetes/dev-servers.ts';
 import { nodeGone } from '../../../src/providers/kubernetes/nodes.ts';
 import { JobBuilder } from '../../../src/providers/local/builds.ts';
+import type { SnapshotKind, SnapshotSetting } from '../../../src/providers/local/snapshot-kind.ts';
 import { LocalVolumes } from '../../../src/providers/local/volumes.ts';
 import type { FaultProxy } from '../../support/kubernetes/fault-proxy.ts';
 
@@ -38,10 +39,22 @@ export interface OpenCluster {
 export interface ProvidersUnderTest {
   name: string;
   servers(client: KubernetesClient): DevServers;
-  volumes(client: KubernetesClient): Volumes;
+  /** How it takes snapshots of volumes. */
+  snapshots: SnapshotKind;
+  volumes(client: KubernetesClient, options?: VolumeOptions): Volumes;
   builder(client: KubernetesClient, options: { repository?: string; annotations?: Record<string, string> }): ImageBuilder;
   events(client: KubernetesClient, options: EventOptions): ClusterEvents;
   nodeGone(client: KubernetesClient, node: string): Promise<boolean>;
+}
+
+export interface VolumeOptions {
+  snapshots?: SnapshotSetting;
+  /** How its Jobs are to behave: annotations of the simulation. */
+  annotations?: Record<string, string>;
+  /** How long a copy may wait for its place, in milliseconds. */
+  patienceMs?: number;
+  retries?: number;
+  image?: string;
 }
 
 export interface EventOptions {
@@ -56,9 +69,13 @@ export type Subject = OpenCluster & ProvidersUnderTest;
 /** The providers for plain Kubernetes. */
 export const local: ProvidersUnderTest = {
   name: 'local',
+  snapshots: 'volume-snapshots',
   servers: (client) => new KubernetesDevServers({ client }),
-  volumes: (client) => new LocalVolumes({ client }),
+  volumes: (client, { snapshots = 'auto', ...copies } = {}) => new LocalVolumes({ client, snapshots, copies }),
   builder: (client, options) => new JobBuilder({ client, ...options }),
   events: (client, options) => new KubernetesEvents({ client, ...options }),
   nodeGone,
 };
+
+/** The same where the cluster takes no snapshots: it finds that out by itself. */
+export const localWithCopies: ProvidersUnderTest = { ...local, name: 'local, with copies for snapshots', snapshots: 'copy' };

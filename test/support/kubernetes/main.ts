@@ -21,6 +21,8 @@ export interface MainOptions {
   folder: string;
   fleet: Fleet;
   delays: Record<string, number>;
+  /** False: a cluster that does not know VolumeSnapshots, as Kubernetes by itself. */
+  snapshots?: boolean;
 }
 
 const options = JSON.parse(process.argv[2] ?? '{}') as MainOptions;
@@ -42,7 +44,7 @@ const kubelets = await StandInKubelets.start({
   settings: { delays: options.delays },
 });
 await standInVolumes(api, config);
-await standInSnapshots(api, config, options.delays['snapshot'] ?? 50);
+if (options.snapshots !== false) await standInSnapshots(api, config, options.delays['snapshot'] ?? 50);
 await addNodes(api, options.fleet, kubelets.port);
 const control = createServer((request, response) => {
   const path = request.url ?? '/';

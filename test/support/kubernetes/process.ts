@@ -35,7 +35,7 @@ export interface ClusterProcess {
 
 /** @throws Error with the last words of the process if it ends before it is ready */
 export async function startClusterProcess(
-  options: Pick<MainOptions, 'programs' | 'folder' | 'fleet'> & { delays?: Record<string, number> },
+  options: Pick<MainOptions, 'programs' | 'folder' | 'fleet' | 'snapshots'> & { delays?: Record<string, number> },
 ): Promise<ClusterProcess> {
   const text = JSON.stringify({ ...options, delays: { ...QUICK_DELAYS, ...options.delays } } satisfies MainOptions);
   const child = spawn(process.execPath, [MAIN, text], { stdio: ['pipe', 'pipe', 'pipe'] });

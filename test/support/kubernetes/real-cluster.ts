@@ -25,6 +25,8 @@ export interface RealClusterOptions {
   fleet?: Fleet;
   /** Delays of the stand-ins of an own server, in milliseconds (see simulated-cluster/settings.ts). */
   delays?: Record<string, number>;
+  /** False: an own server without VolumeSnapshots and what stands in for their controller. */
+  snapshots?: boolean;
 }
 
 export class RealCluster {
@@ -147,8 +149,8 @@ export async function realCluster(options: RealClusterOptions = {}): Promise<Rea
   if ('missing' in shared) return absent(shared.missing);
   if (!options.own) return opened(new RealCluster(shared, makeScratch('kubeconfig')), async () => undefined);
   const folder = makeScratch('kubernetes');
-  const { fleet = {}, delays = {} } = options;
-  const cluster = await startClusterProcess({ programs: shared.programs, folder, fleet, delays });
+  const { fleet = {}, delays = {}, snapshots = true } = options;
+  const cluster = await startClusterProcess({ programs: shared.programs, folder, fleet, delays, snapshots });
   return opened(new RealCluster(cluster.facts, folder), cluster.stop);
 }
 
