@@ -117,7 +117,12 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
   discardVolume: ({ round, id, latestSnapshot }) =>
     latestSnapshot === null
       ? []
-      : [effect({ type: 'volume.discard', round, diskId: id, afterSnapshot: latestSnapshot }, { lane: 'volume', replaces: true })],
+      : [
+          effect(
+            { type: 'volume.discard', round, diskId: id, afterSnapshot: latestSnapshot },
+            { lane: 'volume', replaces: true },
+          ),
+        ],
   limitCloning: (_context, event) => [deadline('cloning', limitEnd(event, DISK_LIMITS.cloning))],
   limitAttaching: (_context, event) => [deadline('attaching', limitEnd(event, DISK_LIMITS.attaching))],
   limitDetaching: (_context, event) => [deadline('detaching', limitEnd(event, DISK_LIMITS.detaching))],
@@ -190,9 +195,7 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
       : [],
   clearRetention: () => clear('retention'),
   recordRemoved: ({ id }, event) =>
-    event.type === 'snapshots.removed'
-      ? record({ type: 'snapshots.removed', diskId: id, snapshotIds: event.snapshotIds })
-      : [],
+    event.type === 'snapshots.removed' ? record({ type: 'snapshots.removed', diskId: id, snapshotIds: event.snapshotIds }) : [],
 };
 
 /**

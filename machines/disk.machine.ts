@@ -315,7 +315,8 @@ export const diskMachine = setup({
       },
     },
     restoring: {
-      description: 'All data is in snapshots: the live volume goes, and the next one starts from the snapshot that was asked for.',
+      description:
+        'All data is in snapshots: the live volume goes, and the next one starts from the snapshot that was asked for.',
       entry: ['discardVolume', 'limitRestoring'],
       exit: 'clearRestoring',
       on: {

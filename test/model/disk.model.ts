@@ -273,7 +273,10 @@ function restores(next: DiskMemory, memory: DiskMemory, { event, before, after }
     return;
   }
   if (memory.restoring === null) return;
-  if (['capturing', 'restoring'].includes(path)) return promise(ended !== 'op-restore', 'a restore that goes on is answered');
+  if (['capturing', 'restoring'].includes(path)) {
+    promise(ended !== 'op-restore', 'a restore that goes on is answered');
+    return;
+  }
   promise(ended === 'op-restore', 'a restore that is over is not answered');
   if (event.type === 'volume.discarded')
     promise(

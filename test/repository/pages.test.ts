@@ -25,7 +25,7 @@ it('the page of the settings tells of every variable that the service reads, and
 
 it('the defaults it tells are the true ones', () => {
   const config = readConfig({ POSTGRES_HOST: 'db' });
-  const { database, queues, retention } = config;
+  const { database, queues, retention, snapshotRetention } = config;
   const actual: Record<string, string | number> = {
     POSTGRES_PORT: database.port,
     POSTGRES_USER: database.user,
@@ -56,6 +56,8 @@ it('the defaults it tells are the true ones', () => {
     RETENTION_HISTORY_DAYS: retention.historyDays,
     RETENTION_EFFECTS_DAYS: retention.effectsDays,
     RETENTION_DEAD_LETTERS_DAYS: retention.deadLettersDays,
+    SNAPSHOT_KEEP_COUNT: snapshotRetention.keepCount,
+    SNAPSHOT_KEEP_DAYS: snapshotRetention.keepDays,
   };
   for (const [name, value] of Object.entries(actual)) expect(`${name} ${told.get(name)}`).toBe(`${name} \`${value}\``);
   const noDefault = [
