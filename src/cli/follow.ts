@@ -3,7 +3,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { ReservationView } from '../http/reservation-view.ts';
 import { UnreachableError } from './client.ts';
 import type { Context } from './context.ts';
-import { clean, span, summary } from './format.ts';
+import { CliError } from './exit.ts';
+import { clean, clock, span, summary } from './format.ts';
+import { Live, NoStreamError } from './live.ts';
 import type { Output } from './surroundings.ts';
 
 const POLL_MS = 500;
@@ -37,6 +39,13 @@ export class Progress {
     this.#shown = text;
   }
 
+  /** A line that stays. */
+  note(text: string): void {
+    if (this.#to === null) return;
+    this.end();
+    this.#to.write(`${text}\n`);
+  }
+
   /** Leave the terminal with an empty line to write on. */
   end(): void {
     if (this.#to?.isTTY === true && this.#shown !== '') this.#to.write('\r\u001b[2K');
@@ -45,7 +54,7 @@ export class Progress {
 }
 
 /**
- * Look at a reservation every half second until `done` says so.
+ * Follow a reservation until `done` says so: by its stream, or by asking every half second where the service has none.
  * @throws CliError if the service stays away for a minute, or the interruption.
  */
 export async function follow(
@@ -56,23 +65,53 @@ export async function follow(
   progress: Progress,
 ): Promise<ReservationView> {
   const { interrupted } = context.surroundings;
+  const live = new Live(context.client, id);
+  let asks = false;
   let lastAnswer = performance.now();
+  let last: ReservationView | null = null;
+  const take = (view: ReservationView): boolean => {
+    lastAnswer = performance.now();
+    last = view;
+    onView(view);
+    return done(view);
+  };
+  // What counts down on a terminal goes on while nothing happens.
+  const ticker = progress.live ? setInterval(() => last !== null && onView(last), POLL_MS) : undefined;
   try {
     for (;;) {
       try {
-        const view = await context.client.get<ReservationView>(`/v1/reservations/${id}`);
-        lastAnswer = performance.now();
-        onView(view);
-        if (done(view)) return view;
+        if (asks) {
+          const view = await context.client.get<ReservationView>(`/v1/reservations/${id}`);
+          if (take(view)) return view;
+        } else {
+          for await (const news of live.listen()) {
+            if ('warning' in news) progress.note(warningOf(news.view, news.warning));
+            if (take(news.view)) return news.view;
+          }
+        }
       } catch (error) {
-        if (!(error instanceof UnreachableError) || performance.now() - lastAnswer > AWAY_MS) throw error;
-        progress.show(`The service does not answer at ${clean(context.client.url)}; trying again`);
+        interrupted.throwIfAborted();
+        if (error instanceof NoStreamError) {
+          asks = true;
+          continue;
+        }
+        const isAway = error instanceof UnreachableError || !(error instanceof CliError);
+        if (!isAway || performance.now() - lastAnswer > AWAY_MS) throw error;
+        if (error instanceof UnreachableError) {
+          last = null;
+          progress.show(`The service does not answer at ${clean(context.client.url)}; trying again`);
+        }
       }
       await pause(POLL_MS, undefined, { signal: interrupted });
     }
   } finally {
+    clearInterval(ticker);
     progress.end();
   }
+}
+
+function warningOf({ name, expires_at: end }: ReservationView, minutes: number): string {
+  return `${clean(name)} ends in ${minutes} minutes${end === null ? '' : `, at ${clock(end)}`}: save your work, or extend it.`;
 }
 
 /** Shows the state of what is followed. Only a line that is rewritten counts down: elsewhere that would make a line each time. */

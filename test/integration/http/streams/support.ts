@@ -12,7 +12,7 @@ export interface Replica {
 }
 
 /** One more process that answers requests, as far as the API can tell. */
-export async function startReplica(world: World, deps: Partial<HttpDeps> = {}): Promise<Replica> {
+export async function startReplica(world: World, deps: Partial<HttpDeps> = {}, port = 0): Promise<Replica> {
   const app = await buildHttp({
     db: world.db,
     kernel: world.kernel,
@@ -23,6 +23,6 @@ export async function startReplica(world: World, deps: Partial<HttpDeps> = {}): 
     trackerAgeMs: () => 0,
     ...deps,
   });
-  await app.listen({ host: '127.0.0.1', port: 0 });
+  await app.listen({ host: '127.0.0.1', port });
   return { app, url: `http://127.0.0.1:${(app.server.address() as AddressInfo).port}` };
 }
