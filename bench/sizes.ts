@@ -1,4 +1,5 @@
 /** What an event and a start cost with few and with very many reservations stored: they must cost the same. */
+import { TestKeys } from '../test/support/api-keys.ts';
 import type { BenchServer } from './support/server.ts';
 import { create, type ServiceProcess, Stage } from './support/stage.ts';
 import { median, round } from './support/statistics.ts';
@@ -74,17 +75,18 @@ async function visit(place: Place, { environment, log }: SizesOptions): Promise<
   await place.stage.healthy(service);
   place.healthy.push((performance.now() - since) / 1_000);
   const times: number[] = [];
-  for (let index = 0; index < WARM_UP + EVENTS; index++) times.push(await extend(service, place.running));
+  const headers = await new TestKeys(place.stage.db).as('bench');
+  for (let index = 0; index < WARM_UP + EVENTS; index++) times.push(await extend(service, place.running, headers));
   place.eventMs.push(median(times.slice(WARM_UP)));
   await stop(service);
   log?.(`${place.size}: ready after ${round(place.start.at(-1)!, 2)} s, an event ${round(place.eventMs.at(-1)!, 2)} ms`);
 }
 
-async function extend({ url }: ServiceProcess, id: string): Promise<number> {
+async function extend({ url }: ServiceProcess, id: string, headers: { authorization: string }): Promise<number> {
   const since = performance.now();
   const response = await fetch(`${url}/v1/reservations/${id}/events`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', 'x-gpu-dev-user': 'bench' },
+    headers: { 'content-type': 'application/json', ...headers },
     body: JSON.stringify({ type: 'extend', extension_hours: 0.02 }),
   });
   const answer = (await response.json()) as { applied?: boolean };

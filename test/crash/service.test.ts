@@ -2,14 +2,17 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Program } from './support/process.ts';
 import { expectClean } from './support/promises.ts';
+import { TestKeys } from '../support/api-keys.ts';
 import { Scene, SERVICE } from './support/scene.ts';
 
 /** 30 minutes pass in three seconds. */
 const TIME_SCALE = '600';
 
 let scene: Scene;
+let keys: TestKeys;
 beforeAll(async () => {
   scene = await Scene.start();
+  keys = new TestKeys(scene.db);
 });
 afterAll(async () => {
   await scene?.stop();
@@ -22,7 +25,7 @@ async function start(): Promise<{ service: Program; url: string }> {
   return { service, url: `http://127.0.0.1:${ready['port']}` };
 }
 async function state(url: string, id: string): Promise<unknown> {
-  const response = await fetch(`${url}/v1/reservations/${id}`, { headers: { 'x-gpu-dev-user': 'mkowalski' } });
+  const response = await fetch(`${url}/v1/reservations/${id}`, { headers: await keys.as('mkowalski') });
   return ((await response.json()) as { state?: unknown }).state;
 }
 

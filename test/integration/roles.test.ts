@@ -2,13 +2,16 @@ import { randomUUID } from 'node:crypto';
 import { createServer, type Server } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Program } from '../crash/support/process.ts';
+import { TestKeys } from '../support/api-keys.ts';
 import { Scene, SERVICE } from '../crash/support/scene.ts';
 
 let scene: Scene;
+let keys: TestKeys;
 let api: { program: Program; url: string };
 let processor: { program: Program; url: string };
 beforeAll(async () => {
   scene = await Scene.start();
+  keys = new TestKeys(scene.db);
   processor = await started({ GPU_DEV_ROLE: 'processor' });
   api = await started({ GPU_DEV_ROLE: 'api' });
 });
@@ -24,7 +27,7 @@ async function started(environment: NodeJS.ProcessEnv) {
 async function reserve(user: string): Promise<{ id: string; state: string }> {
   const answer = await fetch(`${api.url}/v1/reservations`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', 'x-gpu-dev-user': user },
+    headers: { 'content-type': 'application/json', ...(await keys.as(user)) },
     body: JSON.stringify({ gpu_type: 'h100', gpu_count: 1, duration_hours: 1, no_persistent_disk: true }),
   });
   expect(answer.status).toBe(202);
@@ -38,7 +41,9 @@ it('what a process of the role api accepts, one of the role processor does', asy
     return found?.['status'] === 'running' && found;
   });
   expect(row['pod_name']).toMatch(id);
-  const seen = (await (await fetch(`${api.url}/v1/reservations/${id}`)).json()) as { state: string };
+  const seen = (await (await fetch(`${api.url}/v1/reservations/${id}`, { headers: await keys.as('ada') })).json()) as {
+    state: string;
+  };
   expect(seen.state).toBe('running');
 });
 
@@ -62,7 +67,7 @@ it('a processor answers for its health and its numbers, and for nothing else', a
   }
   for (const path of ['/', '/v1/reservations', '/v1/gpus', '/openapi.json']) {
     expect(await statusOf(processor.url + path), path).toBe(404);
-    expect(await statusOf(api.url + path), path).toBe(200);
+    expect(await statusOf(api.url + path), path).toBe(path.startsWith('/v1/') ? 401 : 200);
   }
 });
 

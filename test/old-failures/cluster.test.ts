@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Kernel } from '../../actors/kernel/kernel.ts';
 import { gpuDevKinds } from '../../actors/kinds.ts';
+import { TestKeys } from '../support/api-keys.ts';
 import { buildHttp } from '../../src/http/server.ts';
 import type { Body } from '../messages/support.ts';
 import type { World } from '../support/world.ts';
@@ -74,8 +75,8 @@ describe('one reservation', () => {
       trackerAgeMs: () => 0,
     });
     const id = await scene.running();
-    const headers = { 'x-gpu-dev-user': 'ann' };
-    const read = async () => (await app.inject({ url: `/v1/reservations/${id}` })).json();
+    const headers = await new TestKeys(world.db).as('ann');
+    const read = async () => (await app.inject({ url: `/v1/reservations/${id}`, headers })).json();
     const before = await read();
     for (let round = 1; round <= 5; round++) {
       const answer = await app.inject({

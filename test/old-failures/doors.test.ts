@@ -8,6 +8,7 @@ import { Problem } from '../../actors/problem.ts';
 import { UserEvent } from '../../machines/reservation.events.ts';
 import { assertQueues } from '../../persistence/pgmq.ts';
 import { readConfig } from '../../src/config.ts';
+import { TestKeys } from '../support/api-keys.ts';
 import { buildHttp } from '../../src/http/server.ts';
 import { type Body, type Door, startDoor } from '../messages/support.ts';
 import { actorOf, create, historyOf, settle } from './support.ts';
@@ -21,6 +22,9 @@ afterEach(async () => {
   for (const close of closers.splice(0)) await close();
   await door?.stop();
 });
+
+/** Headers with a key of hers. */
+const ann = () => new TestKeys(door.db).as('ann');
 
 async function http() {
   const ok = { ok: true, detail: '' };
@@ -62,11 +66,11 @@ describe('what comes in', () => {
       half.write(body.slice(0, 10), () => half.destroy());
       half.on('close', () => resolve());
     });
-    const send = () =>
+    const send = async () =>
       app.inject({
         method: 'POST',
         url: '/v1/reservations',
-        headers: { 'idempotency-key': 'try-1', 'x-gpu-dev-user': 'ann' },
+        headers: { 'idempotency-key': 'try-1', ...(await ann()) },
         payload: { gpu_type: 't4', disk_name: null },
       });
     const [first, again] = [await send(), await send()];
@@ -79,11 +83,11 @@ describe('what comes in', () => {
     const app = await http();
     const ids = ['abcdef12-0000-4000-8000-000000000001', 'abcdef12-1111-4000-8000-000000000002'];
     for (const id of ids) await create(door, { reservation_id: id, gpu_type: 't4' });
-    const cancel = (id: string) =>
+    const cancel = async (id: string) =>
       app.inject({
         method: 'POST',
         url: `/v1/reservations/${encodeURIComponent(id)}/events`,
-        headers: { 'x-gpu-dev-user': 'ann' },
+        headers: await ann(),
         payload: { type: 'cancel' },
       });
     const answer = await cancel('abcdef12');
@@ -171,7 +175,7 @@ describe('what comes in', () => {
     const byHttp = await app.inject({
       method: 'POST',
       url: `/v1/reservations/${id}/events`,
-      headers: { 'x-gpu-dev-user': 'ann' },
+      headers: await ann(),
       payload: { type: 'extend', extension_hours: 1 },
     });
     expect(byHttp.statusCode).toBe(409);
@@ -204,7 +208,7 @@ describe('what comes in', () => {
     const answer = await app.inject({
       method: 'POST',
       url: '/v1/reservations',
-      headers: { 'x-gpu-dev-user': 'ann' },
+      headers: await ann(),
       payload: fields,
     });
     expect(answer.statusCode).toBeLessThan(300);
@@ -254,7 +258,7 @@ describe('numbers and times', () => {
       expect((await actorOf(door.db, id)).context.request.durationHours).toBe(hours);
       const { rows } = await door.db.query<Body>('select duration_hours from reservations where reservation_id = $1', [id]);
       expect(rows[0].duration_hours).toBe(hours);
-      const answer = await app.inject({ method: 'GET', url: `/v1/reservations/${id}` });
+      const answer = await app.inject({ method: 'GET', url: `/v1/reservations/${id}`, headers: await ann() });
       expect(answer.json().duration_hours).toBe(hours);
     }
   });
@@ -343,7 +347,7 @@ describe('queues', () => {
     await door.drain();
     await settle(door);
     const answer = async (id: string) =>
-      (await app.inject({ method: 'GET', url: `/v1/operations/${id}`, headers: { 'x-gpu-dev-user': 'ann' } })).json();
+      (await app.inject({ method: 'GET', url: `/v1/operations/${id}`, headers: await ann() })).json();
     expect(await answer('op-create_disk')).toMatchObject({ status: 'completed', error: null });
     expect(await answer('op-delete_disk')).toMatchObject({ status: 'failed', error: 'There is no disk called nowhere' });
     expect(await answer('op-clone_disk')).toMatchObject({ status: 'failed', error: 'There is no disk called nowhere' });
