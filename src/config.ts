@@ -1,5 +1,7 @@
 /** Configuration of the service: environment variables, checked at start. The names are those operators know. */
 import { z } from 'zod';
+import { COPY_DEFAULTS } from './providers/local/copy-job.ts';
+import { SNAPSHOT_KINDS } from './providers/local/snapshot-kind.ts';
 import { IdentityEnvironment, identityOf } from './identity/configuration.ts';
 
 const whole = (min: number, max: number, fallback: number) => z.coerce.number().int().min(min).max(max).default(fallback);
@@ -64,6 +66,12 @@ const Environment = z.object({
     .regex(/^[a-z0-9][a-z0-9.-]{0,252}$/, 'must be the name of a PriorityClass')
     .optional(),
   GPU_DEV_SHARED_VOLUME: SharedVolume.optional(),
+  /** How snapshots of disks are taken: by the cluster, as copies by Jobs, or whichever it can. */
+  GPU_DEV_SNAPSHOTS: z.enum(['auto', ...SNAPSHOT_KINDS]).default('auto'),
+  GPU_DEV_COPY_IMAGE: z
+    .string()
+    .refine(isPinned, 'must name a version or a digest, none that moves')
+    .default(COPY_DEFAULTS.image),
   GPU_DEV_ACCESS_FROM: ranges,
   GPU_DEV_EGRESS_ALLOW: ranges,
   GPU_DEV_EGRESS_DENY: ranges,
@@ -162,6 +170,8 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     defaultImage: env.GPU_DEV_CONTAINER_IMAGE,
     priorityClass: env.GPU_DEV_PRIORITY_CLASS ?? null,
     sharedVolume: env.GPU_DEV_SHARED_VOLUME ?? null,
+    snapshots: env.GPU_DEV_SNAPSHOTS,
+    copyImage: env.GPU_DEV_COPY_IMAGE,
     network: {
       accessFrom: env.GPU_DEV_ACCESS_FROM,
       egressAllow: env.GPU_DEV_EGRESS_ALLOW,

@@ -18,6 +18,7 @@ import { KubernetesReality } from './kubernetes/reality.ts';
 import { JobBuilder } from './local/builds.ts';
 import { GithubKeys } from './local/github-keys.ts';
 import { LocalKeys } from './local/keys.ts';
+import { findSnapshotObstacles } from './local/snapshot-kind.ts';
 import { LocalVolumes } from './local/volumes.ts';
 
 /** Providers on the cluster that the configuration names. */
@@ -47,7 +48,11 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger): P
       network: config.network,
     }),
     keys,
-    volumes: new LocalVolumes({ client }),
+    volumes: new LocalVolumes({
+      client,
+      snapshots: config.snapshots,
+      copies: { image: config.copyImage, priorityClass: config.priorityClass },
+    }),
     builder: new JobBuilder({
       client,
       ...config.builds,
@@ -58,7 +63,10 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger): P
     reality: new KubernetesReality({ client }),
     confirmNodeGone: (node) => nodeGone(client, node),
     // The simulated cluster lets everybody do everything, and does not answer such questions.
-    findObstacles: async () => (config.cluster === 'simulated' ? [] : findMissingRights(bare)),
+    findObstacles: async () => [
+      ...(config.cluster === 'simulated' ? [] : await findMissingRights(bare)),
+      ...(await findSnapshotObstacles(bare, config.snapshots)),
+    ],
     connectEvents: () =>
       new KubernetesEvents({
         client,

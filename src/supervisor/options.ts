@@ -12,6 +12,8 @@ export type StartOptions = {
   readonly timeScale: number;
   readonly database: 'embedded' | 'external';
   readonly cluster: 'simulated' | 'kube';
+  /** Whether the simulated cluster takes snapshots of volumes. */
+  readonly volumeSnapshots: boolean;
   /** How many services run at once; the second and later ones get a free port each. */
   readonly replicas: number;
 };
@@ -30,6 +32,7 @@ Runs gpu-dev on this machine: Postgres, a simulated cluster and the service. Ctr
   --home DIR                       where it keeps everything (default .gpu-dev, or GPU_DEV_HOME)
   --database embedded|external     external: the server named by POSTGRES_HOST, _PORT, _USER, _PASSWORD, _DB
   --cluster simulated|kube         kube: the cluster of your kubeconfig
+  --no-volume-snapshots            a simulated cluster that takes no snapshots of volumes: Jobs copy them instead
   --replicas N                     how many services run side by side (default 1)
   --help`;
 
@@ -57,6 +60,7 @@ export function readOptions(args: readonly string[], environment: NodeJS.Process
     timeScale,
     database,
     cluster,
+    volumeSnapshots: !(values['no-volume-snapshots'] ?? false),
     replicas: integer('--replicas', values.replicas ?? '1', 1, 16),
   };
 }
@@ -72,6 +76,7 @@ function parse(args: readonly string[]) {
         home: { type: 'string' },
         database: { type: 'string' },
         cluster: { type: 'string' },
+        'no-volume-snapshots': { type: 'boolean' },
         replicas: { type: 'string' },
         help: { type: 'boolean', short: 'h' },
       },

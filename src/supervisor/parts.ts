@@ -62,7 +62,8 @@ export function clusterPart(home: Home, environment: NodeJS.ProcessEnv, options:
         await endProgram(left, CLUSTER_STOP_MS);
       }
       const port = await samePort(readIdentity(pidFile(home, name))?.port);
-      const command = [program, '--port', String(port), '--data', home.cluster, '--kubeconfig', home.kubeconfig];
+      const settings = options.volumeSnapshots ? [] : ['--settings', JSON.stringify({ volumeSnapshots: false })];
+      const command = [program, '--port', String(port), '--data', home.cluster, '--kubeconfig', home.kubeconfig, ...settings];
       const clean = cleanEnvironment(environment, { ...options, cluster: 'simulated', database: 'embedded' });
       return startProgram(home, { name, command, environment: clean, readyTimeoutMs: READY_TIMEOUT_MS }, abort);
     },

@@ -43,6 +43,8 @@ describe('settings of dev servers', () => {
 
   it.for([
     { GPU_DEV_SHARED_VOLUME: '/mnt' },
+    { GPU_DEV_SNAPSHOTS: 'none' },
+    { GPU_DEV_COPY_IMAGE: 'debian:latest' },
     { GPU_DEV_SHARED_VOLUME: 'nfs:files' },
     { GPU_DEV_ACCESS_FROM: 'everywhere' },
     { GPU_DEV_EGRESS_DENY: '10.0.0.1' },

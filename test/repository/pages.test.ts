@@ -40,6 +40,8 @@ it('the defaults it tells are the true ones', () => {
     CLUSTER: config.cluster,
     GPU_DEV_NAMESPACE: config.namespace,
     GPU_DEV_ROLE: config.role,
+    GPU_DEV_SNAPSHOTS: config.snapshots,
+    GPU_DEV_COPY_IMAGE: config.copyImage,
     GITHUB_URL: config.githubUrl,
     PORT: config.port,
     GPU_DEV_HOME: config.home,

@@ -55,6 +55,7 @@ describe('the options of npm start', () => {
       timeScale: 1,
       database: 'embedded',
       cluster: 'simulated',
+      volumeSnapshots: true,
       replicas: 1,
     });
   });
