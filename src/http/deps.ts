@@ -45,6 +45,8 @@ export interface HttpDeps {
   trackerAgeMs: () => number | null;
   /** What the dev servers run on: a simulated pod has no shell, and people are told. */
   cluster?: 'simulated' | 'kube';
+  /** Folder of the page for people as it was built. Left out: where the build puts it. */
+  page?: string;
   /** How many streams there may be, and how often they are looked after. */
   streams?: Pick<StreamsSettings, 'limits' | 'every' | 'patienceMs' | 'atOnce'>;
 }

@@ -1,21 +1,8 @@
 /** GET /v1/machines: the state machines themselves, as JSON. */
-import type { AnyStateMachine } from 'xstate';
 import { z } from 'zod';
-import { diskMachine } from '../../machines/disk.machine.ts';
-import { poolMachine } from '../../machines/gpu-pool.machine.ts';
-import { imageMachine } from '../../machines/image.machine.ts';
-import { reservationMachine } from '../../machines/reservation.machine.ts';
-import { Problem } from '../errors.ts';
+import { MACHINE_NAMES, MACHINES, machineOf } from '../lifecycle/charts.ts';
 import type { Server } from './deps.ts';
 import { problems } from './problems.ts';
-
-const MACHINES: Record<string, AnyStateMachine> = {
-  reservation: reservationMachine,
-  'gpu-pool': poolMachine,
-  disk: diskMachine,
-  image: imageMachine,
-};
-const NAMES = Object.keys(MACHINES);
 
 export function machineRoutes(app: Server): void {
   app.get(
@@ -33,7 +20,7 @@ export function machineRoutes(app: Server): void {
       },
     },
     async () => ({
-      machines: NAMES.map((name) => ({
+      machines: MACHINE_NAMES.map((name) => ({
         name,
         version: String(MACHINES[name]!.config.version ?? '1'),
         description: MACHINES[name]!.config.description ?? '',
@@ -55,14 +42,7 @@ export function machineRoutes(app: Server): void {
       },
     },
     async (request) => {
-      const name = request.params.name.replace(/\.json$/, '');
-      const machine = Object.hasOwn(MACHINES, name) ? MACHINES[name] : undefined;
-      if (machine === undefined) {
-        throw new Problem('GPU_MACHINE_UNKNOWN', `There is no machine ${name}; there are ${NAMES.join(', ')}`, {
-          field: 'name',
-          details: { allowed: NAMES },
-        });
-      }
+      const { machine } = machineOf(request.params.name);
       // The context's factory is the one function of a machine that obeys the rules; JSON leaves it out.
       return JSON.parse(JSON.stringify(machine.config)) as Record<string, unknown>;
     },

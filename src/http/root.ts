@@ -1,8 +1,10 @@
 /** GET /: what this is, and where to go. */
 import { z } from 'zod';
 import type { HttpDeps, Server } from './deps.ts';
+import { wantsPage } from './page.ts';
 
 const LINKS = {
+  page: '/ui',
   api: '/openapi.json',
   reservations: '/v1/reservations',
   gpus: '/v1/gpus',
@@ -14,7 +16,8 @@ const LINKS = {
   metrics: '/metrics',
 };
 
-export function rootRoutes(app: Server, deps: HttpDeps): void {
+/** @param hasPage whether there is a page to which browsers are led */
+export function rootRoutes(app: Server, deps: HttpDeps, hasPage: boolean): void {
   app.get(
     '/',
     {
@@ -23,6 +26,7 @@ export function rootRoutes(app: Server, deps: HttpDeps): void {
         tags: ['service'],
         summary: 'What this is',
         response: {
+          302: z.null().meta({ description: 'To the page, for those who ask for text/html.' }),
           200: z.object({
             name: z.string(),
             description: z.string(),
@@ -33,13 +37,17 @@ export function rootRoutes(app: Server, deps: HttpDeps): void {
         },
       },
     },
-    async () => ({
-      name: 'gpu-dev',
-      description: 'The control plane for reserved GPU dev servers.',
-      cluster: deps.cluster ?? null,
-      time_scale: deps.timeScale,
-      links: LINKS,
-    }),
+    async (request, reply) => {
+      void reply.header('vary', 'accept');
+      if (hasPage && wantsPage(request)) return reply.redirect('/ui', 302) as never;
+      return {
+        name: 'gpu-dev',
+        description: 'The control plane for reserved GPU dev servers.',
+        cluster: deps.cluster ?? null,
+        time_scale: deps.timeScale,
+        links: LINKS,
+      };
+    },
   );
   app.get('/openapi.json', { config: { access: 'public' }, schema: { hide: true } }, async () => app.swagger());
 }

@@ -9,6 +9,7 @@ import { requireAccess } from './access.ts';
 import { authRoutes } from './auth.ts';
 import { buildContextRoutes } from './build-contexts.ts';
 import { buildLogRoutes } from './build-log.ts';
+import { chartRoutes } from './charts.ts';
 import { createRoutes } from './create.ts';
 import { deadLetterRoutes } from './dead-letters.ts';
 import type { HttpDeps, Server } from './deps.ts';
@@ -21,8 +22,11 @@ import { keyRoutes } from './keys.ts';
 import { userRoutes } from './users.ts';
 import { healthRoutes } from './health.ts';
 import { historyRoutes } from './history.ts';
+import { liveRoutes } from './live.ts';
 import { machineRoutes } from './machines.ts';
 import { metricRoutes } from './metrics.ts';
+import { momentRoutes } from './moments.ts';
+import { BUILT_PAGE, pageRoutes } from './page.ts';
 import { QueueViews } from './queue-views.ts';
 import { realityRoutes } from './reality.ts';
 import { ReservationReader } from './reader.ts';
@@ -78,7 +82,7 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
 
 async function registerResources(app: Server, deps: HttpDeps, streams: { open: () => number }): Promise<void> {
   const reader = new ReservationReader(deps.db, deps.kernel, new QueueViews(deps.db, deps.timeScale));
-  for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes, buildLogRoutes]) {
+  for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes, momentRoutes, buildLogRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
   }
   await app.register(async (scope) => {
@@ -93,13 +97,15 @@ async function registerResources(app: Server, deps: HttpDeps, streams: { open: (
     diskRoutes,
     diskSnapshotRoutes,
     machineRoutes,
+    chartRoutes,
+    liveRoutes,
     deadLetterRoutes,
     realityRoutes,
     buildContextRoutes,
   ]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps));
   }
-  rootRoutes(app, deps);
+  rootRoutes(app, deps, pageRoutes(app, deps.page ?? BUILT_PAGE));
 }
 
 /** The caller's request id if it is a decent one, else a new one. */

@@ -22,11 +22,16 @@ const FORWARDED = ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwar
  * was made to lead here would be another than this machine's.
  * @returns null if so, else the reason
  */
-export function arrivesLocally({ socket, headers }: IncomingMessage, server: Pick<Server, 'address'>): string | null {
+export function arrivesLocally(message: IncomingMessage, server: Pick<Server, 'address'>): string | null {
   const listener = server.address();
   if (listener !== null && (typeof listener === 'string' || !isLoopback(listener.address))) {
     return 'the service listens for others too';
   }
+  return comesFromHere(message);
+}
+
+/** The same, wherever else the service may listen. @returns null if so, else the reason */
+export function comesFromHere({ socket, headers }: IncomingMessage): string | null {
   if (!isLoopback(socket.remoteAddress)) return 'the connection comes from another machine';
   if (FORWARDED.some((name) => headers[name] !== undefined)) return 'a proxy stands between';
   const host = (headers.host ?? '')
@@ -34,9 +39,9 @@ export function arrivesLocally({ socket, headers }: IncomingMessage, server: Pic
     .replace(/^\[|\]$/g, '')
     .toLowerCase();
   if (host !== 'localhost' && !isLoopback(host)) return 'the request is addressed to another name than localhost';
+  // Our own page comes from where the request goes; all others come from elsewhere.
   const site = headers['sec-fetch-site'];
-  if (headers.origin !== undefined || (site !== undefined && site !== 'none' && site !== 'same-origin')) {
-    return 'a web page asks, not a person';
-  }
+  if (site !== undefined && site !== 'none' && site !== 'same-origin') return 'a web page asks, not a person';
+  if (headers.origin !== undefined && headers.origin !== `http://${headers.host}`) return 'a web page asks, not a person';
   return null;
 }

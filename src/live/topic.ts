@@ -1,0 +1,118 @@
+/**
+ * Something that many watch: read once for all of them while anybody watches, and sent to each when it has changed. Who comes anew, or was
+ * too slow for a while, gets the whole; nothing has to be remembered between connections, so nothing can be missed.
+ */
+import { bodyOf, type EventStream } from '../http/event-stream.ts';
+
+export interface TopicSettings<T> {
+  /** Name of the event that brings the whole; `<name>.patch` brings what has changed. */
+  name: string;
+  read: () => Promise<T>;
+  /** What changed; null if nothing did. Left out: the whole, if it reads differently. */
+  patch?: (before: T, after: T) => unknown;
+  /** Pause between two readings, in milliseconds. */
+  everyMs: number;
+  onError: (error: unknown) => void;
+}
+
+/** Readings take no more of the time than one part in this many. */
+const SHARE = 5;
+/** Who has more than this to take is spared until it has, in bytes. */
+const BEHIND = 64 * 1024;
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 5_000;
+
+export class Topic<T> {
+  readonly #settings: TopicSettings<T>;
+  /** Who watches, and whether they have the whole. */
+  readonly #watchers = new Map<EventStream, boolean>();
+  #latest: { value: T; whole: string } | null = null;
+  #running = false;
+  #wake: (() => void) | null = null;
+  #stopped = false;
+
+  constructor(settings: TopicSettings<T>) {
+    this.#settings = settings;
+  }
+
+  get watched(): number {
+    return this.#watchers.size;
+  }
+
+  /** From now on the stream is told, first the whole. It leaves when it closes. */
+  join(stream: EventStream): void {
+    this.#watchers.set(stream, false);
+    stream.once('close', () => {
+      this.#watchers.delete(stream);
+      if (this.#watchers.size === 0) this.#wake?.();
+    });
+    // What is known is at most one reading old, and only while others watch.
+    if (this.#latest !== null) this.#sendWhole(stream, this.#latest.whole);
+    if (!this.#running) void this.#run();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#wake?.();
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    let pause = FIRST_PAUSE_MS;
+    while (this.#watchers.size > 0 && !this.#stopped) {
+      const begun = performance.now();
+      let wait: number;
+      try {
+        this.#tell(await this.#settings.read());
+        pause = FIRST_PAUSE_MS;
+        wait = Math.max(this.#settings.everyMs, SHARE * (performance.now() - begun));
+      } catch (error) {
+        this.#settings.onError(error);
+        wait = pause;
+        pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
+      }
+      if (this.#watchers.size > 0 && !this.#stopped) await this.#sleep(wait);
+    }
+    this.#latest = null;
+    this.#running = false;
+    // Somebody may have come after the last look.
+    if (this.#watchers.size > 0 && !this.#stopped) void this.#run();
+  }
+
+  #tell(value: T): void {
+    const { name, patch } = this.#settings;
+    const before = this.#latest;
+    const whole = bodyOf(name, value);
+    const changed = before === null || before.whole !== whole;
+    const change = !changed || before === null || patch === undefined ? null : patch(before.value, value);
+    this.#latest = { value, whole };
+    const part = change === null ? whole : bodyOf(`${name}.patch`, change);
+    for (const [stream, hasWhole] of this.#watchers) {
+      if (!hasWhole) this.#sendWhole(stream, whole);
+      else if (changed && stream.readableLength > BEHIND) this.#watchers.set(stream, false);
+      else if (changed) stream.send(null, part);
+    }
+  }
+
+  #sendWhole(stream: EventStream, whole: string): void {
+    if (stream.readableLength > BEHIND) return;
+    this.#watchers.set(stream, true);
+    stream.send(null, whole);
+  }
+
+  #sleep(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(done, milliseconds);
+      timer.unref();
+      this.#wake = () => {
+        clearTimeout(timer);
+        done();
+      };
+      const self = this;
+      function done(): void {
+        self.#wake = null;
+        resolve();
+      }
+    });
+  }
+}
