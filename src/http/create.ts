@@ -1,25 +1,17 @@
 /** POST /v1/reservations: the queue's create message at the HTTP door. */
-import { acceptAction } from '../../actors/intake/doors.ts';
+import type { FastifyRequest } from 'fastify';
 import { actionOf, CreateMessage, UserName } from '../../actors/intake/messages.ts';
 import { Problem } from '../errors.ts';
-import { findDeadLetter } from '../../persistence/insight.ts';
-import { principalOf } from './access.ts';
 import type { HttpDeps, Server } from './deps.ts';
+import { idempotencyKey } from './once.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ReservationView } from './reservation-view.ts';
-import { requireUser, senderOf } from './user.ts';
-import { until } from './waiting.ts';
-
-/** How long the answer may wait for the reservation's first turn, and then for its place in the line. */
-const BIRTH_MS = 2_000;
-const PLACE_MS = 250;
+import { submit } from './submit.ts';
 
 const Body = CreateMessage.extend({ user_id: UserName.nullish() });
 
 export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationReader): void {
-  const { db, kernel } = deps;
-
   app.post(
     '/v1/reservations',
     {
@@ -37,43 +29,15 @@ export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
       validatorCompiler: () => (value) => ({ value }),
     },
     async (request, reply) => {
-      const body = messageOf(request.body, request.headers['idempotency-key']);
-      const user = requireUser(request, body.user_id);
-      const { user: own, github } = principalOf(request);
-      // Whoever has proven a GitHub name need not say it again.
-      const message = { ...body, user_id: user, github_user: body.github_user ?? (user === own ? github : null) };
-      const accepted = await db.withTransaction((tx) =>
-        acceptAction(kernel, tx, { does: 'create' }, message, { door: 'http', key: null, by: senderOf(request) }),
-      );
-      const id = accepted.reservationId!;
-      await kernel.pump(accepted.actor);
-      kernel.wake();
-      kernel.wakeOthers();
-
-      const view = await until(BIRTH_MS, () => reader.view(id));
-      if (view === null) {
-        const letter = await findDeadLetter(db, accepted.actor, accepted.key);
-        if (letter !== null) throw new Problem('GPU_MESSAGE_FAILED', letter.reason);
-        throw new Problem('GPU_DATABASE_BUSY', `The reservation ${id} is accepted but not processed yet; it will be`, {
-          details: { id },
-        });
-      }
-      void reply.header('location', `/v1/reservations/${id}`);
-      if (accepted.duplicate) return reply.code(200).send(view);
-      return reply.code(202).send((await until(PLACE_MS, () => placed(reader, id))) ?? (await reader.mustView(id)));
+      const { view, duplicate } = await submit(deps, reader, request, messageOf(request, request.body));
+      void reply.header('location', `/v1/reservations/${view.id}`);
+      return reply.code(duplicate ? 200 : 202).send(view);
     },
   );
 }
 
-/** The view once the reservation has a place in a line, waits for something else, or has gone on; null until then. */
-async function placed(reader: ReservationReader, id: string): Promise<ReservationView | null> {
-  const view = await reader.mustView(id);
-  if (view.state !== 'queued' || view.position !== null || view.substate === 'gang') return view;
-  return view.substate === 'disk' && /in use/.test(view.detail ?? '') ? view : null;
-}
-
 /** The body as a create message, with the key of the header in it. */
-function messageOf(body: unknown, header: string | string[] | undefined): Record<string, unknown> {
+function messageOf(request: FastifyRequest, body: unknown): Record<string, unknown> {
   if (body === null || typeof body !== 'object' || Array.isArray(body)) {
     throw new Problem('GPU_MESSAGE_NOT_OBJECT', 'The body must be a JSON object', { field: '(body)' });
   }
@@ -84,13 +48,8 @@ function messageOf(body: unknown, header: string | string[] | undefined): Record
       field: 'action',
     });
   }
-  if (header === undefined) return message;
-  const key = String(header);
-  for (const field of ['operation_id', 'idempotency_key']) {
-    const own = message[field];
-    if (own !== undefined && own !== null && own !== key) {
-      throw new Problem('GPU_FIELD_INVALID', `The field ${field} and the header Idempotency-Key differ`, { field });
-    }
-  }
-  return { ...message, idempotency_key: key };
+  const operation = message['operation_id'];
+  const inBody = message['idempotency_key'] ?? operation;
+  const key = idempotencyKey(request, typeof inBody === 'string' ? inBody : null);
+  return key === null ? message : { ...message, idempotency_key: key };
 }

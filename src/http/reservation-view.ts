@@ -56,6 +56,7 @@ export const ReservationView = z
     secondary_users: z.array(z.string()).meta({ description: 'GitHub names of the users added.' }),
     oom: z.object({ count: z.number().int(), last_at: Moment.nullable() }),
     gang_id: z.string().nullable(),
+    links: z.object({ self: z.string(), stream: z.string().meta({ description: 'What happens to it, as server-sent events.' }) }),
     accepts: z.array(z.enum(USER_EVENTS)).meta({ description: 'The user events that it accepts now.' }),
   })
   .meta({ description: 'A reservation.' });
@@ -92,6 +93,7 @@ export function viewOf(row: ReservationRow, place: QueuePlace | null, kind: Acto
     secondary_users: row.secondary_users,
     oom: { count: row.oom_count, last_at: iso(row.last_oom_at) },
     gang_id: row.gang_id,
+    links: { self: `/v1/reservations/${row.id}`, stream: `/v1/reservations/${row.id}/stream` },
     accepts: acceptedBy(row, kind),
   };
 }

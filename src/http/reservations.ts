@@ -23,14 +23,10 @@ const ListQuery = z.object({
     .meta({ description: 'States, separated by commas; `live` stands for all that have not ended.' }),
   user: z.string().max(128).optional().meta({ description: 'Owner; another than oneself, or `*` for all, is for admins.' }),
   gpu_type: z.string().max(64).optional(),
-  shared_with: z
-    .string()
-    .regex(GITHUB_NAME, 'must be a GitHub user name')
-    .optional()
-    .meta({
-      description:
-        "Those to which this GitHub user was added: one's own; of anybody if it is one's own proven name, or for admins.",
-    }),
+  shared_with: z.string().regex(GITHUB_NAME, 'must be a GitHub user name').optional().meta({
+    description:
+      "Those to which this GitHub user was added: one's own; of anybody if it is one's own proven name, or for admins.",
+  }),
   shared: z.enum(['true', 'false']).optional().meta({ description: '`true`: those of others that one was let into.' }),
   limit: z.coerce.number().int().min(1).max(500).default(50),
   cursor: z.string().max(200).optional().meta({ description: '`next_cursor` of the page before.' }),

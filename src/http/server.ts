@@ -18,6 +18,7 @@ import { diskRoutes } from './disks.ts';
 import { eventRoutes } from './events.ts';
 import { newServer } from './fastify.ts';
 import { gpuRoutes } from './gpus.ts';
+import { jobRoutes } from './jobs.ts';
 import { keyRoutes } from './keys.ts';
 import { userRoutes } from './users.ts';
 import { healthRoutes } from './health.ts';
@@ -82,7 +83,7 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
 
 async function registerResources(app: Server, deps: HttpDeps, streams: { open: () => number }): Promise<void> {
   const reader = new ReservationReader(deps.db, deps.kernel, new QueueViews(deps.db, deps.timeScale));
-  for (const routes of [reservationRoutes, createRoutes, eventRoutes, historyRoutes, momentRoutes, buildLogRoutes]) {
+  for (const routes of [reservationRoutes, createRoutes, eventRoutes, jobRoutes, historyRoutes, momentRoutes, buildLogRoutes]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
   }
   await app.register(async (scope) => {

@@ -1,0 +1,85 @@
+/** What is asked of a reservation, as every path over HTTP asks it: through the door, and decided when the answer comes. */
+import type { FastifyRequest } from 'fastify';
+import { v7 as uuidv7 } from 'uuid';
+import { acceptAction } from '../../actors/intake/doors.ts';
+import type { EventAction } from '../../actors/intake/messages.ts';
+import type { HistoryEntry } from '../../persistence/history.ts';
+import { findDeadLetter } from '../../persistence/insight.ts';
+import { Problem } from '../errors.ts';
+import type { HttpDeps } from './deps.ts';
+import { extensionAfter } from './extension.ts';
+import type { ReservationReader } from './reader.ts';
+import { senderOf } from './user.ts';
+import { until } from './waiting.ts';
+
+/** How long the answer may wait for the turn. */
+const TURN_MS = 2_000;
+
+/** An event for a reservation that the sender may change. */
+export interface Asked {
+  id: string;
+  owner: string;
+  type: EventAction;
+  fields: Record<string, unknown>;
+  /** By which a repeated one is known; null makes it one of its own. */
+  key: string | null;
+}
+
+/**
+ * Ask it, and wait a while for the decision.
+ * @returns false if it is accepted and not decided yet
+ * @throws Problem if it is not taken, or an extension is refused
+ */
+export async function ask(
+  { db, kernel }: HttpDeps,
+  reader: ReservationReader,
+  request: FastifyRequest,
+  { id, owner, type, fields, key }: Asked,
+): Promise<boolean> {
+  const message = { ...fields, reservation_id: id, user_id: owner, ...(key === null ? {} : { idempotency_key: key }) };
+  const accepted = await db.withTransaction((tx) =>
+    acceptAction(kernel, tx, { does: 'event', action: type }, message, {
+      door: 'http',
+      key: `http:${uuidv7()}`,
+      by: senderOf(request),
+    }),
+  );
+  const end = performance.now() + TURN_MS;
+  await kernel.pump(accepted.actor);
+  kernel.wake();
+  kernel.wakeOthers();
+
+  const entry = await until(TURN_MS, () => kernel.outcome(accepted.actor, accepted.key));
+  if (entry === null) {
+    const letter = await findDeadLetter(db, accepted.actor, accepted.key);
+    if (letter !== null) throw new Problem('GPU_MESSAGE_FAILED', letter.reason);
+    return false;
+  }
+  await throwIfNotApplied(reader, id, type, entry);
+  if (type !== 'extend') return true;
+  const decided = await until(Math.max(0, end - performance.now()), () => extensionAfter(db, accepted.actor, entry));
+  if (decided?.granted === false)
+    throw new Problem('GPU_EXTENSION_REFUSED', decided.reason, { details: await present(reader, id) });
+  return decided !== null;
+}
+
+async function throwIfNotApplied(reader: ReservationReader, id: string, type: string, entry: HistoryEntry): Promise<void> {
+  if (entry.outcome === 'refused') throw new Problem('GPU_NOT_OWNER', entry.reason ?? 'The reservation belongs to another user');
+  if (entry.outcome !== 'ignored') return;
+  const details = await present(reader, id);
+  throw new Problem('GPU_EVENT_IGNORED', whyIgnored(type, entry.from ?? details.state, details.accepts), {
+    field: 'type',
+    details: { ...details, state_met: entry.from },
+  });
+}
+
+function whyIgnored(type: string, state: string, accepts: readonly string[]): string {
+  if (accepts.includes(type)) return `The ${type} would change nothing: it is so already, or on its way`;
+  const instead = accepts.length === 0 ? 'nothing any more' : accepts.join(', ');
+  return `A reservation that is ${state} does not take ${type} now; it takes ${instead}`;
+}
+
+async function present(reader: ReservationReader, id: string) {
+  const { state, substate, accepts, expires_at } = await reader.mustView(id);
+  return { state, substate, accepts, expires_at };
+}

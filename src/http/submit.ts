@@ -1,0 +1,57 @@
+/** Reservations as every path over HTTP makes them: through the door, and there when the answer comes. */
+import type { FastifyRequest } from 'fastify';
+import { acceptAction } from '../../actors/intake/doors.ts';
+import { Problem } from '../errors.ts';
+import { findDeadLetter } from '../../persistence/insight.ts';
+import { principalOf } from './access.ts';
+import type { HttpDeps } from './deps.ts';
+import type { ReservationReader } from './reader.ts';
+import type { ReservationView } from './reservation-view.ts';
+import { requireUser, senderOf } from './user.ts';
+import { until } from './waiting.ts';
+
+/** How long the answer may wait for the reservation's first turn, and then for its place in the line. */
+const BIRTH_MS = 2_000;
+const PLACE_MS = 250;
+
+/**
+ * Submit a create message for the user of the request.
+ * @returns the reservation, and whether it was there before: an id or a key was repeated
+ * @throws Problem
+ */
+export async function submit(
+  { db, kernel }: HttpDeps,
+  reader: ReservationReader,
+  request: FastifyRequest,
+  body: Record<string, unknown>,
+): Promise<{ view: ReservationView; duplicate: boolean }> {
+  const user = requireUser(request, body['user_id']);
+  const { user: own, github } = principalOf(request);
+  // Whoever has proven a GitHub name need not say it again.
+  const message = { ...body, user_id: user, github_user: body['github_user'] ?? (user === own ? github : null) };
+  const accepted = await db.withTransaction((tx) =>
+    acceptAction(kernel, tx, { does: 'create' }, message, { door: 'http', key: null, by: senderOf(request) }),
+  );
+  const id = accepted.reservationId!;
+  await kernel.pump(accepted.actor);
+  kernel.wake();
+  kernel.wakeOthers();
+
+  const view = await until(BIRTH_MS, () => reader.view(id));
+  if (view === null) {
+    const letter = await findDeadLetter(db, accepted.actor, accepted.key);
+    if (letter !== null) throw new Problem('GPU_MESSAGE_FAILED', letter.reason);
+    throw new Problem('GPU_DATABASE_BUSY', `The reservation ${id} is accepted but not processed yet; it will be`, {
+      details: { id },
+    });
+  }
+  if (accepted.duplicate) return { view, duplicate: true };
+  return { view: (await until(PLACE_MS, () => placed(reader, id))) ?? (await reader.mustView(id)), duplicate: false };
+}
+
+/** The view once the reservation has a place in a line, waits for something else, or has gone on; null until then. */
+async function placed(reader: ReservationReader, id: string): Promise<ReservationView | null> {
+  const view = await reader.mustView(id);
+  if (view.state !== 'queued' || view.position !== null || view.substate === 'gang') return view;
+  return view.substate === 'disk' && /in use/.test(view.detail ?? '') ? view : null;
+}
