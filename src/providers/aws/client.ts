@@ -72,7 +72,7 @@ export class AwsService<Sdk, Client> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         this.sent += 1;
-        const limit = AbortSignal.timeout(Math.max(1, Math.min(attemptMs, end - performance.now())));
+        const limit = AbortSignal.timeout(Math.max(1, Math.ceil(Math.min(attemptMs, end - performance.now()))));
         return await work(service, signal === undefined ? limit : AbortSignal.any([signal, limit]));
       } catch (error) {
         const known = describeAws(doing, error);
