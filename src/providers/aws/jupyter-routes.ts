@@ -1,0 +1,191 @@
+/**
+ * Ways to Jupyter through a load balancer: a target group of each server, named after its whole reservation id, and what leads to it: a rule by
+ * host name on a listener of an ALB, or a listener of its own on an NLB. Whatever is done here is found again by its name and its tags, so that
+ * whoever comes after a crash adopts it or takes it away.
+ */
+import { createHash } from 'node:crypto';
+import { TerminalError } from '../../../actors/errors.ts';
+import { PlaceTakenError, type PublishedRoute, type RouteObjects, type Routes } from '../../../actors/reservation/name-ports.ts';
+import { PORTS } from '../kubernetes/layout.ts';
+import { AwsError } from './errors.ts';
+import type { LoadBalancing, TargetGroupView } from './load-balancer.ts';
+import { bearsTags, TAG } from './tags.ts';
+
+export interface JupyterRoutesOptions {
+  balancing: LoadBalancing;
+  /** Id of the EC2 instance of a node. @throws if it cannot be told now */
+  instanceOf: (node: string) => Promise<string>;
+  cluster: string;
+  vpc: string;
+  places: readonly [number, number];
+  /** A listener of an ALB, whose rules lead by host name; or an NLB, which gets a listener of its own for each. */
+  through: { kind: 'alb'; listener: string } | { kind: 'nlb'; loadBalancer: string };
+}
+
+/** Codes by which the load balancer says that there is no room for more. */
+const QUOTA =
+  /^TooMany(TargetGroups|Rules|Listeners|UniqueTargetGroupsPerLoadBalancer|Targets|RegistrationsForTargetId)|^TargetGroupAssociationLimit/;
+const TAKEN = /^(PriorityInUse|DuplicateListener)/;
+
+/** Name of the target group of a reservation: 32 characters at most, and no two alike. */
+export function targetGroupName(cluster: string, reservationId: string): string {
+  const hash = createHash('sha256').update(`${cluster}/${reservationId}`).digest('hex');
+  return `gpu-dev-${hash.slice(0, 24)}`;
+}
+
+export class JupyterRoutes implements Routes {
+  readonly loadBalancer: string;
+  readonly places: readonly [number, number];
+  readonly #options: JupyterRoutesOptions;
+
+  constructor(options: JupyterRoutesOptions) {
+    this.#options = options;
+    this.places = options.places;
+    this.loadBalancer = options.through.kind === 'alb' ? options.through.listener : options.through.loadBalancer;
+  }
+
+  publish(route: PublishedRoute): Promise<RouteObjects> {
+    return withinQuota(async () => {
+      const instance = await this.#options.instanceOf(route.node);
+      const group = await this.#ensureGroup(route);
+      await this.#pointTo(group.arn, { id: instance, port: route.port });
+      const rule = await this.#ensureWay(route, group.arn);
+      const url = this.#options.through.kind === 'alb' ? `https://${route.fqdn}/` : `http://${route.fqdn}:${route.place}/`;
+      return { url, targetGroup: group.arn, rule };
+    });
+  }
+
+  /** A target group in use cannot be deleted: when it is gone, so is all that led to it. */
+  async withdraw({ reservationId }: { reservationId: string }): Promise<void> {
+    const { balancing } = this.#options;
+    const group = await this.#groupOf(reservationId);
+    if (group === null || !group.ours) return;
+    for (const way of await this.#ways())
+      if (way.targetGroups.includes(group.arn)) {
+        if (this.#options.through.kind === 'alb') await balancing.deleteRule(way.arn);
+        else await balancing.deleteListener(way.arn);
+      }
+    await balancing.deleteTargetGroup(group.arn);
+  }
+
+  /** The target group with the name of this reservation's, and whether it is; null if there is none. */
+  async #groupOf(reservationId: string): Promise<(TargetGroupView & { ours: boolean }) | null> {
+    const { balancing, cluster } = this.#options;
+    const group = await balancing.targetGroup(targetGroupName(cluster, reservationId));
+    if (group === null) return null;
+    const tags = (await balancing.tags([group.arn])).get(group.arn) ?? {};
+    return { ...group, ours: bearsTags(tags, { [TAG.cluster]: cluster, [TAG.reservation]: reservationId }) };
+  }
+
+  /** @throws TerminalError if it is a stranger's */
+  async #adopt(reservationId: string): Promise<TargetGroupView | null> {
+    const group = await this.#groupOf(reservationId);
+    if (group?.ours === false) throw new TerminalError(`The target group ${group.name} is somebody else's`);
+    return group;
+  }
+
+  async #ensureGroup({ reservationId, generation, fqdn }: PublishedRoute): Promise<{ arn: string }> {
+    const found = await this.#adopt(reservationId);
+    if (found !== null) return found;
+    const { balancing, cluster, vpc, through } = this.#options;
+    const request = {
+      Name: targetGroupName(cluster, reservationId),
+      // Each target says its own port.
+      Port: PORTS.jupyter,
+      VpcId: vpc,
+      TargetType: 'instance' as const,
+      HealthCheckIntervalSeconds: 30,
+      ...(through.kind === 'alb'
+        ? { Protocol: 'HTTP' as const, HealthCheckPath: '/', Matcher: { HttpCode: '200,301,302' } }
+        : { Protocol: 'TCP' as const }),
+    };
+    try {
+      return { arn: await balancing.createTargetGroup(request, this.#tags(reservationId, generation, fqdn)) };
+    } catch (error) {
+      if (!isCode(error, /^DuplicateTargetGroupName/)) throw error;
+      // Ours, from a call whose answer was lost; or a stranger's, which is said.
+      return (await this.#adopt(reservationId)) ?? Promise.reject(error);
+    }
+  }
+
+  async #pointTo(arn: string, target: { id: string; port: number }): Promise<void> {
+    const { balancing } = this.#options;
+    const now = await balancing.targets(arn);
+    const isIt = ({ id, port }: { id: string; port: number }) => id === target.id && port === target.port;
+    if (!now.some(isIt)) await balancing.register(arn, target);
+    await balancing.deregister(
+      arn,
+      now.filter((other) => !isIt(other)),
+    );
+  }
+
+  /** What leads to the target group, at this place: adopted if it is there. */
+  async #ensureWay({ reservationId, generation, fqdn, place }: PublishedRoute, targetGroup: string): Promise<string> {
+    const { balancing, through } = this.#options;
+    const ways = await this.#ways();
+    const ours = ways.filter((way) => way.targetGroups.includes(targetGroup));
+    const [kept, ...spare] = [...ours.filter((way) => way.place === place), ...ours.filter((way) => way.place !== place)];
+    for (const way of kept?.place === place ? spare : ours) {
+      if (through.kind === 'alb') await balancing.deleteRule(way.arn);
+      else await balancing.deleteListener(way.arn);
+    }
+    if (kept?.place === place) return kept.arn;
+    const taken = () => ways.flatMap((way) => (way.place === null || ours.includes(way) ? [] : [way.place]));
+    if (taken().includes(place)) throw new PlaceTakenError(taken());
+    const tags = this.#tags(reservationId, generation, fqdn);
+    try {
+      if (through.kind === 'alb')
+        return await balancing.createRule({ listener: through.listener, priority: place, host: fqdn, targetGroup }, tags);
+      return await balancing.createListener({ loadBalancer: through.loadBalancer, port: place, targetGroup }, tags);
+    } catch (error) {
+      if (!isCode(error, TAKEN)) throw error;
+      const now = await this.#ways();
+      const made = now.find((way) => way.place === place && way.targetGroups.includes(targetGroup));
+      if (made !== undefined) return made.arn;
+      throw new PlaceTakenError(now.flatMap((way) => (way.place === null ? [] : [way.place])));
+    }
+  }
+
+  /** Everything that leads anywhere from where we publish. */
+  async #ways(): Promise<{ arn: string; place: number | null; targetGroups: string[] }[]> {
+    const { balancing, through } = this.#options;
+    if (through.kind === 'alb')
+      return (await balancing.rules(through.listener)).map(({ arn, priority, targetGroups }) => ({
+        arn,
+        place: priority,
+        targetGroups,
+      }));
+    return (await balancing.listeners(through.loadBalancer)).map(({ arn, port, targetGroups }) => ({
+      arn,
+      place: port,
+      targetGroups,
+    }));
+  }
+
+  #tags(reservationId: string, generation: number, fqdn: string): Record<string, string> {
+    const { cluster } = this.#options;
+    return {
+      [TAG.cluster]: cluster,
+      [TAG.reservation]: reservationId,
+      [TAG.generation]: String(generation),
+      [TAG.name]: fqdn,
+    };
+  }
+}
+
+function isCode(error: unknown, code: RegExp): boolean {
+  return error instanceof AwsError && code.test(error.code);
+}
+
+/** @throws TerminalError in words for the user if a quota is used up */
+async function withinQuota<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!isCode(error, QUOTA)) throw error;
+    throw new TerminalError(
+      `The load balancer has no room for another way to Jupyter (${(error as AwsError).code}): use the port of the node, or ask an operator to raise the quota`,
+      { cause: error },
+    );
+  }
+}
