@@ -1,73 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { expectClean } from '../crash/support/promises.ts';
-import type { Program } from '../crash/support/process.ts';
-import { createRandom, seedState } from '../../src/simulated-cluster/random.ts';
 import { realCluster } from '../support/kubernetes/real-cluster.ts';
-import { expectNothingLeft } from './support/left-behind.ts';
-import { ServiceScene } from './support/service-scene.ts';
+import { reservationsEndClean } from './support/cycles.ts';
 
 /** GPU_DEV_CYCLES=100 for the long one. The seed decides who is cancelled when, and when the service is killed. */
-const CYCLES = Number(process.env.GPU_DEV_CYCLES ?? 18);
-const SEED = Number(process.env.GPU_DEV_CYCLES_SEED ?? Date.now() % 100_000);
-/** The shortest reservation, five minutes, takes twenty seconds; so long may a pod take to become ready, killed services included. */
-const TIME_SCALE = '15';
-const HOURS = 0.0834;
+const cycles = Number(process.env.GPU_DEV_CYCLES ?? 18);
+const seed = Number(process.env.GPU_DEV_CYCLES_SEED ?? Date.now() % 100_000);
 
 const cluster = await realCluster({ own: true, fleet: { h100: 2, 'cpu-x86': 1 } });
-
-describe.skipIf(cluster.missing)(`${CYCLES} reservations through the service itself, seed ${SEED}`, () => {
-  let scene: ServiceScene;
-  let service: Program;
-  beforeAll(async () => {
-    scene = await ServiceScene.start(cluster);
-    // With 16 GPUs most of a hundred wait for others first.
-    scene.patienceMs = 30_000 + CYCLES * 6_000;
-    service = await scene.service({ TIME_SCALE });
-    await scene.knows(3);
-  });
-  afterAll(() => scene?.stop());
-
-  it(
-    'leave nothing behind, a third cancelled and a third with the service killed -9 on the way',
-    async () => {
-      const random = createRandom(seedState(SEED), true);
-      const pick = <T>(values: readonly T[]): T => values[random.integer(values.length)]!;
-      const ids = await Promise.all(Array.from({ length: CYCLES }, () => scene.submit({ duration_hours: HOURS })));
-      const third = Math.floor(CYCLES / 3);
-      const [cancelled, struck] = [ids.slice(0, third), ids.slice(third, 2 * third)];
-      /** Wait until it has come so far, or further. */
-      const comes = async (id: string, state: string) => {
-        const order = ['queued', 'provisioning', 'running', 'snapshotting', 'expired', 'failed', 'cancelled'];
-        await scene.reaches(id, ...order.slice(order.indexOf(state)));
-      };
-      const cancels = cancelled.map(async (id) => {
-        await comes(id, pick(['queued', 'provisioning', 'running', 'snapshotting']));
-        await new Promise((resolve) => setTimeout(resolve, random.integer(300)));
-        await scene.cancel(id);
-      });
-      let kills = 0;
-      const kill = async () => {
-        for (const id of struck) {
-          await comes(id, pick(['provisioning', 'running', 'snapshotting']));
-          await service.kill();
-          service = await scene.service({ TIME_SCALE });
-          kills += 1;
-        }
-      };
-      await Promise.all([...cancels, kill()]);
-      expect(kills).toBe(third);
-      for (const id of ids) await scene.reaches(id, 'expired', 'cancelled', 'failed');
-      const rows = await Promise.all(ids.map((id) => scene.reservation(id)));
-      const failed = rows.filter(({ status }) => status === 'failed');
-      const histories = await Promise.all(failed.map(({ reservation_id }) => scene.history(reservation_id)));
-      expect(failed.map(({ failure_reason }, index) => [failure_reason, histories[index]])).toEqual([]);
-      const unexpected = rows.filter(({ reservation_id, status }) => status !== 'expired' && !cancelled.includes(reservation_id));
-      expect(unexpected).toEqual([]);
-
-      await expectClean(scene);
-      await expectNothingLeft(scene);
-      for (const id of ids) expect(scene.watch.most.get(id) ?? 0, `pods of ${id} at once`).toBeLessThanOrEqual(1);
-    },
-    60_000 + CYCLES * 10_000,
-  );
-});
+reservationsEndClean(cluster, { cycles, seed, what: '' });

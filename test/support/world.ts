@@ -30,6 +30,8 @@ export interface WorldOptions {
   fleet?: Record<string, number>;
   timeScale?: number;
   delays?: Record<string, number>;
+  /** False: a cluster that takes no snapshots of volumes. */
+  volumeSnapshots?: boolean;
   kernel?: Partial<KernelSettings>;
   tracker?: Partial<TrackerSettings>;
   ports?: (ports: Ports) => Ports;
@@ -87,7 +89,11 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const errors: unknown[] = [];
   const cluster = createCluster({
     now: Date.now(),
-    settings: { fleet: options.fleet ?? { h100: 2, a100: 1, t4: 1, 'cpu-x86': 1 }, delays: { ...NO_DELAYS, ...options.delays } },
+    settings: {
+      fleet: options.fleet ?? { h100: 2, a100: 1, t4: 1, 'cpu-x86': 1 },
+      delays: { ...NO_DELAYS, ...options.delays },
+      volumeSnapshots: options.volumeSnapshots ?? true,
+    },
   });
   cluster.tick(Date.now());
   const front = await serve(cluster, 0);

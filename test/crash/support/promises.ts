@@ -32,7 +32,7 @@ export async function expectClean(scene: Looked): Promise<void> {
      union all select 'disks in use', count(*)::int from disks where in_use
      union all select 'quarantined', count(*)::int from actors where quarantined_at is not null
      union all select 'deadlines', count(*)::int from deadlines d join actors a using (actor) where a.status = 'done'
-     union all select 'outcomes without an effect', count(*)::int from history h where h.sender = 'effect'
+     union all select 'outcomes without an effect', count(*)::int from history h where h.sender = 'effect' and h.key like 'effect:%'
         and not exists (select 1 from effects e where 'effect:' || e.effect_id = h.key and e.status in ('done', 'failed'))
      union all select 'gaps', count(*)::int from (select max(seq) <> count(*) as gap from history group by actor) g where gap`,
   );

@@ -1,0 +1,77 @@
+/** Many reservations with disks through the service as a process over a real API server: cancelled, struck by its death, and nothing left. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createRandom, seedState } from '../../../src/simulated-cluster/random.ts';
+import { expectClean } from '../../crash/support/promises.ts';
+import type { Program } from '../../crash/support/process.ts';
+import type { RealCluster } from '../../support/kubernetes/real-cluster.ts';
+import { expectNothingLeft } from './left-behind.ts';
+import { ServiceScene } from './service-scene.ts';
+
+/** The shortest reservation, five minutes, takes twenty seconds; so long may a pod take to become ready, killed services included. */
+const TIME_SCALE = '15';
+const HOURS = 0.0834;
+
+/** @param cluster one of the file's own, with 16 GPUs */
+export function reservationsEndClean(
+  cluster: RealCluster,
+  { cycles, seed, what }: { cycles: number; seed: number; what: string },
+): void {
+  describe.skipIf(cluster.missing)(`${cycles} reservations through the service itself${what}, seed ${seed}`, () => {
+    let scene: ServiceScene;
+    let service: Program;
+    beforeAll(async () => {
+      scene = await ServiceScene.start(cluster);
+      // With 16 GPUs most of a hundred wait for others first.
+      scene.patienceMs = 30_000 + cycles * 6_000;
+      service = await scene.service({ TIME_SCALE });
+      await scene.knows(3);
+    });
+    afterAll(() => scene?.stop());
+
+    it(
+      'leave nothing behind, a third cancelled and a third with the service killed -9 on the way',
+      async () => {
+        const random = createRandom(seedState(seed), true);
+        const pick = <T>(values: readonly T[]): T => values[random.integer(values.length)]!;
+        const ids = await Promise.all(Array.from({ length: cycles }, () => scene.submit({ duration_hours: HOURS })));
+        const third = Math.floor(cycles / 3);
+        const [cancelled, struck] = [ids.slice(0, third), ids.slice(third, 2 * third)];
+        /** Wait until it has come so far, or further. */
+        const comes = async (id: string, state: string) => {
+          const order = ['queued', 'provisioning', 'running', 'snapshotting', 'expired', 'failed', 'cancelled'];
+          await scene.reaches(id, ...order.slice(order.indexOf(state)));
+        };
+        const cancels = cancelled.map(async (id) => {
+          await comes(id, pick(['queued', 'provisioning', 'running', 'snapshotting']));
+          await new Promise((resolve) => setTimeout(resolve, random.integer(300)));
+          await scene.cancel(id);
+        });
+        let kills = 0;
+        const kill = async () => {
+          for (const id of struck) {
+            await comes(id, pick(['provisioning', 'running', 'snapshotting']));
+            await service.kill();
+            service = await scene.service({ TIME_SCALE });
+            kills += 1;
+          }
+        };
+        await Promise.all([...cancels, kill()]);
+        expect(kills).toBe(third);
+        for (const id of ids) await scene.reaches(id, 'expired', 'cancelled', 'failed');
+        const rows = await Promise.all(ids.map((id) => scene.reservation(id)));
+        const failed = rows.filter(({ status }) => status === 'failed');
+        const histories = await Promise.all(failed.map(({ reservation_id }) => scene.history(reservation_id)));
+        expect(failed.map(({ failure_reason }, index) => [failure_reason, histories[index]])).toEqual([]);
+        const unexpected = rows.filter(
+          ({ reservation_id, status }) => status !== 'expired' && !cancelled.includes(reservation_id),
+        );
+        expect(unexpected).toEqual([]);
+
+        await expectClean(scene);
+        await expectNothingLeft(scene);
+        for (const id of ids) expect(scene.watch.most.get(id) ?? 0, `pods of ${id} at once`).toBeLessThanOrEqual(1);
+      },
+      60_000 + cycles * 10_000,
+    );
+  });
+}
