@@ -1,0 +1,68 @@
+/** Disks in EBS for a test: a database, a cluster or none, and an EC2. */
+import type { VolumeRequest, Volumes } from '../../../actors/disk/ports.ts';
+import { NotYet } from '../../../actors/errors.ts';
+import type { Database } from '../../../persistence/database.ts';
+import { EbsVolumes } from '../../../src/providers/aws/ebs-volumes.ts';
+import { Ec2 } from '../../../src/providers/aws/ec2.ts';
+import type { AwsSettings } from '../../../src/providers/aws/client.ts';
+import type { KubernetesClient } from '../../../src/providers/kubernetes/client.ts';
+import { until } from '../../integration/providers/support/wait.ts';
+
+// The SDK looks for credentials here first.
+process.env.AWS_ACCESS_KEY_ID ??= 'test';
+process.env.AWS_SECRET_ACCESS_KEY ??= 'test';
+
+export const GP3 = { type: 'gp3', iops: null, throughput: null, keyId: null };
+export const CLUSTER = 'test-cluster';
+
+export function ec2At(url: string, settings: Partial<AwsSettings> = {}): Ec2 {
+  return new Ec2({ region: 'us-east-2', endpoint: url, cluster: CLUSTER, ...settings });
+}
+
+/** Volumes whose disks get their row first, as the disk actor gives it. */
+export class DisksWithRows extends EbsVolumes {
+  readonly #db: Database;
+  constructor(options: ConstructorParameters<typeof EbsVolumes>[0] & { db: Database }) {
+    super(options);
+    this.#db = options.db;
+  }
+  override async ensure(request: VolumeRequest): Promise<{ claim: string }> {
+    await giveRow(this.#db, request);
+    return super.ensure(request);
+  }
+}
+
+export async function giveRow(db: Database, { diskId, owner, sizeGb }: Pick<VolumeRequest, 'diskId' | 'owner' | 'sizeGb'>) {
+  await db.query(
+    `insert into disks (disk_id, disk_name, user_id, size_gb, created_at) values ($1, $2, $3, $4, now()) on conflict do nothing`,
+    [diskId, `disk-${diskId}`, owner, sizeGb],
+  );
+}
+
+/** What a handler does with NotYet: it comes again. */
+export async function persist<T>(work: () => Promise<T>, patience = 15_000): Promise<T> {
+  const done = await until(
+    'the provider is done',
+    async () => {
+      try {
+        return { value: await work() };
+      } catch (error) {
+        if (error instanceof NotYet) return null;
+        throw error;
+      }
+    },
+    patience,
+  );
+  return done.value;
+}
+
+/** The snapshot of that id, complete or failed. */
+export function captured(volumes: Volumes, diskId: string, snapshotId: string) {
+  return persist(async () => {
+    const progress = await volumes.snapshot(diskId, snapshotId);
+    if (progress.state === 'pending') throw new NotYet(0, 'pending');
+    return progress;
+  });
+}
+
+export type { KubernetesClient };
