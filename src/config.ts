@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { COPY_DEFAULTS } from './providers/local/copy-job.ts';
 import { SNAPSHOT_KINDS } from './providers/local/snapshot-kind.ts';
 import { IdentityEnvironment, identityOf } from './identity/configuration.ts';
+import { AwsEnvironment, awsOf } from './providers/aws/configuration.ts';
 
 const whole = (min: number, max: number, fallback: number) => z.coerce.number().int().min(min).max(max).default(fallback);
 
@@ -53,6 +54,7 @@ const Environment = z.object({
   PORT: whole(0, 65_535, 8080),
   GPU_DEV_LISTEN: z.union([z.ipv4(), z.ipv6()]).optional(),
   ...IdentityEnvironment,
+  ...AwsEnvironment,
   /** The cluster: a kubeconfig file, else the pod's own service account. */
   KUBECONFIG: z.string().min(1).optional(),
   CLUSTER: z.enum(['simulated', 'kube']).default('kube'),
@@ -142,6 +144,9 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
       'The environment variable POSTGRES_HOST is not set. To run everything embedded on this machine, use: npm start',
     );
   }
+  const aws = awsOf(env, present);
+  if (aws?.calls.region === '')
+    throw new ConfigError('The environment variable AWS_REGION is not set, and CLOUD_PROVIDER is aws');
   return {
     database: {
       host,
@@ -164,6 +169,7 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     port: env.PORT,
     listen: env.GPU_DEV_LISTEN ?? (inCluster ? '0.0.0.0' : '127.0.0.1'),
     identity: identityOf(env),
+    aws,
     cluster: env.CLUSTER,
     kubeconfig: env.KUBECONFIG,
     namespace: env.GPU_DEV_NAMESPACE,

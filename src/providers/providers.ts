@@ -8,6 +8,7 @@ import { issueToken } from '../../persistence/build-contexts.ts';
 import type { Database } from '../../persistence/database.ts';
 import type { Config } from '../config.ts';
 import type { Providers } from '../service.ts';
+import { awsProvider } from './aws/provider.ts';
 import { KubernetesEvents } from './kubernetes/cluster-events.ts';
 import { createClient, guarded } from './kubernetes/client.ts';
 import { KubernetesDevServers } from './kubernetes/dev-servers.ts';
@@ -33,6 +34,7 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger): P
     onDoubt: (doubt) => (doubt === null ? log.warn('the cluster is believed again') : log.error(doubt)),
   });
   const client = guarded(bare, guard);
+  const aws = config.aws === null ? null : awsProvider(config.aws, { client, db });
   const keys =
     config.cluster === 'simulated'
       ? new LocalKeys({ home: config.home, sshFolder: join(homedir(), '.ssh'), note: (text) => log.info(text) })
@@ -48,11 +50,13 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger): P
       network: config.network,
     }),
     keys,
-    volumes: new LocalVolumes({
-      client,
-      snapshots: config.snapshots,
-      copies: { image: config.copyImage, priorityClass: config.priorityClass },
-    }),
+    volumes:
+      aws?.volumes ??
+      new LocalVolumes({
+        client,
+        snapshots: config.snapshots,
+        copies: { image: config.copyImage, priorityClass: config.priorityClass },
+      }),
     builder: new JobBuilder({
       client,
       ...config.builds,
@@ -65,7 +69,7 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger): P
     // The simulated cluster lets everybody do everything, and does not answer such questions.
     findObstacles: async () => [
       ...(config.cluster === 'simulated' ? [] : await findMissingRights(bare)),
-      ...(await findSnapshotObstacles(bare, config.snapshots)),
+      ...(aws === null ? await findSnapshotObstacles(bare, config.snapshots) : []),
     ],
     connectEvents: () =>
       new KubernetesEvents({

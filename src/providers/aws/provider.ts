@@ -1,0 +1,16 @@
+/** What stands in AWS: made once, of the settings. Nothing of the SDK is loaded before the first call. */
+import type { Store } from '../../../persistence/database.ts';
+import type { KubernetesClient } from '../kubernetes/client.ts';
+import type { AwsProviderSettings } from './configuration.ts';
+import { EbsVolumes } from './ebs-volumes.ts';
+import { Ec2 } from './ec2.ts';
+
+export interface AwsProvider {
+  ec2: Ec2;
+  volumes: EbsVolumes;
+}
+
+export function awsProvider(settings: AwsProviderSettings, { client, db }: { client: KubernetesClient; db: Store }): AwsProvider {
+  const ec2 = new Ec2(settings.calls);
+  return { ec2, volumes: new EbsVolumes({ client, db, ec2, volumeType: settings.volumeType }) };
+}
