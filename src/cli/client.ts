@@ -67,7 +67,7 @@ export class Client {
   }
 
   /** Any other request with a JSON body. @throws CliError */
-  async send<T>(method: 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<Answer<T>> {
+  async send<T>(method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<Answer<T>> {
     this.#signal.throwIfAborted();
     return this.#ask<T>(new URL(path, this.#base), {
       method,
@@ -89,6 +89,25 @@ export class Client {
       if (error instanceof CliError) throw error;
       this.#signal.throwIfAborted();
       throw this.#unreachable(error);
+    }
+  }
+
+  /** Revoke a key by itself, whatever key is used else. @throws CliError */
+  async revoke(key: string): Promise<void> {
+    const headers = { accept: 'application/json', authorization: `Bearer ${key}` };
+    const ask = async (path: string, method: string) => {
+      const signal = AbortSignal.timeout(PATIENCE_MS);
+      const response = await fetch(new URL(path, this.#base), { method, headers, redirect: 'error', signal });
+      const body = parsed(await response.text());
+      if (!response.ok && response.status !== 401) throw isProblem(body) ? errorOf(body) : this.#unreachable(null);
+      return response.ok ? body : null;
+    };
+    try {
+      const own = (await ask('/v1/keys', 'GET')) as { keys: { id: number; current: boolean }[] } | null;
+      const id = own?.keys.find(({ current }) => current)?.id;
+      if (id !== undefined) await ask(`/v1/keys/${id}`, 'DELETE');
+    } catch (error) {
+      throw error instanceof CliError ? error : this.#unreachable(error);
     }
   }
 

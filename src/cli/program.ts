@@ -8,7 +8,9 @@ import { registerEnv } from './env.ts';
 import { registerAddUser, registerCancel, registerExtend, registerJupyter, registerRemoveUser } from './events.ts';
 import { CliError, EXIT, EXIT_MEANINGS, type ExitCode } from './exit.ts';
 import { clean } from './format.ts';
+import { registerKeys } from './keys.ts';
 import { registerList } from './list.ts';
+import { registerLogin } from './login.ts';
 import { registerReserve } from './reserve.ts';
 import { registerShow } from './show.ts';
 import type { Surroundings } from './surroundings.ts';
@@ -47,6 +49,8 @@ export function buildProgram(surroundings: Surroundings): Command {
   registerAddUser(program, surroundings);
   registerRemoveUser(program, surroundings);
   registerJupyter(program, surroundings);
+  registerLogin(program, surroundings);
+  registerKeys(program, surroundings);
   registerEnv(program, surroundings);
   registerAdmin(program, surroundings);
   for (const command of [program, ...program.commands, ...program.commands.flatMap((one) => one.commands)]) {

@@ -89,6 +89,21 @@ export class Session {
     return this.#current?.user ?? null;
   }
 
+  /** Whether the key is that of the environment. */
+  get given(): boolean {
+    return this.#given() !== null;
+  }
+
+  /** How the present key was got. */
+  get source(): StoredKey['source'] {
+    return this.#current?.source ?? 'local';
+  }
+
+  /** The user whose key is kept for this service and would be sent; undefined if there is none. */
+  userOfKept(): string | undefined {
+    return this.#kept()?.user;
+  }
+
   /** The key to send. One that ends soon is renewed first. @throws CliError that says how to log in */
   async key(): Promise<string> {
     const given = this.#given();

@@ -14,6 +14,12 @@ const flag = (fallback: 'true' | 'false') =>
     .default(fallback)
     .transform((text) => text === 'true');
 
+/** Another place than AWS's own. */
+const endpoint = z
+  .url({ protocol: /^https?$/ })
+  .refine((text) => /^https?:\/\/[^/?#@]+\/?$/.test(text), 'must be a scheme, a host and no more')
+  .optional();
+
 /** The variables, for the schema of the whole environment. */
 export const IdentityEnvironment = {
   /** Local mode: who comes over the loopback address is believed who they are. */
@@ -33,10 +39,8 @@ export const IdentityEnvironment = {
     .regex(/^[a-z]{2}(-[a-z]+)+-\d$/, 'must be a region such as us-east-1')
     .default('us-east-1'),
   AWS_STS_GLOBAL: flag('false'),
-  AWS_STS_ENDPOINT: z
-    .url({ protocol: /^https?$/ })
-    .refine((text) => /^https?:\/\/[^/?#@]+\/?$/.test(text), 'must be a scheme, a host and no more')
-    .optional(),
+  AWS_ENDPOINT_URL_STS: endpoint,
+  AWS_ENDPOINT_URL: endpoint,
   GPU_DEV_SERVER_ID: words.pipe(z.array(z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$/, 'must be names of this service'))),
   AWS_LOGIN_ACCEPT_KEYS: flag('true'),
   /** Proxies whose word on the client's address and protocol is taken. */
@@ -54,7 +58,7 @@ export function identityOf(env: Variables) {
     roles: env.ALLOWED_AWS_ROLE,
     region: env.AWS_REGION,
     globalEndpoint: env.AWS_STS_GLOBAL,
-    endpoint: env.AWS_STS_ENDPOINT?.replace(/\/$/, '') ?? null,
+    endpoint: (env.AWS_ENDPOINT_URL_STS ?? env.AWS_ENDPOINT_URL)?.replace(/\/$/, '') ?? null,
     serverIds: env.GPU_DEV_SERVER_ID,
     acceptKeys: env.AWS_LOGIN_ACCEPT_KEYS,
   };
