@@ -30,18 +30,23 @@ export async function queueView(
   const rows = await readPool(db, gpuType, estimated);
   if (rows.waiting.length === 0) return new Map();
   const holders = await readHolders(db, gpuType);
-  const { rows: state } = await db.query<{ paused: string | null; now: Date }>(
-    'select (select paused_because from gpu_availability where gpu_type = $1) as paused, now() as now',
+  const { rows: state } = await db.query<{ now: Date; maintenance: boolean; until: Date | null; allowed: string[] | null }>(
+    `select now() as now, m.gpu_type is not null as maintenance, m.until_at as until, m.allowed_users as allowed
+       from (values ($1)) as asked(gpu_type)
+       left join maintenance m on m.gpu_type = asked.gpu_type and m.from_at <= now()`,
     [gpuType],
   );
-  const { paused, now } = state[0]!;
+  const { now, maintenance, until, allowed } = state[0]!;
   const starts = forecast(rows.nodes, holders, rows.waiting, now.getTime(), 3_600_000 / timeScale);
   return new Map(
     rows.waiting.map((request, index) => {
-      const start = starts.get(request.reservationId) ?? null;
+      const known = starts.get(request.reservationId) ?? null;
+      // Nobody whom maintenance concerns starts before it ends.
+      const concerned = maintenance && allowed?.includes(request.owner) !== true;
+      const start = known === null || !concerned ? known : until === null ? null : Math.max(known, until.getTime());
       const estimatedStart = start === null ? null : new Date(start).toISOString();
       const position = index + 1;
-      return [request.reservationId, { position, estimatedStart, reason: reasonOf(position, request.waitsBecause, paused) }];
+      return [request.reservationId, { position, estimatedStart, reason: reasonOf(position, request.waitsBecause) }];
     }),
   );
 }
@@ -54,24 +59,19 @@ export const PLACES = `
                   from capacity_requests c
                  where c.gpu_type = $1 and c.status = 'waiting' and c.submitted_at <= (select submitted_at from last))
   select line.reservation_id as id, line.position,
-         (select waits_because from capacity_requests own where own.reservation_id = line.reservation_id) as because,
-         (select paused_because from gpu_availability where gpu_type = $1) as paused
+         (select waits_because from capacity_requests own where own.reservation_id = line.reservation_id) as because
     from line where line.reservation_id = any($2::text[])`;
 
 /** Places of these in the line of their type, counted from 1, without estimates. Those who do not wait for its capacity are not in the answer. */
 export async function placesOf(db: Queryable, gpuType: string, ids: readonly string[]): Promise<Map<string, QueuePlace>> {
-  type Place = { id: string; position: number; because: string | null; paused: string | null };
+  type Place = { id: string; position: number; because: string | null };
   const { rows } = await db.query<Place>(PLACES, [gpuType, ids]);
   return new Map(
-    rows.map(({ id, position, because, paused }) => [
-      id,
-      { position, estimatedStart: null, reason: reasonOf(position, because, paused) },
-    ]),
+    rows.map(({ id, position, because }) => [id, { position, estimatedStart: null, reason: reasonOf(position, because) }]),
   );
 }
 
-function reasonOf(position: number, because: string | null, paused: string | null): string | null {
-  if (paused !== null) return `This GPU type is under maintenance: ${paused}`;
+function reasonOf(position: number, because: string | null): string | null {
   const others = position - 1;
   return because ?? (others === 0 ? null : `Behind ${others} ${others === 1 ? 'other' : 'others'} in the queue`);
 }

@@ -1,5 +1,6 @@
 /** The catalogue of GPU types: what exists, and what one may ask of it. */
 import type { Queryable } from '../../persistence/database.ts';
+import { Problem } from '../problem.ts';
 
 export interface GpuType {
   gpuType: string;
@@ -15,12 +16,26 @@ export interface GpuType {
   efaCount: number;
   maxHours: number;
   maxTotalHours: number;
+  /** Maintenance that is announced or in force; null or left out if there is none. */
+  maintenance?: TypeMaintenance | null;
 }
 
-export const READ_CATALOGUE = `select gpu_type as "gpuType", instance_type as "instanceType", resource_name as "resourceName", max_gpus as "maxGpus",
+export interface TypeMaintenance {
+  reason: string;
+  /** ISO 8601; null: nobody knows yet. */
+  until: string | null;
+  /** Users whom it does not concern. */
+  allowed: string[];
+  /** As of the reading. */
+  inForce: boolean;
+}
+
+export const READ_CATALOGUE = `select t.gpu_type as "gpuType", instance_type as "instanceType", resource_name as "resourceName", max_gpus as "maxGpus",
             max_per_node as "maxPerNode", max_gang_nodes as "maxGangNodes", cpus, memory_gb as "memoryGb", cpu_share as "cpuShare",
-            memory_share as "memoryShare", efa_count as "efaCount", max_hours as "maxHours", max_total_hours as "maxTotalHours"
-       from gpu_types where is_active order by gpu_type`;
+            memory_share as "memoryShare", efa_count as "efaCount", max_hours as "maxHours", max_total_hours as "maxTotalHours",
+            case when m.gpu_type is not null then jsonb_build_object('reason', m.reason, 'allowed', m.allowed_users, 'until', m.until_at,
+              'inForce', m.from_at <= now() and coalesce(m.until_at > now(), true)) end as maintenance
+       from gpu_types t left join maintenance m using (gpu_type) where is_active order by t.gpu_type`;
 
 /** All active types. A handful of rows, read for each request: the catalogue may change at any time. */
 export async function readCatalogue(db: Queryable): Promise<Map<string, GpuType>> {
@@ -46,6 +61,21 @@ export class KnownCatalogue {
     this.#version = version;
     return this.#types;
   }
+}
+
+/**
+ * Nobody whom maintenance concerns gets into the line while it lasts.
+ * @throws Problem with the reason, and until when
+ */
+export function refuseMaintenance({ gpuType, maintenance }: GpuType, owner: string): void {
+  if (maintenance == null || !maintenance.inForce || maintenance.allowed.includes(owner)) return;
+  const { reason } = maintenance;
+  const until = maintenance.until === null ? null : new Date(maintenance.until).toISOString();
+  throw new Problem(
+    'GPU_TYPE_MAINTENANCE',
+    `${gpuType} is under maintenance${until === null ? '' : ` until ${until}`}: ${reason}`,
+    { field: 'gpu_type', details: { reason, until } },
+  );
 }
 
 /** Slots of the ledger that a request takes: its GPUs, or the one slot of a CPU node. */

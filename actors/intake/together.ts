@@ -6,11 +6,13 @@ import { v7 as uuidv7 } from 'uuid';
 import type { Transaction } from '../../persistence/database.ts';
 import type { Message } from '../../persistence/mailbox.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import { entryOfCreate, sendAudit } from './audit-entry.ts';
 import type { Catalogue } from './catalogue.ts';
 import { type ParsedCreate, parseCreate } from './create.ts';
 import { type DiskWish, resolveDisks } from './disks.ts';
 import { acceptAction, idOf, type Sender, secretsOf, submission } from './doors.ts';
 import { actionOf, refuseReserved } from './messages.ts';
+import { claimOf, takeQuota } from './quota.ts';
 
 /** A message, and by whom it came. */
 export interface Delivery {
@@ -51,6 +53,8 @@ export async function acceptTogether(
     refuseReserved(body);
     if (understood.action.does === 'create') {
       const parsed = parseCreate(understood.body, catalogue);
+      // The catalogue was read some time ago, and maintenance begins and ends by the clock.
+      if (catalogue.get(parsed.request.gpuType)?.maintenance) throw new NotTogether('a type is under maintenance');
       if (parsed.request.gang === null && parsed.build === null) {
         const id = idOf(parsed, sender);
         if (plain.has(id)) throw new NotTogether('an id was sent twice');
@@ -87,6 +91,10 @@ async function acceptCreates(kernel: Kernel, tx: Transaction, creates: readonly 
     resolveDisks(tx, wishes),
   ]);
   if (rows[0]!.claimed !== creates.length || rows[0]!.taken !== 0) throw new NotTogether('an id is taken');
+  await takeQuota(
+    tx,
+    creates.map(({ id, parsed }) => claimOf(id, parsed)),
+  );
   const messages: Message[] = [...disks.messages];
   for (const { id, parsed, sender } of creates) {
     const diskId = parsed.disk === null ? null : disks.idOf(parsed.owner, parsed.disk.name);
@@ -94,4 +102,8 @@ async function acceptCreates(kernel: Kernel, tx: Transaction, creates: readonly 
     messages.push(submission(id, parsed, sender, diskId));
   }
   await kernel.post(messages, tx);
+  sendAudit(
+    tx,
+    creates.map(({ id, parsed, sender }) => entryOfCreate(id, parsed, sender)),
+  );
 }

@@ -54,7 +54,19 @@ create table disk_contents (
   recorded_at timestamptz not null default now()
 );
 
+-- What operators did under an idempotency key, and the answer: sent again, it is answered again and not done again.
+create table admin_acts (
+  user_name text not null,
+  key       text not null,
+  act       text not null,                             -- method, path, and a hash of the body
+  answer    jsonb,
+  at        timestamptz not null default now(),
+  primary key (user_name, key)
+);
+create index admin_acts_at on admin_acts (at);
+
 -- Down Migration
+drop table admin_acts;
 drop table disk_contents;
 drop index disks_cloning;
 drop index disks_by_latest_snapshot;

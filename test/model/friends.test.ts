@@ -15,7 +15,7 @@ describe('on every path,', () => {
 
   it('a pool tells every decision once, and grants nothing while it is paused', () => {
     const { vertices, taken } = explore(poolModel, poolModel.scenarios[0]!);
-    expect(vertices).toBe(4);
+    expect(vertices).toBe(10);
     expect(transitionNames(poolMachine).filter((name) => !taken.has(name))).toEqual([]);
   });
 });
