@@ -11,7 +11,15 @@ export const PoolDecision = z.object({
   grants: z.array(z.object({ reservationId, generation, grant: Grant })),
   refusals: z.array(z.object({ reservationId, generation, reason: z.string() })),
   gangComplete: z.array(reservationId),
-  gangBroken: z.array(z.object({ reservationId, reason: z.string(), outcome: z.enum(['failed', 'cancelled']) })),
+  gangBroken: z.array(
+    z.object({
+      reservationId,
+      reason: z.string(),
+      outcome: z.enum(['failed', 'cancelled']),
+      /** The reason is its own: it does not fit into the gang. Left out: that of another member. */
+      own: z.boolean().optional(),
+    }),
+  ),
   extension: z.object({ reservationId, allowed: z.boolean(), reason: z.string() }).nullable(),
 });
 export type PoolDecision = z.infer<typeof PoolDecision>;
@@ -46,7 +54,15 @@ export const PoolEvent = z.discriminatedUnion('type', [
     ask: z.number().int(),
     decision,
   }),
-  shape('gang.joined', { reservationId, gangId: z.string(), size: z.number().int(), decision }),
+  /** A gang is its owner's. Owner and place are missing in what was sent before they were told. */
+  shape('gang.joined', {
+    reservationId,
+    owner: z.string().optional(),
+    gangId: z.string(),
+    index: z.number().int().optional(),
+    size: z.number().int(),
+    decision,
+  }),
   shape('gang.left', { reservationId, reason: z.string(), outcome: z.enum(['failed', 'cancelled']), decision }),
   /** Nodes of the type came, went, filled or drained. */
   shape('nodes.changed', { nodes: z.array(z.string()), decision }),

@@ -113,8 +113,8 @@ function tellDecision(event: PoolEvent): Intent<never>[] {
     ...decision.refusals.map(({ reservationId, generation, reason }) =>
       send(to(reservationId), { type: 'capacity.refused', reason, generation }),
     ),
-    ...decision.gangBroken.map(({ reservationId, reason, outcome }) =>
-      send(to(reservationId), { type: 'gang.broken', reason, outcome }),
+    ...decision.gangBroken.map(({ reservationId, reason, outcome, own }) =>
+      send(to(reservationId), { type: 'gang.broken', reason, outcome, ...(own === undefined ? {} : { own }) }),
     ),
     ...(decision.extension === null
       ? []

@@ -52,8 +52,8 @@ export const reservationAssigns = {
     ),
   expired: (context) => ends(context, 'expired', 'The reserved time is over'),
   gangEnded: (context, event) => {
-    const { outcome, reason } = event as Typed<'gang.broken'>;
-    return ends(context, outcome, `Another member of the gang ended: ${reason}`);
+    const { outcome, reason, own } = event as Typed<'gang.broken'>;
+    return ends(context, outcome, own === true ? reason : `Another member of the gang ended: ${reason}`);
   },
 
   noteLost: (context, event) => ({ lost: [...context.lost, (event as Typed<'message.lost'>).reason].slice(-5) }),

@@ -164,7 +164,9 @@ export const reservationIntents = {
       : pool(context, {
           type: 'gang.joined',
           reservationId: context.id,
+          owner: context.owner,
           gangId: context.request.gang.id,
+          index: context.request.gang.index,
           size: context.request.gang.size,
         }),
   askImage: (context) => image(context, { type: 'image.requested', reservationId: context.id, owner: context.owner }),

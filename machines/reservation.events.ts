@@ -40,7 +40,8 @@ const ActorEvent = z.discriminatedUnion('type', [
   /** A message to this reservation could not be processed and is a dead letter now. */
   shape('message.lost', { reason }),
   shape('gang.complete', {}),
-  shape('gang.broken', { reason, outcome: z.enum(['failed', 'cancelled']) }),
+  /** @param own it does not fit into the gang itself; left out: another member has ended */
+  shape('gang.broken', { reason, outcome: z.enum(['failed', 'cancelled']), own: z.boolean().optional() }),
   shape('image.ready', { image: z.string() }),
   shape('image.progress', { detail: z.string() }),
   shape('image.failed', { reason }),

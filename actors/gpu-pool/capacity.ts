@@ -49,18 +49,31 @@ export const NODE_LABELS = 'select node, labels from nodes where gpu_type = $1';
 
 export const WAITING = `
   select reservation_id as "reservationId", generation, slots, cpu_millis as "cpuMillis", memory_bytes as "memoryBytes",
-         node_labels as "nodeLabels", gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours", waits_because as "waitsBecause"
+         node_labels as "nodeLabels", owner, gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours", waits_because as "waitsBecause"
     from capacity_requests where gpu_type = $1 and status = 'waiting'
    order by submitted_at, reservation_id
    limit $2`;
 
 export const GANGS_GRANTED = `
-  select gang_id as "gangId", count(*)::int as members from capacity_requests
-   where gang_id = any($1::text[]) and gang_id is not null and status = 'granted' group by gang_id`;
+  select owner, gang_id as "gangId", count(*)::int as members from capacity_requests
+   where (gang_id, owner) in (select * from unnest($1::text[], $2::text[])) and gang_id is not null and status = 'granted' group by owner, gang_id`;
 
 export const GANGS_WAITING = `
-  select gang_id as "gangId", count(*)::int as members from capacity_requests
-   where gang_id = any($1::text[]) and gang_id is not null and status = 'waiting' group by gang_id`;
+  select owner, gang_id as "gangId", count(*)::int as members from capacity_requests
+   where (gang_id, owner) in (select * from unnest($1::text[], $2::text[])) and gang_id is not null and status = 'waiting' group by owner, gang_id`;
+
+/** Which gang it is: that of its owner, whoever else uses its id. */
+const keyOf = (gangId: string, owner: string): string => `${gangId}/${owner}`;
+
+/** How many members each of these gangs has. */
+async function membersOf(db: Queryable, statement: string, keys: readonly string[]): Promise<Map<string, number>> {
+  const parts = keys.map((key) => [key.slice(0, key.indexOf('/')), key.slice(key.indexOf('/') + 1)]);
+  const { rows } = await db.query<{ owner: string; gangId: string; members: number }>(statement, [
+    parts.map(([gangId]) => gangId),
+    parts.map(([, owner]) => owner),
+  ]);
+  return new Map(rows.map(({ gangId, owner, members }) => [keyOf(gangId, owner), members]));
+}
 
 /** Whether a gang that looks incomplete in this part of the line is complete with those who wait further back. */
 export async function hasGangBeyond(db: Queryable, { waiting, gangsGranted }: PoolRows): Promise<boolean> {
@@ -71,11 +84,16 @@ export async function hasGangBeyond(db: Queryable, { waiting, gangsGranted }: Po
   }
   const incomplete = [...here].filter(([, { size, members }]) => members < size).map(([id]) => id);
   if (incomplete.length === 0) return false;
-  const { rows } = await db.query<{ gangId: string; members: number }>(GANGS_WAITING, [incomplete]);
-  return rows.some(({ gangId, members }) => members + (gangsGranted.get(gangId) ?? 0) >= here.get(gangId)!.size);
+  const waits = await membersOf(db, GANGS_WAITING, incomplete);
+  return [...waits].some(([key, members]) => members + (gangsGranted.get(key) ?? 0) >= here.get(key)!.size);
 }
 
-type WaitingRow = Omit<PlanRequest, 'gang'> & { gangId: string | null; gangSize: number | null; waitsBecause: string | null };
+type WaitingRow = Omit<PlanRequest, 'gang'> & {
+  owner: string;
+  gangId: string | null;
+  gangSize: number | null;
+  waitsBecause: string | null;
+};
 
 /** Read the state of one pool; of the line, the first `limit` (null: all). */
 export async function readPool(db: Queryable, gpuType: string, limit: number | null = null): Promise<PoolRows> {
@@ -99,9 +117,9 @@ export async function readPool(db: Queryable, gpuType: string, limit: number | n
         memoryBytes: row.memory,
         labels: labelsOf.get(row.node) ?? {},
       })),
-    waiting: waiting.map(({ gangId, gangSize, ...row }) => ({
+    waiting: waiting.map(({ owner, gangId, gangSize, ...row }) => ({
       ...row,
-      gang: gangId === null ? null : { id: gangId, size: gangSize ?? 1 },
+      gang: gangId === null ? null : { id: keyOf(gangId, owner), size: gangSize ?? 1 },
     })),
     gangsGranted: await readGangs(db, waiting),
     total: nodes.filter((row) => row.ready).reduce((sum, row) => sum + row.slots, 0),
@@ -117,10 +135,8 @@ function freeOf(row: NodeRow): number[] {
 }
 
 async function readGangs(db: Queryable, waiting: readonly WaitingRow[]): Promise<Map<string, number>> {
-  const gangs = new Set(waiting.flatMap(({ gangId }) => (gangId === null ? [] : [gangId])));
-  if (gangs.size === 0) return new Map();
-  const { rows } = await db.query<{ gangId: string; members: number }>(GANGS_GRANTED, [[...gangs]]);
-  return new Map(rows.map((row) => [row.gangId, row.members]));
+  const gangs = new Set(waiting.flatMap(({ gangId, owner }) => (gangId === null ? [] : [keyOf(gangId, owner)])));
+  return gangs.size === 0 ? new Map() : membersOf(db, GANGS_GRANTED, [...gangs]);
 }
 
 // By the slots that are held, and not by the requests: those are as many as wait.

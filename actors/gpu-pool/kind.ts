@@ -5,7 +5,8 @@ import type { StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { ActorKind, StampedEvent } from '../kernel/kind.ts';
 import { hasGangBeyond, type Left, type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
-import { addRequest, grantSlots, holdPlanned, joinGang, leaveGang, releaseEnded, releaseSlots, shareSlots } from './ledger.ts';
+import { joinGang, leaveGang } from './gangs.ts';
+import { addRequest, grantSlots, holdPlanned, releaseEnded, releaseSlots, shareSlots } from './ledger.ts';
 import { type Plan, plan } from './planner.ts';
 
 type Message = PoolEvent & { at: string };
@@ -51,7 +52,7 @@ async function prepare(
       await releaseSlots(tx, event.reservationId, event.generation);
       break;
     case 'gang.joined':
-      decision.gangComplete = await joinGang(tx, gpuType, event);
+      Object.assign(decision, await joinGang(tx, gpuType, event));
       break;
     case 'gang.left':
       decision.gangBroken = await leaveGang(tx, event);

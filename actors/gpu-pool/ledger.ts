@@ -1,5 +1,5 @@
 /** The ledger: one row a GPU slot, one holder at most; and the queue beside it. Written only inside the pool's turns, except for nodes. */
-import type { PoolDecision, PoolMessage } from '../../machines/gpu-pool.events.ts';
+import type { PoolMessage } from '../../machines/gpu-pool.events.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { PlannedGrant } from './planner.ts';
 
@@ -131,32 +131,4 @@ export async function releaseEnded(tx: Transaction, gpuType: string): Promise<st
   const { rows } = await tx.query<{ reservation_id: string }>(ENDED_REQUESTS, [gpuType]);
   for (const row of rows) await releaseSlots(tx, row.reservation_id, null);
   return rows.map((row) => row.reservation_id);
-}
-
-export const JOIN_GANG = `insert into gang_members (gang_id, reservation_id, gpu_type, size) values ($1, $2, $3, $4) on conflict (reservation_id) do nothing`;
-
-export const GANG_MEMBERS =
-  'select reservation_id from gang_members where gang_id = $1 and gpu_type = $2 order by reservation_id';
-
-/** A member of a gang has been submitted. @returns all members if the gang is complete now. */
-export async function joinGang(
-  tx: Transaction,
-  gpuType: string,
-  event: Extract<PoolMessage, { type: 'gang.joined' }>,
-): Promise<string[]> {
-  await tx.query(JOIN_GANG, [event.gangId, event.reservationId, gpuType, event.size]);
-  const { rows } = await tx.query<{ reservation_id: string }>(GANG_MEMBERS, [event.gangId, gpuType]);
-  return rows.length >= event.size ? rows.map((row) => row.reservation_id) : [];
-}
-
-export const LEAVE_GANG = `with left_gang as (delete from gang_members where reservation_id = $1 returning gang_id)
-     select m.reservation_id from gang_members m join left_gang using (gang_id) where m.reservation_id <> $1 order by m.reservation_id`;
-
-/** A member has ended: the others are told. */
-export async function leaveGang(
-  tx: Transaction,
-  event: Extract<PoolMessage, { type: 'gang.left' }>,
-): Promise<PoolDecision['gangBroken']> {
-  const { rows } = await tx.query<{ reservation_id: string }>(LEAVE_GANG, [event.reservationId]);
-  return rows.map((row) => ({ reservationId: row.reservation_id, reason: event.reason, outcome: event.outcome }));
 }

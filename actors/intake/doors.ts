@@ -14,6 +14,7 @@ import { readCatalogue } from './catalogue.ts';
 import { momentOf, type ParsedCreate, parseCreate } from './create.ts';
 import { acceptDiskOperation } from './disk-operations.ts';
 import { resolveDisk } from './disks.ts';
+import { checkGang } from './gangs.ts';
 import { findReservation } from './lookup.ts';
 import { type Action, actionOf, check, type EventAction, EventMessage, refuseReserved } from './messages.ts';
 
@@ -92,7 +93,7 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
   // This row claims the id: of two who send one id at the same time, the second waits here for the first.
   const { rowCount: claimed } = await tx.query(CLAIM_ID, [id, owner, secretsOf(parsed, sender)]);
   if (claimed === 0 && (await isTakenBy(tx, id, owner))) return duplicate;
-  if (parsed.request.gang !== null) await checkGang(tx, parsed.request.gang.id, owner);
+  await checkGang(tx, { id, owner, request: parsed.request });
 
   const messages: Message[] = [];
   let diskId: string | null = null;
@@ -155,21 +156,6 @@ async function isTakenBy(tx: Transaction, id: string, owner: string): Promise<bo
     throw new Problem('GPU_ID_TAKEN', `The id ${id} belongs to a reservation of another user`, { field: 'reservation_id' });
   }
   return taken !== null;
-}
-
-export const STRANGERS_IN_GANG = `select 1 from reservations where master_reservation_id = $1 and user_id <> $2
-     union all select 1 from mailbox where event->>'type' = 'reservation.submitted' and event->>'owner' <> $2
-                                       and event #>> '{request,gang,id}' = $1
-     limit 1`;
-
-/**
- * A gang belongs to whoever sent its first member: a stranger in it would be granted in the place of a sibling.
- * @throws Problem if it is somebody else's.
- */
-async function checkGang(tx: Transaction, gangId: string, owner: string): Promise<void> {
-  const { rowCount } = await tx.query(STRANGERS_IN_GANG, [gangId, owner]);
-  if (rowCount === 0) return;
-  throw new Problem('GPU_ID_TAKEN', `The gang ${gangId} belongs to another user`, { field: 'master_reservation_id' });
 }
 
 async function acceptEvent(

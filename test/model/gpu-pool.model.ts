@@ -20,7 +20,10 @@ const TELLS: PoolDecision = {
   ...NOTHING,
   refusals: [{ reservationId: 'eve', generation: 1, reason: 'no such node' }],
   gangComplete: ['ada', 'bob'],
-  gangBroken: [{ reservationId: 'bob', reason: 'a node failed', outcome: 'failed' }],
+  gangBroken: [
+    { reservationId: 'bob', reason: 'a node failed', outcome: 'failed' },
+    { reservationId: 'cid', reason: 'The gang has a node 0 already', outcome: 'failed', own: true },
+  ],
 };
 
 /** While it is paused, its planner grants nothing: that is part of what may happen. */
@@ -46,7 +49,7 @@ function events(snapshot: AnyMachineSnapshot): Case[] {
       },
       { type: 'capacity.withdrawn', reservationId: 'ada', reason: 'cancelled', ...(decision && { decision }) },
       { type: 'capacity.returned', reservationId: 'ada', generation: 1, ...(decision && { decision }) },
-      { type: 'gang.joined', reservationId: 'ada', gangId: 'g', size: 2, ...(decision && { decision }) },
+      { type: 'gang.joined', reservationId: 'ada', owner: 'ann', gangId: 'g', index: 0, size: 2, ...(decision && { decision }) },
       { type: 'gang.left', reservationId: 'ada', reason: 'cancelled', outcome: 'cancelled', ...(decision && { decision }) },
       { type: 'nodes.changed', nodes: ['h100-1'], ...(decision && { decision }) },
       { type: 'deadline.refresh', ...(decision && { decision }) },

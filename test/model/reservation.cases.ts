@@ -68,6 +68,7 @@ const BEFORE_CAPACITY: Case[] = [
   { type: 'gang.complete' },
   { type: 'gang.broken', reason: 'its node failed', outcome: 'failed' },
   { type: 'gang.broken', reason: 'cancelled', outcome: 'cancelled' },
+  { type: 'gang.broken', reason: 'The gang has a node 0 already', outcome: 'failed', own: true },
   { type: 'image.ready', image: 'images/abc' },
   { type: 'image.progress', detail: 'step 3 of 7' },
   { type: 'image.failed', reason: 'no such package' },

@@ -145,6 +145,7 @@ function receive(memory: ReservationMemory, intent: Intent, { event, after }: St
       memory.imageAsked = false;
       break;
     case 'gang.joined':
+      promise('owner' in sent && 'index' in sent, 'it joins a gang of nobody, or nowhere in it');
       memory.gangJoined = true;
       break;
     case 'gang.left':

@@ -255,6 +255,38 @@ describe('a gang', () => {
     for (const member of [mine, sibling]) expect((await actorOf(door.db, member)).state).toBe('provisioning');
   });
 
+  it('S21: has one node of each index, one size and one type: what does not fit is refused at the door, and named', async () => {
+    await addNodes(door.db, 'h100', ['n1', 'n2']);
+    await openPool(door, 'h100');
+    const id = crypto.randomUUID();
+    const mine = await create(door, gang(id, 0));
+    for (const [fields, field, words] of [
+      [gang(id, 0), 'node_index', /has a node 0 already/],
+      [{ ...gang(id, 1), total_nodes: 3 }, 'total_nodes', /has 2 nodes, not 3/],
+      [{ ...gang(id, 1), gpu_type: 'a100' }, 'gpu_type', /is of h100, not of a100/],
+    ] as const) {
+      await door.send({ action: 'create_reservation', user_id: 'ann', gpu_type: 'h100', disk_name: null, ...fields });
+      await door.drain();
+      await settle(door);
+      expect((await door.letters()).at(-1)).toMatchObject({
+        code: 'GPU_FIELD_INVALID',
+        field,
+        reason: expect.stringMatching(words),
+      });
+    }
+    expect((await actorOf(door.db, mine)).value).toEqual({ queued: 'gang' });
+    await create(door, gang(id, 1));
+    expect((await actorOf(door.db, mine)).state).toBe('provisioning');
+    // What passed the door at the same moment is refused by the pool, and says why itself.
+    const late = await create(door, gang(crypto.randomUUID(), 0));
+    await post(door, late, { type: 'gang.broken', reason: 'The gang has a node 0 already', outcome: 'failed', own: true });
+    await settle(door);
+    expect(await actorOf(door.db, late)).toMatchObject({
+      state: 'failed',
+      context: { outcome: { reason: 'The gang has a node 0 already' } },
+    });
+  });
+
   it('R14: waits without any row that is not a reservation, and locks live elsewhere', async () => {
     await openPool(door, 'h100');
     const id = crypto.randomUUID();

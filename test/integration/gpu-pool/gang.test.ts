@@ -33,18 +33,19 @@ async function tell(key: string, event: { type: string; [field: string]: unknown
 interface Wish {
   id: string;
   gang?: { id: string; size: number };
+  owner?: string;
 }
 
 /** Stand in line, in this order, for a whole node each. */
 async function standInLine(wishes: readonly Wish[]): Promise<void> {
   await kernel.post(
-    wishes.map(({ id, gang }, place) => ({
+    wishes.map(({ id, gang, owner = 'ann' }, place) => ({
       actor: POOL,
       key: `ask ${id}`,
       event: {
         type: 'capacity.requested',
         reservationId: id,
-        owner: 'ann',
+        owner,
         generation: 1,
         slots: 8,
         cpuMillis: 1_000,
@@ -96,6 +97,22 @@ async function granted(): Promise<string[]> {
 }
 
 const singles = (count: number): Wish[] => Array.from({ length: count }, (_, index) => ({ id: `single${index}` }));
+/** A member has been submitted. @returns what the pool decided of it */
+async function join(id: string, fields: Record<string, unknown> = {}): Promise<{ complete: string[]; broken: unknown[] }> {
+  const event = { type: 'gang.joined', reservationId: id, owner: 'ann', gangId: GANG, index: 0, size: 2, ...fields };
+  await tell(`join ${id}`, event);
+  const { rows } = await db.query<{ complete: string[]; broken: unknown[] }>(
+    `select event #> '{decision,gangComplete}' as complete, event #> '{decision,gangBroken}' as broken from history where key = $1`,
+    [`join ${id}`],
+  );
+  return rows[0]!;
+}
+
+const refused = (id: string, reason: string) => ({
+  complete: [],
+  broken: [{ reservationId: id, reason, outcome: 'failed', own: true }],
+});
+
 const gangOf = (size: number): Wish[] =>
   Array.from({ length: size }, (_, index) => ({ id: `member${index}`, gang: { id: GANG, size } }));
 
@@ -154,5 +171,47 @@ describe('slots that a reservation gives back while the tracker changes their no
     await released;
     expect(await granted()).toEqual([]);
     expect((await db.query('select 1 from capacity_requests')).rowCount).toBe(0);
+  });
+});
+
+describe('a gang that comes together', () => {
+  it('is of one owner: a stranger who knows its id completes nothing, and has a gang of their own', async () => {
+    expect(await join('mine', { index: 0 })).toEqual({ complete: [], broken: [] });
+    expect(await join('strange', { index: 1, owner: 'mallory' })).toEqual({ complete: [], broken: [] });
+    expect(await join('mine-too', { index: 1 })).toEqual({ complete: ['mine', 'mine-too'], broken: [] });
+    expect(await join('strange-too', { index: 0, owner: 'mallory' })).toEqual({
+      complete: ['strange', 'strange-too'],
+      broken: [],
+    });
+    await tell('leave', { type: 'gang.left', reservationId: 'strange', reason: 'x', outcome: 'failed' });
+    const { rows } = await db.query(`select event #> '{decision,gangBroken}' as broken from history where key = 'leave'`);
+    expect(rows).toEqual([{ broken: [{ reservationId: 'strange-too', reason: 'x', outcome: 'failed' }] }]);
+  });
+
+  it('has each place once, one size and one type: what passed the door and does not fit fails, and says why', async () => {
+    await join('one', { index: 0, size: 3 });
+    expect(await join('one', { index: 0, size: 3 })).toEqual({ complete: [], broken: [] });
+    expect(await join('same', { index: 0, size: 3 })).toEqual(refused('same', 'The gang has a node 0 already'));
+    expect(await join('other', { index: 1 })).toEqual(
+      refused('other', 'The gang has 3 nodes, and this one was sent as one of 2'),
+    );
+    await db.query(`update gang_members set gpu_type = 'a100'`);
+    expect(await join('typed', { index: 1, size: 3 })).toEqual(
+      refused('typed', 'The gang is of a100, and this one was sent with h100'),
+    );
+    expect((await db.query('select reservation_id from gang_members')).rows).toEqual([{ reservation_id: 'one' }]);
+  });
+
+  it('is placed by itself in a line in which a stranger uses the same id', async () => {
+    await standInLine([
+      { id: 'a0', gang: { id: GANG, size: 2 } },
+      { id: 'b0', gang: { id: GANG, size: 2 }, owner: 'mallory' },
+      { id: 'b1', gang: { id: GANG, size: 2 }, owner: 'mallory' },
+      { id: 'a1', gang: { id: GANG, size: 2 } },
+    ]);
+    await addNodes('n1', 'n2');
+    expect(await granted()).toEqual(['a0', 'a1']);
+    await addNodes('n3', 'n4');
+    expect(await granted()).toEqual(['a0', 'a1', 'b0', 'b1']);
   });
 });

@@ -4,6 +4,7 @@ import * as disk from '../../../actors/disk/kind.ts';
 import * as retention from '../../../actors/disk/retention.ts';
 import * as capacity from '../../../actors/gpu-pool/capacity.ts';
 import { KNOWN_ACTORS } from '../../../actors/gpu-pool/facts.ts';
+import * as gangs from '../../../actors/gpu-pool/gangs.ts';
 import { GRANTED_NODE } from '../../../actors/gpu-pool/kind.ts';
 import * as ledger from '../../../actors/gpu-pool/ledger.ts';
 import { BELIEVED_PODS } from '../../../actors/gpu-pool/missing.ts';
@@ -13,6 +14,7 @@ import * as catalogue from '../../../actors/intake/catalogue.ts';
 import * as operations from '../../../actors/intake/disk-operations.ts';
 import * as disks from '../../../actors/intake/disks.ts';
 import * as doors from '../../../actors/intake/doors.ts';
+import { LOCK_GANG, SIBLINGS } from '../../../actors/intake/gangs.ts';
 import * as lookup from '../../../actors/intake/lookup.ts';
 import { CLAIM_IDS } from '../../../actors/intake/together.ts';
 import { DROP_MAIL } from '../../../actors/kernel/set-aside.ts';
@@ -278,8 +280,8 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [capacity.NODES, all(a.gpuType)],
   [capacity.NODE_LABELS, all(a.gpuType)],
   [capacity.WAITING, all(a.gpuType, maybe(of(0, 1, 5)))],
-  [capacity.GANGS_GRANTED, all(of(['gang'], ['other', 'gang']))],
-  [capacity.GANGS_WAITING, all(of(['gang'], ['other', 'gang']))],
+  [capacity.GANGS_GRANTED, all(of(['gang', 'gang']), of(['ann', 'bob'], ['ann', 'nobody']))],
+  [capacity.GANGS_WAITING, all(of(['gang', 'other']), of(['ann', 'bob'], ['bob', 'ann']))],
   [capacity.HOLDERS, all(a.gpuType)],
   [capacity.WRITE_AVAILABILITY, all(a.gpuType, a.small, a.small, a.small, a.small, a.small, maybe(a.text), a.iso)],
   [capacity.WRITE_REASONS, columns(fc.tuple(a.reservation, maybe(a.text)), first)],
@@ -319,9 +321,9 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [ledger.FREE_SLOTS, all(a.reservation)],
   [ledger.DROP_NODELESS_SLOTS, all(someOf(a.NODES))],
   [ledger.ENDED_REQUESTS, all(a.gpuType)],
-  [ledger.JOIN_GANG, all(of('gang'), a.reservation, a.gpuType, of(2))],
-  [ledger.GANG_MEMBERS, all(of('gang'), a.gpuType)],
-  [ledger.LEAVE_GANG, all(a.reservation)],
+  [gangs.JOIN_GANG, all(of('gang'), a.user, maybe(of(0, 1)), a.reservation, a.gpuType, of(2))],
+  [gangs.GANG_MEMBERS, all(of('gang'), a.user)],
+  [gangs.LEAVE_GANG, all(a.reservation)],
   [GRANTED_NODE, all(a.reservation)],
   [KNOWN_ACTORS, all(someOf(a.ACTORS))],
   [BELIEVED_PODS, all()],
@@ -388,7 +390,8 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [CLAIM_IDS, columns(fc.tuple(a.reservation, a.user, of(json({ jupyterToken: 't' }))), first)],
   [doors.KEEP_CONTEXT, all(of('h1'), a.user, fc.constant(Buffer.from('x')))],
   [doors.OWNER_OF_ID, all(a.reservation).map(([id]) => [id, `reservation/${id as string}`])],
-  [doors.STRANGERS_IN_GANG, all(of('gang'), a.user)],
+  [LOCK_GANG, all(of('gang'))],
+  [SIBLINGS, all(of('gang'))],
   [lookup.OWNER_BY_ID, all(a.reservation)],
   [lookup.FIND_BY_PREFIX, all(of('0000', a.RESERVATIONS[0]), maybe(a.user))],
   [pgmq.READ_QUEUE, all(queue, of(30), of(1, 5))],

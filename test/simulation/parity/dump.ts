@@ -121,7 +121,7 @@ export const DUMPS: readonly Dump[] = [
   },
   {
     name: 'gang_members',
-    sql: 'select gang_id as "gangId", reservation_id as "reservationId", gpu_type as "gpuType", size from gang_members',
+    sql: 'select gang_id as "gangId", owner, node_index as "index", reservation_id as "reservationId", gpu_type as "gpuType", size from gang_members',
     table: (tables) => tables.gangMembers,
   },
   {

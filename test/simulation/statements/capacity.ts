@@ -124,21 +124,19 @@ twin(capacity.NODE_LABELS, (t, tx, [gpuType]) => {
   return rows(found.map(({ node, labels }) => ({ node, labels })));
 });
 
-twin(capacity.GANGS_GRANTED, (t, tx, [gangIds]) => {
-  const members = new Map<string, number>();
-  for (const { gangId, status } of t.requests.rows(tx)) {
-    if (gangId !== null && status === 'granted' && gangIds.includes(gangId)) members.set(gangId, (members.get(gangId) ?? 0) + 1);
+function membersOf(found: Iterable<RequestRow>, of: RequestRow['status'], gangIds: string[], owners: string[]) {
+  const members = new Map<string, { owner: string; gangId: string; members: number }>();
+  for (const { gangId, owner, status } of found) {
+    if (gangId === null || status !== of || !gangIds.some((id, n) => id === gangId && owners[n] === owner)) continue;
+    const key = `${gangId}/${owner}`;
+    members.set(key, { owner, gangId, members: (members.get(key)?.members ?? 0) + 1 });
   }
-  return rows([...members].map(([gangId, count]) => ({ gangId, members: count })));
-});
+  return rows([...members.values()]);
+}
 
-twin(capacity.GANGS_WAITING, (t, tx, [gangIds]) => {
-  const members = new Map<string, number>();
-  for (const { gangId, status } of t.requests.rows(tx)) {
-    if (gangId !== null && status === 'waiting' && gangIds.includes(gangId)) members.set(gangId, (members.get(gangId) ?? 0) + 1);
-  }
-  return rows([...members].map(([gangId, count]) => ({ gangId, members: count })));
-});
+twin(capacity.GANGS_GRANTED, (t, tx, [gangIds, owners]) => membersOf(t.requests.rows(tx), 'granted', gangIds, owners));
+
+twin(capacity.GANGS_WAITING, (t, tx, [gangIds, owners]) => membersOf(t.requests.rows(tx), 'waiting', gangIds, owners));
 
 const inLine = (a: RequestRow, b: RequestRow) =>
   a.submittedAt - b.submittedAt || (a.reservationId < b.reservationId ? -1 : a.reservationId > b.reservationId ? 1 : 0);
@@ -153,6 +151,7 @@ twin(capacity.WAITING, (t, tx, [gpuType, limit]) => {
       cpuMillis: row.cpuMillis,
       memoryBytes: row.memoryBytes,
       nodeLabels: row.nodeLabels,
+      owner: row.owner,
       gangId: row.gangId,
       gangSize: row.gangSize,
       durationHours: row.durationHours,

@@ -3,6 +3,7 @@ import { CATALOGUE_VERSION, READ_CATALOGUE } from '../../../actors/intake/catalo
 import * as operations from '../../../actors/intake/disk-operations.ts';
 import * as disks from '../../../actors/intake/disks.ts';
 import * as doors from '../../../actors/intake/doors.ts';
+import { LOCK_GANG, SIBLINGS } from '../../../actors/intake/gangs.ts';
 import * as lookup from '../../../actors/intake/lookup.ts';
 import { CLAIM_IDS } from '../../../actors/intake/together.ts';
 import { ADD_LETTER } from '../../../persistence/dead-letters.ts';
@@ -193,15 +194,28 @@ twin(doors.OWNER_OF_ID, (t, tx, [id, actor]) => {
   return rows(secret === null ? [] : [{ owner: secret.owner }]);
 });
 
-twin(doors.STRANGERS_IN_GANG, (t, tx, [gangId, owner]) => {
+/** Doors of the simulation that send at once may both be served: the pool refuses what does not fit. */
+twin(LOCK_GANG, () => rows([{ locked: true }]));
+
+twin(SIBLINGS, (t, tx, [gangId]) => {
+  const found: unknown[] = [];
   for (const row of t.reservations.rows(tx)) {
-    if (row['master_reservation_id'] === gangId && row['user_id'] !== owner) return count(1);
+    if (row['master_reservation_id'] !== gangId) continue;
+    const live = !['expired', 'failed', 'cancelled'].includes(row['status'] as string);
+    const { user_id: owner, gpu_type: gpuType, node_index: index, total_nodes: size, reservation_id: id } = row;
+    found.push({ id, owner, gpuType, index, size, live });
   }
   for (const { event } of t.mailbox.rows(tx)) {
-    if (event.type !== 'reservation.submitted' || event['owner'] === owner) continue;
-    if ((event['request'] as { gang: { id: string } | null }).gang?.id === gangId) return count(1);
+    if (event.type !== 'reservation.submitted') continue;
+    const { gang, gpuType = null } = event['request'] as {
+      gang?: { id: string; index?: number; size?: number } | null;
+      gpuType?: string;
+    };
+    if (gang === undefined || gang === null || gang.id !== gangId) continue;
+    const { index = null, size = null } = gang;
+    found.push({ id: event['id'] ?? null, owner: event['owner'], gpuType, index, size, live: true });
   }
-  return count(0);
+  return rows(found);
 });
 
 twin(lookup.OWNER_BY_ID, (t, tx, [id]) => {

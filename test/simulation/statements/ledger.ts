@@ -1,5 +1,6 @@
 /** Twins of actors/gpu-pool/ledger.ts and actors/gpu-pool/kind.ts. */
 import { GRANTED_NODE } from '../../../actors/gpu-pool/kind.ts';
+import * as gangs from '../../../actors/gpu-pool/gangs.ts';
 import * as ledger from '../../../actors/gpu-pool/ledger.ts';
 import type { RequestRow } from '../store/schema.ts';
 import { count, moment, rows, twin } from '../store/statement.ts';
@@ -131,23 +132,32 @@ twin(ledger.ENDED_REQUESTS, (t, tx, [gpuType]) => {
   return rows(found);
 });
 
-twin(ledger.JOIN_GANG, (t, tx, [gangId, reservationId, gpuType, size]) =>
-  count(t.gangMembers.insert({ gangId, reservationId, gpuType, size }, tx) ? 1 : 0),
-);
+twin(gangs.JOIN_GANG, (t, tx, [gangId, owner, index, reservationId, gpuType, size]) => {
+  const taken = [...t.gangMembers.rows(tx)].some(
+    (row) => index !== null && row.gangId === gangId && row.owner === owner && row.index === index,
+  );
+  return count(!taken && t.gangMembers.insert({ gangId, owner, index, reservationId, gpuType, size }, tx) ? 1 : 0);
+});
 
-twin(ledger.GANG_MEMBERS, (t, tx, [gangId, gpuType]) => {
-  const members = [...t.gangMembers.rows(tx)].filter((row) => row.gangId === gangId && row.gpuType === gpuType);
-  return rows(members.map((row) => ({ reservation_id: row.reservationId })).sort(byId));
+twin(gangs.GANG_MEMBERS, (t, tx, [gangId, owner]) => {
+  const members = [...t.gangMembers.rows(tx)].filter((row) => row.gangId === gangId && row.owner === owner);
+  return rows(
+    members
+      .map(({ reservationId, index, gpuType, size }) => ({ reservationId, index, gpuType, size }))
+      .sort((a, b) => (a.reservationId < b.reservationId ? -1 : 1)),
+  );
 });
 
 const byId = (a: { reservation_id: string }, b: { reservation_id: string }) => (a.reservation_id < b.reservation_id ? -1 : 1);
 
-twin(ledger.LEAVE_GANG, (t, tx, [reservationId]) => {
+twin(gangs.LEAVE_GANG, (t, tx, [reservationId]) => {
   const slot = t.gangMembers.slot(reservationId);
   const left = slot === undefined ? null : t.gangMembers.see(slot, tx);
   if (slot === undefined || left === null) return rows([]);
   t.gangMembers.delete(slot, tx);
-  const others = [...t.gangMembers.rows(tx)].filter((row) => row.gangId === left.gangId && row.reservationId !== reservationId);
+  const others = [...t.gangMembers.rows(tx)].filter(
+    (row) => row.gangId === left.gangId && row.owner === left.owner && row.reservationId !== reservationId,
+  );
   return rows(others.map((row) => ({ reservation_id: row.reservationId })).sort(byId));
 });
 

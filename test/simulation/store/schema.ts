@@ -250,6 +250,8 @@ export interface RequestRow {
 
 export interface GangMemberRow {
   gangId: string;
+  owner: string;
+  index: number | null;
   reservationId: string;
   gpuType: string;
   size: number;
