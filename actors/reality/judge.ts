@@ -49,7 +49,7 @@ export async function judge(db: Queryable, objects: readonly FoundObject[]): Pro
     const { rows } = await db.query<Owner>(OWNERS, [addresses.slice(at, at + PORTION)]);
     for (const row of rows) owners.set(row.actor, row);
   }
-  const snapshots = judged.filter(({ kind }) => kind === 'VolumeSnapshot').map(({ name }) => name);
+  const snapshots = judged.flatMap((object) => snapshotOf(object) ?? []);
   const recorded = new Set<string>();
   for (let at = 0; at < snapshots.length; at += PORTION) {
     const { rows } = await db.query<{ snapshot_id: string }>(RECORDED, [snapshots.slice(at, at + PORTION)]);
@@ -63,10 +63,11 @@ export async function judge(db: Queryable, objects: readonly FoundObject[]): Pro
 }
 
 function verdictOf(
-  { kind, name, subject }: FoundObject,
+  object: FoundObject,
   owner: Owner | undefined,
   recorded: ReadonlySet<string>,
 ): Pick<Difference, 'verdict' | 'why'> | null {
+  const { subject } = object;
   if (subject.of === 'nobody') return { verdict: 'unknown', why: 'It bears our label and no id' };
   if (owner === undefined) return { verdict: 'unknown', why: 'Our database does not know its id' };
   if (owner.status === 'done') return { verdict: 'ended', why: endOf(subject, owner.state) };
@@ -77,10 +78,18 @@ function verdictOf(
       if (subject.attempt === owner.attempt && owner.state !== 'building')
         return { verdict: 'ended', why: `Its build has ended (the image is ${owner.state})` };
       return ofLife('attempt', subject.attempt, owner.attempt ?? 0);
-    case 'disk':
-      if (kind !== 'VolumeSnapshot' || recorded.has(name)) return null;
+    case 'disk': {
+      const snapshot = snapshotOf(object);
+      if (snapshot === null || recorded.has(snapshot)) return null;
       return { verdict: 'unrecorded', why: 'There is no record of this snapshot of a disk' };
+    }
   }
+}
+
+/** The snapshot that this object is, taken by the cluster or as a copy; null if it is none. */
+function snapshotOf({ kind, name, subject }: FoundObject): string | null {
+  if (kind === 'VolumeSnapshot') return name;
+  return kind === 'PersistentVolumeClaim' && subject.of === 'disk' ? (subject.snapshot ?? null) : null;
 }
 
 function endOf(subject: Subject, state: string): string {

@@ -21,7 +21,8 @@ export const DATA: ReadonlySet<Kind> = new Set(['PersistentVolumeClaim', 'Volume
 export type Subject =
   | { of: 'server'; server: ServerRef }
   | { of: 'build'; hash: string; attempt: number }
-  | { of: 'disk'; diskId: string }
+  /** `snapshot`: of a copy or of what makes one, the id of the snapshot that it is. */
+  | { of: 'disk'; diskId: string; snapshot?: string }
   /** It bears our label and no id that we could read. */
   | { of: 'nobody' };
 

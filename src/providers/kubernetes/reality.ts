@@ -194,7 +194,8 @@ function subjectOf(metadata: V1ObjectMeta): Subject {
   if (server !== null) return { of: 'server', server };
   const labels = metadata.labels ?? {};
   const diskId = labels[LABEL.disk];
-  if (diskId !== undefined) return { of: 'disk', diskId };
+  const snapshot = metadata.annotations?.[ANNOTATION.snapshot];
+  if (diskId !== undefined) return { of: 'disk', diskId, ...(snapshot === undefined ? {} : { snapshot }) };
   // The label is too short for a whole hash.
   const hash = metadata.annotations?.[ANNOTATION.build];
   const number = Number(labels[LABEL.attempt]);

@@ -35,6 +35,10 @@ beforeAll(async () => {
     );
   }
   await world.db.query(
+    `insert into disk_snapshots (snapshot_id, disk_id, status, created_at) values ('snap-recorded', $1, 'complete', now())`,
+    [known],
+  );
+  await world.db.query(
     `insert into actors (actor, kind, machine_version, status, state, snapshot, seq, born_at)
      values ('image/abc', 'image', 1, 'active', 'building', '{"context": {"attempt": 2}}', 1, now())`,
     [],
@@ -114,6 +118,8 @@ describe.each(clusters)('$where', ({ where, client, missing }) => {
         ['PersistentVolumeClaim', `${at}-of-purged`, marks.disk(purged), 'ended'],
         ['PersistentVolumeClaim', `${at}-of-known`, marks.disk(known), undefined],
         ['PersistentVolumeClaim', `${at}-of-unknown`, marks.disk(randomUUID()), 'unknown'],
+        ['PersistentVolumeClaim', `${at}-copy-unrecorded`, marks.copy(known, 'snap-nobody-knows'), 'unrecorded'],
+        ['PersistentVolumeClaim', `${at}-copy-recorded`, marks.copy(known, 'snap-recorded'), undefined],
         ['VolumeSnapshot', `${at}-snap-purged`, marks.disk(purged), 'ended'],
         ['VolumeSnapshot', `${at}-snap-unrecorded`, marks.disk(known), 'unrecorded'],
       ];

@@ -15,6 +15,10 @@ export const GRACE_MS = 15 * 60_000;
 export const marks = {
   server: (reservationId: string, generation = 1): V1ObjectMeta => ({ labels: serverLabels({ reservationId, generation }) }),
   disk: (diskId: string): V1ObjectMeta => ({ labels: { [LABEL.managedBy]: MANAGED_BY, [LABEL.disk]: diskId } }),
+  copy: (diskId: string, snapshot: string): V1ObjectMeta => ({
+    labels: { [LABEL.managedBy]: MANAGED_BY, [LABEL.disk]: diskId, [LABEL.snapshot]: snapshot },
+    annotations: { [ANNOTATION.snapshot]: snapshot },
+  }),
   build: (hash: string, attempt: number): V1ObjectMeta => ({
     labels: { [LABEL.managedBy]: MANAGED_BY, [LABEL.build]: hash, [LABEL.attempt]: String(attempt) },
     annotations: { [ANNOTATION.build]: hash },
