@@ -22,13 +22,16 @@ export function ec2At(url: string, settings: Partial<AwsSettings> = {}): Ec2 {
 /** Volumes whose disks get their row first, as the disk actor gives it. */
 export class DisksWithRows extends EbsVolumes {
   readonly #db: Database;
-  constructor(options: ConstructorParameters<typeof EbsVolumes>[0] & { db: Database }) {
+  readonly #zone: string | null;
+  /** @param options `zone`: where a grant that names none is */
+  constructor(options: ConstructorParameters<typeof EbsVolumes>[0] & { db: Database; zone?: string }) {
     super(options);
     this.#db = options.db;
+    this.#zone = options.zone ?? null;
   }
   override async ensure(request: VolumeRequest): Promise<{ claim: string }> {
     await giveRow(this.#db, request);
-    return super.ensure(request);
+    return super.ensure({ ...request, zone: request.zone ?? this.#zone });
   }
 }
 

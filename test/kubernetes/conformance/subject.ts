@@ -40,7 +40,7 @@ export interface ProvidersUnderTest {
   name: string;
   servers(client: KubernetesClient): DevServers;
   /** How it takes snapshots of volumes. */
-  snapshots: SnapshotKind;
+  snapshots: SnapshotKind | 'ebs';
   volumes(client: KubernetesClient, options?: VolumeOptions): Volumes;
   builder(client: KubernetesClient, options: { repository?: string; annotations?: Record<string, string> }): ImageBuilder;
   events(client: KubernetesClient, options: EventOptions): ClusterEvents;
