@@ -4,6 +4,7 @@ import { COPY_DEFAULTS } from './providers/local/copy-job.ts';
 import { SNAPSHOT_KINDS } from './providers/local/snapshot-kind.ts';
 import { IdentityEnvironment, identityOf } from './identity/configuration.ts';
 import { AwsEnvironment, awsOf } from './providers/aws/configuration.ts';
+import { NameEnvironment, nameSettingsOf } from './providers/aws/name-settings.ts';
 
 const whole = (min: number, max: number, fallback: number) => z.coerce.number().int().min(min).max(max).default(fallback);
 
@@ -54,7 +55,11 @@ const Environment = z.object({
   PORT: whole(0, 65_535, 8080),
   GPU_DEV_LISTEN: z.union([z.ipv4(), z.ipv6()]).optional(),
   ...IdentityEnvironment,
+  /** How often one may ask, a minute and a replica: with one key; from one address, to log in or with a bad key. 0: any number of times. */
+  RATE_LIMIT_PER_KEY: whole(0, 1_000_000, 6_000),
+  RATE_LIMIT_PER_ADDRESS: whole(0, 1_000_000, 60),
   ...AwsEnvironment,
+  ...NameEnvironment,
   /** The cluster: a kubeconfig file, else the pod's own service account. */
   KUBECONFIG: z.string().min(1).optional(),
   CLUSTER: z.enum(['simulated', 'kube']).default('kube'),
@@ -169,7 +174,9 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     port: env.PORT,
     listen: env.GPU_DEV_LISTEN ?? (inCluster ? '0.0.0.0' : '127.0.0.1'),
     identity: identityOf(env),
+    rates: { perKey: env.RATE_LIMIT_PER_KEY, perAddress: env.RATE_LIMIT_PER_ADDRESS },
     aws,
+    names: namesOf(env, aws?.calls ?? null),
     cluster: env.CLUSTER,
     kubeconfig: env.KUBECONFIG,
     namespace: env.GPU_DEV_NAMESPACE,
@@ -206,6 +213,14 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     },
     snapshotRetention: { keepCount: env.SNAPSHOT_KEEP_COUNT, keepDays: env.SNAPSHOT_KEEP_DAYS },
   };
+}
+
+function namesOf(...given: Parameters<typeof nameSettingsOf>) {
+  try {
+    return nameSettingsOf(...given);
+  } catch (error) {
+    throw new ConfigError((error as Error).message);
+  }
 }
 
 /** A registry without a path gets one of ours. */

@@ -12,6 +12,7 @@ import { REALITY_CHANNEL } from '../actors/reality/reconciler.ts';
 import { settleForeignSteps } from '../persistence/changes.ts';
 import { Database, isRetryableDatabaseError } from '../persistence/database.ts';
 import { migrate } from '../persistence/migrate.ts';
+import { serveDomain } from '../persistence/names.ts';
 import { assertQueues, enableNotifications, insertChannel } from '../persistence/pgmq.ts';
 import type { Config } from './config.ts';
 import { healthOf } from './health.ts';
@@ -71,6 +72,8 @@ export async function startService(config: Config, providersOf: (db: Database) =
   if (works) await refuseObstacles(providers, log);
   if (works) await refuseOtherCluster(providers, log);
 
+  if (works) await serveDomain(db, config.names.domain);
+
   let processor: Processor | null = null;
   const since = performance.now();
   const kernel = new Kernel({
@@ -101,6 +104,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
     cluster: config.cluster,
     identity: { ...config.identity, proofKeys: proofKeysOf(config, providers) },
     trustedProxies: config.identity.trustedProxies,
+    rates: config.rates,
     resources: config.role !== 'processor',
     health: () => healthOf({ db, queues: names, tracker, guard: works ? providers.guard : null }),
     trackerAgeMs: () => tracker?.ageMs() ?? null,

@@ -18,9 +18,12 @@ export interface NameRef {
   fqdn: string;
 }
 
+/** The zone of those who make no records, because one for all names stands there already. */
+export const NO_ZONE = '*';
+
 /** Names of servers in DNS. */
 export interface Names {
-  /** Where the records stand (a hosted zone): what was made in another one cannot be unmade here. */
+  /** Where the records stand (a hosted zone, or {@link NO_ZONE}): what was made in another one cannot be unmade here. */
   readonly zone: string;
   /**
    * Let the name lead there. What leads elsewhere and is this reservation's is changed.

@@ -7,7 +7,7 @@ import type { ReservationMessage } from '../../machines/reservation.events.ts';
 import type { Store } from '../../persistence/database.ts';
 import { TerminalError } from '../errors.ts';
 import type { EffectContext } from '../kernel/kind.ts';
-import type { Names } from './name-ports.ts';
+import { type Names, NO_ZONE } from './name-ports.ts';
 import { readReservation } from './provision.ts';
 
 type Effect<T extends ReservationEffect['type']> = Extract<ReservationEffect, { type: T }>;
@@ -74,12 +74,14 @@ export async function publishName(
 export async function withdrawName({ db, names }: NamePorts, _effect: Effect<'name.withdraw'>, at: EffectContext): Promise<null> {
   const reservationId = at.actor.slice('reservation/'.length);
   const { rows } = await db.query<NameRow>(READ_NAME, [reservationId]);
-  const fqdn = rows[0]?.fqdn ?? null;
+  const { fqdn = null, zone = null } = rows[0] ?? {};
   if (fqdn === null) return null;
   return noting(db, reservationId, async () => {
-    const known = configured(names);
-    await refuseOtherPlace(db, reservationId, known);
-    await known.withdraw({ reservationId, fqdn });
+    if (zone !== NO_ZONE) {
+      const known = configured(names);
+      await refuseOtherPlace(db, reservationId, known);
+      await known.withdraw({ reservationId, fqdn });
+    }
     await nameGone(db, reservationId, fqdn);
     return null;
   });

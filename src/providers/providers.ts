@@ -8,6 +8,7 @@ import { issueToken } from '../../persistence/build-contexts.ts';
 import type { Database } from '../../persistence/database.ts';
 import type { Config } from '../config.ts';
 import type { Providers } from '../service.ts';
+import { nameProviders } from './aws/name-providers.ts';
 import { awsProvider } from './aws/provider.ts';
 import { KubernetesEvents } from './kubernetes/cluster-events.ts';
 import { createClient, guarded } from './kubernetes/client.ts';
@@ -39,7 +40,10 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger): P
     config.cluster === 'simulated'
       ? new LocalKeys({ home: config.home, sshFolder: join(homedir(), '.ssh'), note: (text) => log.info(text) })
       : new GithubKeys({ baseUrl: config.githubUrl });
+  const naming = nameProviders(config.names, client);
   return {
+    names: naming.names,
+    routes: naming.routes,
     servers: new KubernetesDevServers({
       client,
       pods: {
@@ -70,6 +74,7 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger): P
     findObstacles: async () => [
       ...(config.cluster === 'simulated' ? [] : await findMissingRights(bare)),
       ...(aws === null ? await findSnapshotObstacles(bare, config.snapshots) : []),
+      ...(await naming.findObstacles()),
     ],
     connectEvents: () =>
       new KubernetesEvents({

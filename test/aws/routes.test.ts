@@ -1,0 +1,132 @@
+// Ways to Jupyter through a load balancer, on moto; what moto never does is put in front of it.
+import {
+  CreateRuleCommand,
+  CreateTargetGroupCommand,
+  DescribeTagsCommand,
+  DescribeTargetGroupsCommand,
+} from '@aws-sdk/client-elastic-load-balancing-v2';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { TerminalError } from '../../actors/errors.ts';
+import { PlaceTakenError, type PublishedRoute } from '../../actors/reservation/name-ports.ts';
+import { targetGroupName } from '../../src/providers/aws/jupyter-routes.ts';
+import { startMoto } from '../support/moto.ts';
+import { BadDay } from './support/bad-day.ts';
+import { CLUSTER, type Domain, domainPorts, makeDomain } from './support/domain.ts';
+
+const moto = await startMoto();
+
+const idOf = (number: number) => `00000000-0000-7000-8000-${String(number).padStart(12, '0')}`;
+const routeOf = (number: number, fields: Partial<PublishedRoute> = {}): PublishedRoute => ({
+  reservationId: idOf(number),
+  generation: 1,
+  fqdn: `box-${number}.dev.test`,
+  node: 'n1',
+  port: 31_000 + number,
+  place: 1_000 + number,
+  ...fields,
+});
+const nameOf = (number: number) => targetGroupName(CLUSTER, idOf(number));
+
+describe.skipIf(moto.missing)('a way to Jupyter', () => {
+  let domain: Domain;
+  let day: BadDay;
+  beforeEach(async () => {
+    await moto.reset();
+    domain = await makeDomain(moto.url);
+    day = await BadDay.before(moto.url);
+  });
+  afterEach(() => day?.stop());
+
+  it('N1: is a target group and a rule, found again by whoever comes, and nothing of it is left', async () => {
+    const { routes } = domainPorts(domain, day.url);
+    const made = await routes.publish(routeOf(1));
+    expect(made.url).toBe('https://box-1.dev.test/');
+    expect(await domain.rules()).toEqual(['1001 box-1.dev.test']);
+    expect(await domain.groups()).toEqual([`${nameOf(1)} → ${domain.instances[0]}:31001`]);
+    // A second process adopts it, and a third takes it away without knowing any of its ids.
+    expect(await domainPorts(domain, day.url).routes.publish(routeOf(1))).toEqual(made);
+    const { TagDescriptions } = await domain.balancing.send(
+      new DescribeTagsCommand({ ResourceArns: [made.targetGroup, made.rule] }),
+    );
+    for (const { Tags } of TagDescriptions ?? [])
+      expect(Object.fromEntries((Tags ?? []).map(({ Key, Value }) => [Key, Value]))).toMatchObject({
+        'gpu-dev:cluster': CLUSTER,
+        'gpu-dev:reservation': idOf(1),
+      });
+    const third = domainPorts(domain, day.url).routes;
+    await third.withdraw({ reservationId: idOf(1), rule: null });
+    await third.withdraw({ reservationId: idOf(1), rule: null });
+    expect(await domain.left()).toEqual([]);
+  });
+
+  it('follows its server to another node, another port and another place, and leads nowhere else', async () => {
+    const { routes } = domainPorts(domain, day.url);
+    await routes.publish(routeOf(1));
+    await routes.publish(routeOf(1, { node: 'n2', port: 31_500 }));
+    expect(await domain.groups()).toEqual([`${nameOf(1)} → ${domain.instances[1]}:31500`]);
+    await routes.publish(routeOf(1, { node: 'n2', port: 31_500, place: 1_002 }));
+    expect(await domain.rules()).toEqual(['1002 box-1.dev.test']);
+    await routes.withdraw({ reservationId: idOf(1), rule: null });
+    expect(await domain.left()).toEqual([]);
+  });
+
+  it('through an NLB is a listener of its own for TCP, at a port from the same pool', async () => {
+    const { routes } = domainPorts(domain, day.url, { through: 'nlb', places: [10_000, 10_010] });
+    const made = await routes.publish(routeOf(1, { place: 10_001 }));
+    expect(made.url).toBe('http://box-1.dev.test:10001/');
+    expect(await domain.ports()).toEqual([10_001]);
+    const { TargetGroups } = await domain.balancing.send(new DescribeTargetGroupsCommand({}));
+    expect(TargetGroups).toMatchObject([{ Protocol: 'TCP', TargetType: 'instance' }]);
+    await routes.publish(routeOf(1, { place: 10_001 }));
+    await routes.withdraw({ reservationId: idOf(1), rule: null });
+    expect(await domain.ports()).toEqual([]);
+    expect(await domain.left()).toEqual([]);
+  });
+
+  it('N12: takes no place that is somebody else, and says which are taken', async () => {
+    const { routes } = domainPorts(domain, day.url);
+    const fixed = [{ Type: 'fixed-response' as const, FixedResponseConfig: { StatusCode: '404' } }];
+    const foreign = { ListenerArn: domain.listener, Priority: 1_001, Actions: fixed };
+    const Conditions = [{ Field: 'host-header', HostHeaderConfig: { Values: ['shop.dev.test'] } }];
+    await domain.balancing.send(new CreateRuleCommand({ ...foreign, Conditions }));
+    const refused = await routes.publish(routeOf(1)).catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(PlaceTakenError);
+    expect((refused as PlaceTakenError).taken).toEqual([1_001]);
+    await routes.publish(routeOf(1, { place: 1_002 }));
+    await routes.withdraw({ reservationId: idOf(1), rule: null });
+    expect(await domain.rules()).toEqual(['1001 shop.dev.test']);
+  });
+
+  it('is never made over a target group that is not ours, nor does its end take that away', async () => {
+    const { routes } = domainPorts(domain, day.url);
+    const foreign = { Name: nameOf(1), Protocol: 'HTTP' as const, Port: 80, VpcId: domain.vpc };
+    await domain.balancing.send(new CreateTargetGroupCommand(foreign));
+    await expect(routes.publish(routeOf(1))).rejects.toThrow(TerminalError);
+    await routes.withdraw({ reservationId: idOf(1), rule: null });
+    expect(await domain.groups()).toEqual([`${nameOf(1)} → `]);
+  });
+
+  it.each(['TooManyTargetGroups', 'TooManyRules', 'TooManyUniqueTargetGroupsPerLoadBalancer'])(
+    'N1: where the quota is used up (%s) the user is told, and nothing is left behind',
+    async (code) => {
+      const { routes } = domainPorts(domain, day.url);
+      day.fate = (action) =>
+        action === (code === 'TooManyTargetGroups' ? 'CreateTargetGroup' : 'CreateRule') ? { code } : 'done';
+      const refused = await routes.publish(routeOf(1)).catch((error: unknown) => error);
+      expect(refused).toBeInstanceOf(TerminalError);
+      expect((refused as Error).message).toMatch(/no room .* use the port of the node/);
+      await routes.withdraw({ reservationId: idOf(1), rule: null });
+      expect(await domain.left()).toEqual([]);
+    },
+  );
+
+  it.each(['throttled', 'failed', 'unanswered'] as const)('is made once, whatever is %s', async (fate) => {
+    day.fate = (_action, number) => (number % 2 === 1 ? fate : 'done');
+    const { routes } = domainPorts(domain, day.url, { aws: { budgetMs: 20_000 } });
+    await Promise.all([1, 2].map((number) => routes.publish(routeOf(number))));
+    expect(await domain.rules()).toEqual(['1001 box-1.dev.test', '1002 box-2.dev.test']);
+    expect(await domain.groups()).toHaveLength(2);
+    await Promise.all([1, 2].map((number) => routes.withdraw({ reservationId: idOf(number), rule: null })));
+    expect(await domain.left()).toEqual([]);
+  });
+});
