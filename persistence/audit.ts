@@ -26,8 +26,12 @@ export const RECORD_AUDIT = `
 /** Write rows that commit with the transaction, all with one statement. */
 export async function recordAudit(tx: Transaction | Queryable, entries: AuditEntry | readonly AuditEntry[]): Promise<void> {
   const rows = Array.isArray(entries) ? (entries as readonly AuditEntry[]) : [entries as AuditEntry];
-  if (rows.length === 0) return;
-  await tx.query(RECORD_AUDIT, [
+  if (rows.length > 0) await tx.query(RECORD_AUDIT, recordAuditValues(rows));
+}
+
+/** The values of {@link RECORD_AUDIT}. */
+export function recordAuditValues(rows: readonly AuditEntry[]): unknown[] {
+  return [
     rows.map((row) => row.actor),
     rows.map((row) => row.door),
     rows.map((row) => row.action),
@@ -36,5 +40,5 @@ export async function recordAudit(tx: Transaction | Queryable, entries: AuditEnt
     rows.map((row) => row.address ?? null),
     rows.map((row) => row.requestId ?? null),
     rows.map((row) => row.keyPrefix ?? null),
-  ]);
+  ];
 }

@@ -10,6 +10,7 @@ import type { Transaction } from '../../persistence/database.ts';
 import type { Message } from '../../persistence/mailbox.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { Problem } from '../problem.ts';
+import { entryOf, entryOfCreate, sendAudit } from './audit-entry.ts';
 import { readCatalogue } from './catalogue.ts';
 import { momentOf, type ParsedCreate, parseCreate } from './create.ts';
 import { acceptDiskOperation } from './disk-operations.ts';
@@ -43,6 +44,8 @@ export interface Accepted {
   operationId: string | null;
   /** True if the same create was accepted before. */
   duplicate: boolean;
+  /** Whose thing it is, if that is known by now. */
+  owner?: string | null;
 }
 
 /**
@@ -63,14 +66,13 @@ export async function acceptAction(
   sender: Sender,
 ): Promise<Accepted> {
   refuseReserved(body);
-  switch (action.does) {
-    case 'create':
-      return acceptCreate(kernel, tx, body, sender);
-    case 'event':
-      return acceptEvent(kernel, tx, action.action, body, sender);
-    case 'disk':
-      return acceptDiskOperation(kernel, tx, action.action, body, sender);
-  }
+  if (action.does === 'create') return acceptCreate(kernel, tx, body, sender);
+  const accepted =
+    action.does === 'event'
+      ? await acceptEvent(kernel, tx, action.action, body, sender)
+      : await acceptDiskOperation(kernel, tx, action.action, body, sender);
+  if (!accepted.duplicate) sendAudit(tx, [entryOf(action, body, accepted, sender, accepted.owner ?? null)]);
+  return accepted;
 }
 
 export const CLAIM_ID = 'insert into secrets (secret_ref, owner, value) values ($1, $2, $3) on conflict (secret_ref) do nothing';
@@ -111,6 +113,7 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
   }
   messages.push(submission(id, parsed, sender, diskId));
   await kernel.post(messages, tx);
+  sendAudit(tx, [entryOfCreate(id, parsed, sender)]);
   return accepted;
 }
 
@@ -174,7 +177,7 @@ async function acceptEvent(
   const actor = `reservation/${found.id}`;
   const sentAt = momentOf(message.requested_at ?? message.submitted_at ?? message.created_at);
   await kernel.post([{ actor, key, event, sender: sender.door, sentAt }], tx);
-  return { actor, key, reservationId: found.id, operationId: null, duplicate: false };
+  return { actor, key, reservationId: found.id, operationId: null, duplicate: false, owner: found.owner };
 }
 
 /** @param owner as the message names them; if `sentBy` is another, the door has made sure that they may act for the owner */

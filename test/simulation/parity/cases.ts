@@ -25,6 +25,7 @@ import * as published from '../../../actors/reservation/published-names.ts';
 import * as routes from '../../../actors/reservation/routes.ts';
 import { NODE_READY } from '../../../actors/reservation/teardown.ts';
 import * as actors from '../../../persistence/actor-store.ts';
+import { RECORD_AUDIT } from '../../../persistence/audit.ts';
 import { ADD_LETTER } from '../../../persistence/dead-letters.ts';
 import * as deadlines from '../../../persistence/deadlines.ts';
 import * as nodes from '../../../persistence/gpu-nodes.ts';
@@ -255,6 +256,22 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [deadlines.REARM, all(a.actor, of('warn5', 'expiry'), a.seconds, maybe(a.at))],
   [deadlines.FIRE, all(maybe(a.at), of(100))],
   [deadlines.UNTIL_NEXT, all(a.at)],
+  [
+    RECORD_AUDIT,
+    columns(
+      fc.tuple(
+        a.text,
+        of('http', 'queue:q'),
+        of('disk.create'),
+        a.text,
+        of('{}'),
+        maybe(of('::1')),
+        maybe(a.text),
+        maybe(of('gpudev_abc')),
+      ),
+      first,
+    ),
+  ],
   [
     ADD_LETTER,
     all(

@@ -6,6 +6,7 @@ import * as doors from '../../../actors/intake/doors.ts';
 import { LOCK_GANG, SIBLINGS } from '../../../actors/intake/gangs.ts';
 import * as lookup from '../../../actors/intake/lookup.ts';
 import { CLAIM_IDS } from '../../../actors/intake/together.ts';
+import { RECORD_AUDIT } from '../../../persistence/audit.ts';
 import { ADD_LETTER } from '../../../persistence/dead-letters.ts';
 import * as pgmq from '../../../persistence/pgmq.ts';
 import type { DiskRow, Tables } from '../store/schema.ts';
@@ -19,6 +20,9 @@ twin(READ_CATALOGUE, (t, tx) => {
 
 /** Nobody changes the catalogue of the simulated world. */
 twin(CATALOGUE_VERSION, () => rows([{ version: 1 }]));
+
+/** Nothing in the simulated world reads the audit log. */
+twin(RECORD_AUDIT, (_t, _tx, [actors]) => count((actors as string[]).length));
 
 twin(disks.FIND_DISK, (t, tx, [owner, name]) => {
   for (const slot of t.disks.all()) {
