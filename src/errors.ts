@@ -32,7 +32,7 @@ export const ADVICE: Record<ProblemCode, string> = {
   GPU_DISK_OPERATION_FAILED: 'The detail says why; the disk is as it was.',
   GPU_SNAPSHOT_UNKNOWN: 'Choose one of `GET /v1/disks/{name}/snapshots`.',
   GPU_CONTENTS_UNKNOWN: 'Look again after the next session, or use the disk and look yourself.',
-  GPU_KEY_REUSED: 'Take a new idempotency key for a new request.',
+  GPU_IDEMPOTENCY_CONFLICT: 'Take a new idempotency key for a new request.',
   GPU_TYPE_MAINTENANCE: 'Choose another type, or wait until the time in the details.',
   GPU_NODE_UNKNOWN: 'Check the name; `GET /v1/admin/nodes` lists the nodes.',
   GPU_CONFIRMATION_NEEDED: 'Read what would be lost in the details, then repeat the id in the field `confirm`.',
@@ -55,9 +55,16 @@ export const ADVICE: Record<ProblemCode, string> = {
   GPU_DATABASE_BUSY: 'Try again in a moment, with the same idempotency key.',
   GPU_OPERATION_UNKNOWN: 'Check the id of the operation.',
   GPU_NOT_FOUND: 'See `GET /` for what is here.',
+  GPU_REQUEST_INVALID: 'Send an HTTP request whose path and headers are well-formed.',
+  GPU_REQUEST_TIMEOUT: 'Send the request in one go.',
+  GPU_PATH_TOO_LONG: 'Check the id or the name in the path.',
+  GPU_HEADERS_TOO_LARGE: 'Send less in the headers; cookies are not needed here.',
   GPU_BODY_INVALID: 'Send valid JSON.',
   GPU_BODY_TOO_LARGE: 'Send at most 5 MB.',
   GPU_MEDIA_TYPE_UNSUPPORTED: 'Send JSON with `content-type: application/json`.',
+  GPU_QUOTA_EXCEEDED:
+    'End a reservation or wait until one has ended; `details` says what is counted. An operator can raise the quota.',
+  GPU_RATE_LIMITED: 'Wait for the seconds in `retry-after`. Use a stream instead of asking again and again.',
   GPU_STREAMS_TOO_MANY: 'Close one that you no longer read; one stream of all your reservations serves them all.',
   GPU_KEY_MISSING: 'Log in with `gpu-dev login` (`--local` on a laptop), and send the key: `Authorization: Bearer <key>`.',
   GPU_KEY_INVALID: 'Log in again: the key is unknown here, or was revoked.',
@@ -120,6 +127,8 @@ const LIBRARY: Record<string, { code: ProblemCode; detail: string }> = {
   FST_ERR_CTP_EMPTY_JSON_BODY: { code: 'GPU_BODY_INVALID', detail: 'The body is empty' },
   FST_ERR_CTP_INVALID_JSON_BODY: { code: 'GPU_BODY_INVALID', detail: 'The body is not valid JSON' },
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: { code: 'GPU_BODY_INVALID', detail: 'The body is not as long as it says' },
+  FST_ERR_MAX_PARAM_LENGTH: { code: 'GPU_PATH_TOO_LONG', detail: 'A part of the path is longer than 100 characters' },
+  FST_ERR_BAD_URL: { code: 'GPU_REQUEST_INVALID', detail: 'The path is not well-formed' },
   FST_ERR_HANDLER_TIMEOUT: { code: 'GPU_TIMEOUT', detail: 'The answer took too long' },
 };
 
@@ -133,7 +142,7 @@ export function problemOf(error: unknown): Problem {
   const known = typeof code === 'string' && Object.hasOwn(LIBRARY, code) ? LIBRARY[code] : undefined;
   if (known !== undefined) return new Problem(known.code, known.detail);
   if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
-    return new Problem('GPU_BODY_INVALID', 'The request cannot be read');
+    return new Problem('GPU_REQUEST_INVALID', 'The request cannot be read');
   }
   return new Problem('GPU_INTERNAL', 'Something went wrong here');
 }

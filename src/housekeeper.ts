@@ -1,7 +1,9 @@
 /** Retention: what has ended and is old enough goes, in small portions, so that tables stay bounded. Nothing that holds user data is touched. */
 import { Loop } from '../actors/kernel/loop.ts';
 import type { Database } from '../persistence/database.ts';
+import { pruneClaims } from '../persistence/quotas.ts';
 import {
+  pruneAdminActs,
   pruneArchive,
   pruneBuildContexts,
   pruneBuildLines,
@@ -54,6 +56,7 @@ export class Housekeeper {
       pruneHistory(db, LIVE_ON, retention.historyDays, PORTION),
       pruneEffects(db, retention.effectsDays, PORTION),
       pruneOperations(db, retention.reservationsDays, PORTION),
+      pruneAdminActs(db, retention.effectsDays, PORTION),
       pruneFindings(db, retention.effectsDays, PORTION),
       pruneBuildContexts(db, retention.reservationsDays, PORTION),
       pruneBuildLines(db, retention.effectsDays, PORTION),
@@ -61,6 +64,7 @@ export class Housekeeper {
       // The letter of a birth that failed may be replayed, and needs them.
       pruneSecrets(db, retention.deadLettersDays, PORTION),
       pruneDeadLetters(db, retention.deadLettersDays, PORTION),
+      pruneClaims(db, PORTION),
       ...queues.map((queue) => pruneArchive(db, queue, retention.deadLettersDays, PORTION)),
     ]);
     return counts.some((count) => count === PORTION) ? 100 : EVERY_MS;

@@ -11,6 +11,7 @@ import type { Logger } from 'pino';
 import type { Kernel } from '../../actors/kernel/kernel.ts';
 import type { Database } from '../../persistence/database.ts';
 import type { IdentitySettings } from '../identity/settings.ts';
+import type { RateLimits } from './limits.ts';
 import type { StreamsSettings } from './streams.ts';
 
 /** State of one thing the service stands on. */
@@ -47,6 +48,8 @@ export interface HttpDeps {
   cluster?: 'simulated' | 'kube';
   /** Folder of the page for people as it was built. Left out: where the build puts it. */
   page?: string;
+  /** How often one may ask. Left out: any number of times. */
+  rates?: RateLimits;
   /** How many streams there may be, and how often they are looked after. */
   streams?: Pick<StreamsSettings, 'limits' | 'every' | 'patienceMs' | 'atOnce'>;
 }

@@ -1,20 +1,27 @@
 /** The HTTP API: a plugin per resource, one set of rules for what comes in, one shape for what goes wrong. */
 import swagger from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
-import { jsonSchemaTransform } from 'fastify-type-provider-zod';
 import { v7 as uuidv7 } from 'uuid';
 import { DEFAULT_IDENTITY } from '../identity/settings.ts';
 import { KeyRing } from '../identity/key-ring.ts';
 import { requireAccess } from './access.ts';
+import { actorRoutes } from './admin-actors.ts';
+import { letterRoutes } from './admin-letters.ts';
+import { maintenanceRoutes } from './admin-maintenance.ts';
+import { nodeRoutes } from './admin-nodes.ts';
+import { releaseRoutes } from './admin-release.ts';
 import { authRoutes } from './auth.ts';
 import { buildContextRoutes } from './build-contexts.ts';
 import { buildLogRoutes } from './build-log.ts';
 import { chartRoutes } from './charts.ts';
+import { clusterStatusRoutes } from './cluster-status.ts';
 import { createRoutes } from './create.ts';
 import { deadLetterRoutes } from './dead-letters.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { diskSnapshotRoutes } from './disk-snapshots.ts';
 import { diskRoutes } from './disks.ts';
+import { declareDocs, docsRoutes } from './docs.ts';
+import { answerByTag } from './etag.ts';
 import { eventRoutes } from './events.ts';
 import { newServer } from './fastify.ts';
 import { gpuRoutes } from './gpus.ts';
@@ -23,12 +30,15 @@ import { keyRoutes } from './keys.ts';
 import { userRoutes } from './users.ts';
 import { healthRoutes } from './health.ts';
 import { historyRoutes } from './history.ts';
+import { limitKeys, limitStrangers } from './limits.ts';
 import { liveRoutes } from './live.ts';
 import { machineRoutes } from './machines.ts';
 import { metricRoutes } from './metrics.ts';
 import { momentRoutes } from './moments.ts';
+import { completeDocument, describeRoute, DOCUMENT } from './openapi.ts';
 import { BUILT_PAGE, pageRoutes } from './page.ts';
 import { QueueViews } from './queue-views.ts';
+import { quotaRoutes } from './quotas.ts';
 import { realityRoutes } from './reality.ts';
 import { ReservationReader } from './reader.ts';
 import { reservationRoutes } from './reservations.ts';
@@ -62,17 +72,19 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
   });
 
   await app.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: { title: 'gpu-dev', version: '1', description: 'The control plane for reserved GPU dev servers.' },
-      tags: ['reservations', 'capacity', 'disks', 'machines', 'service'].map((name) => ({ name })),
-    },
-    transform: jsonSchemaTransform,
+    openapi: DOCUMENT,
+    transform: describeRoute,
+    transformObject: completeDocument,
   });
 
+  answerByTag(app);
+  declareDocs(app);
   const identity = deps.identity ?? DEFAULT_IDENTITY;
   const onError = (error: unknown) => app.log.warn({ err: error }, 'the use of keys could not be noted');
+  const rates = deps.rates ?? { perKey: 0, perAddress: 0 };
+  await limitStrangers(app, rates);
   requireAccess(app, new KeyRing({ db: deps.db, admins: identity.admins, onError }));
+  limitKeys(app, rates);
   const streams = { open: () => 0 };
   metricRoutes(app, deps, streams);
   await app.register(async (scope) => healthRoutes(scope as unknown as Server, deps));
@@ -83,7 +95,16 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
 
 async function registerResources(app: Server, deps: HttpDeps, streams: { open: () => number }): Promise<void> {
   const reader = new ReservationReader(deps.db, deps.kernel, new QueueViews(deps.db, deps.timeScale));
-  for (const routes of [reservationRoutes, createRoutes, eventRoutes, jobRoutes, historyRoutes, momentRoutes, buildLogRoutes]) {
+  for (const routes of [
+    reservationRoutes,
+    createRoutes,
+    eventRoutes,
+    jobRoutes,
+    historyRoutes,
+    momentRoutes,
+    buildLogRoutes,
+    liveRoutes,
+  ]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
   }
   await app.register(async (scope) => {
@@ -95,17 +116,24 @@ async function registerResources(app: Server, deps: HttpDeps, streams: { open: (
     keyRoutes,
     userRoutes,
     gpuRoutes,
+    clusterStatusRoutes,
     diskRoutes,
     diskSnapshotRoutes,
     machineRoutes,
     chartRoutes,
-    liveRoutes,
     deadLetterRoutes,
+    letterRoutes,
+    maintenanceRoutes,
+    nodeRoutes,
+    releaseRoutes,
+    actorRoutes,
+    quotaRoutes,
     realityRoutes,
     buildContextRoutes,
   ]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps));
   }
+  await docsRoutes(app);
   rootRoutes(app, deps, pageRoutes(app, deps.page ?? BUILT_PAGE));
 }
 
