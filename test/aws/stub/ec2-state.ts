@@ -66,6 +66,8 @@ export class Ec2State {
   readonly made = { volumes: 0, snapshots: 0 };
   readonly #instances = new Map<string, string>();
   readonly #run = randomBytes(5).toString('hex');
+  /** Largest volume that may be made, in GiB. */
+  largestGb = 16_384;
   delays: Delays = { create: 0, capture: 0, remove: 0, show: 0 };
 
   /** Seventeen hexadecimal digits that no other stub gives. */
@@ -118,7 +120,7 @@ export class Ec2State {
     if (origin !== null && origin.state !== 'completed')
       throw new Refusal('IncorrectState', `Snapshot is in invalid state - ${origin.state}`);
     const sizeGb = asked.sizeGb ?? origin?.sizeGb ?? 0;
-    if (sizeGb < 1 || sizeGb > 65_536)
+    if (sizeGb < 1 || sizeGb > this.largestGb)
       throw new Refusal('InvalidParameterValue', `Volume of ${sizeGb}GiB is too small or too large`);
     if (origin !== null && sizeGb < origin.sizeGb)
       throw new Refusal('InvalidParameterValue', 'The specified size is less than the size of the snapshot');
