@@ -18,6 +18,7 @@ import { resolveDisk } from './disks.ts';
 import { checkGang } from './gangs.ts';
 import { findReservation } from './lookup.ts';
 import { type Action, actionOf, check, type EventAction, EventMessage, refuseReserved } from './messages.ts';
+import { claimOf, takeQuota } from './quota.ts';
 
 /** Namespace of ids derived from a sender's idempotency key. */
 const KEYED = '6f0c2d2e-98e7-4c57-9a4e-0c6c4f7d8f51';
@@ -96,6 +97,7 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
   const { rowCount: claimed } = await tx.query(CLAIM_ID, [id, owner, secretsOf(parsed, sender)]);
   if (claimed === 0 && (await isTakenBy(tx, id, owner))) return duplicate;
   await checkGang(tx, { id, owner, request: parsed.request });
+  await takeQuota(tx, [claimOf(id, parsed)]);
 
   const messages: Message[] = [];
   let diskId: string | null = null;
