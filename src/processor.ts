@@ -8,6 +8,7 @@ import type { Kernel } from '../actors/kernel/kernel.ts';
 import { Reconciler } from '../actors/reality/reconciler.ts';
 import type { Database } from '../persistence/database.ts';
 import { type Report, requestRun } from '../persistence/reality.ts';
+import { AuditSealer } from './audit-sealer.ts';
 import type { Config } from './config.ts';
 import { Housekeeper } from './housekeeper.ts';
 import type { Providers } from './service.ts';
@@ -24,6 +25,7 @@ export class Processor {
   readonly tracker: Tracker;
   readonly #doors: ReadonlyMap<string, QueueDoor>;
   readonly #housekeeper: Housekeeper;
+  readonly #sealer: AuditSealer;
   readonly #reconciler: Reconciler;
 
   constructor({ config, db, kernel, providers, log }: ProcessorSettings) {
@@ -65,6 +67,10 @@ export class Processor {
       onReport: (report, dryRun) => tellReport(log, report, dryRun),
       onError: (error) => log.warn({ err: error }, 'the comparison with the cluster failed and goes on'),
     });
+    this.#sealer = new AuditSealer({
+      db,
+      onError: (error) => log.warn({ err: error }, 'the audit log could not be sealed; it is tried again'),
+    });
     this.#housekeeper = new Housekeeper({
       db,
       queues: names,
@@ -88,6 +94,7 @@ export class Processor {
     for (const door of this.#doors.values()) door.start();
     this.tracker.start();
     this.#housekeeper.start();
+    this.#sealer.start();
     this.#reconciler.start();
   }
 
@@ -95,6 +102,7 @@ export class Processor {
     await Promise.all([...this.#doors.values()].map((door) => door.stop()));
     await this.tracker.stop();
     await this.#housekeeper.stop();
+    await this.#sealer.stop();
     await this.#reconciler.stop();
   }
 }

@@ -4,8 +4,10 @@ import { v7 as uuidv7 } from 'uuid';
 import { type FoldResult, verifyActor, verifyAll } from '../../actors/kernel/fold.ts';
 import { gpuDevKinds, type Ports } from '../../actors/kinds.ts';
 import { findActor } from '../../persistence/actor-store.ts';
+import { recordAudit } from '../../persistence/audit.ts';
 import type { Database } from '../../persistence/database.ts';
 import { enqueue } from '../../persistence/mailbox.ts';
+import { registerAudit } from './audit.ts';
 import { registerCluster } from './cluster.ts';
 import { type Context, contextOf } from './context.ts';
 import { withDatabase } from './database.ts';
@@ -43,6 +45,7 @@ export function registerAdmin(program: Command, surroundings: Surroundings): voi
       confirmGone(contextOf(surroundings, command), userOf(surroundings, command.optsWithGlobals()), id, options.reason),
     );
   registerCluster(admin, surroundings);
+  registerAudit(admin, surroundings);
   admin
     .command('reconcile')
     .option('--dry-run', 'only tell what would be done')
@@ -93,7 +96,11 @@ async function confirmGone(context: Context, user: string, id: string, reason: s
     }
     const { generation } = snapshot!.context as { generation: number };
     const event = { type: 'pod.gone', generation, proof: `the word of ${user}: ${reason.trim()}` } as { type: string };
-    await enqueue(db, [{ actor, key: `confirm-gone:${uuidv7()}`, event, sender: `operator:${user}` }]);
+    await db.withTransaction(async (tx) => {
+      await enqueue(tx, [{ actor, key: `confirm-gone:${uuidv7()}`, event, sender: `operator:${user}` }]);
+      const details = { generation, reason: reason.trim() };
+      await recordAudit(tx, { actor: user, door: 'operator', action: 'reservation.confirm_gone', object: actor, details });
+    });
     context.give({ actor, generation, by: user, reason: reason.trim() });
     context.say(`${actor} is told that its server has ended. Its GPUs are free when it has read that.`);
   });

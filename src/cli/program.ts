@@ -53,7 +53,7 @@ export function buildProgram(surroundings: Surroundings): Command {
   registerKeys(program, surroundings);
   registerEnv(program, surroundings);
   registerAdmin(program, surroundings);
-  for (const command of [program, ...program.commands, ...program.commands.flatMap((one) => one.commands)]) {
+  for (const command of withAllBelow(program)) {
     command.exitOverride();
     command.configureOutput({
       writeOut: (text) => void surroundings.out.write(text),
@@ -63,6 +63,11 @@ export function buildProgram(surroundings: Surroundings): Command {
     command.configureHelp({ showGlobalOptions: true });
   }
   return program;
+}
+
+/** A command and all commands below it. */
+function withAllBelow(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withAllBelow)];
 }
 
 function exitCodesHelp(): string {

@@ -10,6 +10,7 @@ import { letterRoutes } from './admin-letters.ts';
 import { maintenanceRoutes } from './admin-maintenance.ts';
 import { nodeRoutes } from './admin-nodes.ts';
 import { releaseRoutes } from './admin-release.ts';
+import { auditRoutes } from './audit.ts';
 import { authRoutes } from './auth.ts';
 import { buildContextRoutes } from './build-contexts.ts';
 import { buildLogRoutes } from './build-log.ts';
@@ -115,6 +116,7 @@ async function registerResources(app: Server, deps: HttpDeps, streams: { open: (
     authRoutes,
     keyRoutes,
     userRoutes,
+    auditRoutes,
     gpuRoutes,
     clusterStatusRoutes,
     diskRoutes,
