@@ -95,7 +95,7 @@ async function assertSame(
   }
   const same = earlier.action === now.action && (earlier.request === null || isDeepStrictEqual(earlier.request, now.request));
   if (!same) {
-    throw new Problem('GPU_KEY_REUSED', `This operation_id was used for another request (${earlier.action})`, {
+    throw new Problem('GPU_IDEMPOTENCY_CONFLICT', `This operation_id was used for another request (${earlier.action})`, {
       field: 'operation_id',
       details: { action: earlier.action, request: earlier.request },
     });

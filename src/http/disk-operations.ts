@@ -91,7 +91,7 @@ function assertSame(earlier: OperationRow, { action, names = 'disk_name', refere
   const { [reference === null ? '' : names]: _path, ...asked } = earlier.request ?? {};
   const wanted = Object.fromEntries(Object.entries(fields).filter(([, value]) => value != null));
   if (earlier.action === action && (earlier.request === null || isDeepStrictEqual(asked, wanted))) return;
-  throw new Problem('GPU_KEY_REUSED', `This key was used for another request (${earlier.action} of ${earlier.disk_name})`, {
+  throw new Problem('GPU_IDEMPOTENCY_CONFLICT', `This key was used for another request (${earlier.action} of ${earlier.disk_name})`, {
     field: 'idempotency_key',
     details: { operation_id: earlier.operation_id },
   });

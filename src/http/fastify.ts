@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import type { ZodType } from 'zod';
 import { check } from '../../actors/intake/messages.ts';
 import type { Server } from './deps.ts';
-import { answerProblems } from './problems.ts';
+import { answerBroken, answerError, answerProblems } from './problems.ts';
 
 /** A request must have arrived whole within this time, and a handler must have answered within the other. */
 const RECEIVE_MS = 30_000;
@@ -19,6 +19,8 @@ export function newServer(logger: Logger | false, options: FastifyServerOptions 
     logController: new LogController({ disableRequestLogging: true }),
     requestTimeout: RECEIVE_MS,
     handlerTimeout: HANDLE_MS,
+    frameworkErrors: (error, request, reply) => void answerError(error, request, reply as never),
+    clientErrorHandler: answerBroken,
     ...options,
   }).withTypeProvider<ZodTypeProvider>() as unknown as Server;
   // One way of checking at every door, so that the same mistake has the same words in HTTP and in the dead letters.

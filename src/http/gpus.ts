@@ -30,7 +30,7 @@ export function gpuRoutes(app: Server, deps: HttpDeps): void {
   app.get(
     '/v1/gpus',
     {
-      config: { access: { scope: 'read', on: 'service' } },
+      config: { access: { scope: 'read', on: 'service' }, etag: true },
       schema: {
         tags: ['capacity'],
         summary: 'GPU types, what is free, and how long the queues are',

@@ -8,7 +8,7 @@ export function machineRoutes(app: Server): void {
   app.get(
     '/v1/machines',
     {
-      config: { access: { scope: 'read', on: 'service' } },
+      config: { access: { scope: 'read', on: 'service' }, etag: true },
       schema: {
         tags: ['machines'],
         summary: 'The state machines',
@@ -32,7 +32,7 @@ export function machineRoutes(app: Server): void {
   app.get(
     '/v1/machines/:name',
     {
-      config: { access: { scope: 'read', on: 'service' } },
+      config: { access: { scope: 'read', on: 'service' }, etag: true },
       schema: {
         tags: ['machines'],
         summary: 'The XState JSON of a machine',

@@ -63,7 +63,7 @@ export function reservationRoutes(app: Server, deps: HttpDeps, reader: Reservati
   app.get(
     '/v1/reservations/:id',
     {
-      config: { access: { scope: 'read', on: 'reservation', role: 'view' } },
+      config: { access: { scope: 'read', on: 'reservation', role: 'view' }, etag: true },
       schema: {
         tags: ['reservations'],
         summary: 'One reservation',

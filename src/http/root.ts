@@ -49,5 +49,9 @@ export function rootRoutes(app: Server, deps: HttpDeps, hasPage: boolean): void 
       };
     },
   );
-  app.get('/openapi.json', { config: { access: 'public' }, schema: { hide: true } }, async () => app.swagger());
+    let text: string | null = null;
+  app.get('/openapi.json', { config: { access: 'public', etag: true }, schema: { hide: true } }, async (_request, reply) => {
+    text ??= JSON.stringify(app.swagger());
+    return reply.header('content-type', 'application/json; charset=utf-8').send(text);
+  });
 }

@@ -41,7 +41,7 @@ describe('a disk over HTTP', () => {
     expect(await disk('data')).toMatchObject({ name: 'data', size_gb: 50, state: 'idle', in_use: false });
     const again = await post('', { disk_name: 'data', size_gb: 50 }, 'make-data');
     expect(again).toMatchObject({ status: 200, body: { operation_id: first.body.operation_id } });
-    expect(await post('', { disk_name: 'other' }, 'make-data')).toMatchObject({ status: 409, body: { code: 'GPU_KEY_REUSED' } });
+    expect(await post('', { disk_name: 'other' }, 'make-data')).toMatchObject({ status: 409, body: { code: 'GPU_IDEMPOTENCY_CONFLICT' } });
     expect(await post('', { disk_name: 'data' })).toMatchObject({ status: 409, body: { code: 'GPU_DISK_EXISTS' } });
     // The same key of another user is another key.
     expect((await http.post('/v1/disks', { disk_name: 'data' }, { user: 'eve', key: 'make-data' })).status).toBe(202);
