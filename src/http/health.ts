@@ -1,4 +1,4 @@
-/** /health/live: the process answers. /health/ready: it can do its work. */
+/** /health: database and queues answer. /health/live: the process does. /health/ready: it can do its work. */
 import { z } from 'zod';
 import type { Health, HealthCheck, HttpDeps, Server } from './deps.ts';
 
@@ -7,7 +7,38 @@ const Answer = z.object({ status: z.enum(['ready', 'unavailable']), database: Ch
 /** A check that does not answer in time has failed. */
 const PATIENCE_MS = 5_000;
 
+/** What load balancers and older clients ask for: no words of ours, which may tell more than strangers should know. */
+const Short = z.object({
+  status: z.enum(['healthy', 'unhealthy']),
+  database: z.enum(['healthy', 'unhealthy']),
+  queue: z.enum(['healthy', 'unhealthy']),
+  timestamp: z.string(),
+});
+
 export function healthRoutes(app: Server, deps: HttpDeps): void {
+  app.get(
+    '/health',
+    {
+      config: { access: 'public' },
+      schema: {
+        tags: ['service'],
+        summary: 'Whether database and queues answer',
+        response: { 200: Short, 503: Short.meta({ description: 'One of them does not.' }) },
+      },
+    },
+    async (_request, reply) => {
+      const { database, queue } = await inTime(deps.health);
+      const word = (ok: boolean) => (ok ? 'healthy' : 'unhealthy');
+      const ok = database.ok && queue.ok;
+      return reply.code(ok ? 200 : 503).send({
+        status: word(ok),
+        database: word(database.ok),
+        queue: word(queue.ok),
+        timestamp: new Date().toISOString(),
+      });
+    },
+  );
+
   app.get(
     '/health/live',
     {

@@ -6,11 +6,13 @@ import { wantsPage } from './page.ts';
 const LINKS = {
   page: '/ui',
   api: '/openapi.json',
+  docs: '/docs',
   reservations: '/v1/reservations',
   gpus: '/v1/gpus',
   disks: '/v1/disks',
   machines: '/v1/machines',
   dead_letters: '/v1/dead-letters',
+  health: '/health',
   live: '/health/live',
   ready: '/health/ready',
   metrics: '/metrics',
