@@ -51,7 +51,7 @@ export function rootRoutes(app: Server, deps: HttpDeps, hasPage: boolean): void 
       };
     },
   );
-    let text: string | null = null;
+  let text: string | null = null;
   app.get('/openapi.json', { config: { access: 'public', etag: true }, schema: { hide: true } }, async (_request, reply) => {
     text ??= JSON.stringify(app.swagger());
     return reply.header('content-type', 'application/json; charset=utf-8').send(text);
