@@ -32,3 +32,8 @@ export function quantity(text: string | number | null | undefined): number {
 export const millis = (text: string | number | null | undefined): number => Math.round(quantity(text) * 1000);
 
 export const bytes = (text: string | number | null | undefined): number => Math.round(quantity(text));
+
+/** Bytes as a quantity, in the unit that people read where there is no remainder. */
+export function quantityOf(size: number): string {
+  return size % 2 ** 30 === 0 ? `${size / 2 ** 30}Gi` : String(size);
+}

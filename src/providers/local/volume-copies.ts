@@ -8,7 +8,7 @@ import { NotYet, TerminalError } from '../../../actors/errors.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import { attempt, attemptOrNull, hasStatus } from '../kubernetes/errors.ts';
 import { ANNOTATION, LABEL, labelValue } from '../kubernetes/objects.ts';
-import { bytes } from '../kubernetes/quantities.ts';
+import { bytes, quantityOf } from '../kubernetes/quantities.ts';
 import { COPY_DEFAULTS, type CopyEnd, type CopySettings } from './copy-job.ts';
 import { CopyRuns } from './copy-runs.ts';
 import { bears, diskLabels, snapshotName } from './volume-snapshots.ts';
@@ -166,7 +166,7 @@ export class Copies {
         accessModes,
         // Where the disk can be reached, its copy can.
         ...(storageClassName === undefined ? {} : { storageClassName }),
-        resources: { requests: { storage: String(sizeOf(source)) } },
+        resources: { requests: { storage: quantityOf(sizeOf(source)) } },
       },
     };
     try {

@@ -5,7 +5,7 @@ import { NotYet, TerminalError } from '../../../actors/errors.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import { asPort, attempt, attemptOrNull, hasStatus } from '../kubernetes/errors.ts';
 import { ANNOTATION, claimName, LABEL, labelValue, MANAGED_BY } from '../kubernetes/objects.ts';
-import { bytes } from '../kubernetes/quantities.ts';
+import { bytes, quantityOf } from '../kubernetes/quantities.ts';
 import type { CopySettings } from './copy-job.ts';
 import { SnapshotChoice, type SnapshotKind, type SnapshotSetting } from './snapshot-kind.ts';
 import { Copies, isComplete, isCopyOf, sizeOf } from './volume-copies.ts';
@@ -136,14 +136,15 @@ export class LocalVolumes implements Volumes {
 
   /** The same while it is being taken: it is looked at often, and mostly of the kind that is taken now. */
   async #beingTaken(snapshotId: string, kind: SnapshotKind): Promise<Begun | null> {
-    if (kind === 'copy') {
+    const asCopy = async (): Promise<Begun | null> => {
       const copy = await this.#copies.read(snapshotId);
-      if (copy !== null) return { copy };
-    } else {
+      return copy === null ? null : { copy };
+    };
+    const asSnapshot = async (): Promise<Begun | null> => {
       const snapshot = await this.#snapshots.read(snapshotId);
-      if (snapshot !== null) return { snapshot };
-    }
-    return this.#begun(snapshotId);
+      return snapshot === null ? null : { snapshot };
+    };
+    return kind === 'copy' ? ((await asCopy()) ?? asSnapshot()) : ((await asSnapshot()) ?? asCopy());
   }
 
   /** Whether all of this disk is in that snapshot. */
@@ -240,7 +241,7 @@ export class LocalVolumes implements Volumes {
       spec: {
         accessModes: ['ReadWriteOnce'],
         ...(storageClass === undefined ? {} : { storageClassName: storageClass }),
-        resources: { requests: { storage: storage % 2 ** 30 === 0 ? `${storage / 2 ** 30}Gi` : String(storage) } },
+        resources: { requests: { storage: quantityOf(storage) } },
         ...(snapshot === null || snapshotId === null
           ? {}
           : { dataSource: { apiGroup: 'snapshot.storage.k8s.io', kind: 'VolumeSnapshot', name: snapshotName(snapshotId) } }),

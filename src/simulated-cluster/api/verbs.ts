@@ -30,8 +30,7 @@ export function answer(world: World, request: ApiRequest): ApiResponse {
     if (found !== undefined) return { status: 200, body: found };
     const target = parsePath(request.path);
     // A real API server has no Status for a group that nobody defined.
-    if (target === undefined ? isOfUnknownGroup(world, request.path) : !world.serves(target.resource))
-      return { status: 404, body: '404 page not found\n' };
+    if (isOfAbsentGroup(world, request.path)) return { status: 404, body: '404 page not found\n' };
     if (target === undefined) throw unknownPath();
     return dispatch(world, target, request);
   } catch (error) {
@@ -40,9 +39,10 @@ export function answer(world: World, request: ApiRequest): ApiResponse {
   }
 }
 
-function isOfUnknownGroup(world: World, path: string): boolean {
+/** Whether a path leads to custom kinds that this cluster does without. */
+function isOfAbsentGroup(world: World, path: string): boolean {
   const group = /^\/apis\/([^/]+)/.exec(path)?.[1];
-  return group !== undefined && !RESOURCES.some((resource) => resource.group === group && world.serves(resource));
+  return RESOURCES.some((resource) => resource.group === group && !world.serves(resource));
 }
 
 function dispatch(world: World, target: Target, request: ApiRequest): ApiResponse {

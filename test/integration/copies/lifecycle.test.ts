@@ -25,7 +25,7 @@ const diskRow = async (name: string) =>
 const free = (name: string) => world.until(`${name} is free`, async () => (await diskRow(name))?.['in_use'] === false);
 
 describe('a disk on a cluster without VolumeSnapshots', () => {
-  it('is copied at the end of each session, with its progress told, and a clone of it has what it had', async () => {
+  it('D2 D10 D11: is copied at the end of each session, with its progress told, and a clone of it has what it had', async () => {
     const first = await session('work', ['sh', '-c', 'printf one > /home/dev/notes && printf two > /home/dev/more']);
     expect(first.row).toMatchObject({ status: 'cancelled', snapshot_id: expect.stringMatching(/^snap-/) });
     const { rows: told } = await world.db.query(
