@@ -66,8 +66,18 @@ export const PoolEvent = z.discriminatedUnion('type', [
   shape('gang.left', { reservationId, reason: z.string(), outcome: z.enum(['failed', 'cancelled']), decision }),
   /** Nodes of the type came, went, filled or drained. */
   shape('nodes.changed', { nodes: z.array(z.string()), decision }),
-  shape('pool.paused', { reason: z.string(), by: z.string() }),
+  /** Maintenance: from now or a later moment on, for ever or until a moment, of everybody but some users. */
+  shape('pool.paused', {
+    reason: z.string(),
+    by: z.string(),
+    from: z.string().nullable().optional(),
+    until: z.string().nullable().optional(),
+    allowed: z.array(z.string()).optional(),
+    decision,
+  }),
   shape('pool.resumed', { by: z.string(), decision }),
+  shape('deadline.maintenanceBegins', { decision }),
+  shape('deadline.maintenanceEnds', { decision }),
   shape('deadline.refresh', { decision }),
 ]);
 export type PoolMessage = z.infer<typeof PoolEvent>;

@@ -3,7 +3,7 @@
  * The planner's decision comes in with the event, so the step stays pure and history can be folded.
  */
 import { assign, setup } from 'xstate';
-import { address, deadline, type Intent, MINUTE, send } from './authoring.ts';
+import { address, clear, deadline, type Intent, MINUTE, SECOND, send } from './authoring.ts';
 import type { PoolEvent } from './gpu-pool.events.ts';
 
 export interface PoolContext {
@@ -12,6 +12,19 @@ export interface PoolContext {
   granted: number;
   lastGrantAt: string | null;
   pausedBecause: string | null;
+  /** Maintenance, announced or in force. */
+  maintenance: Maintenance | null;
+}
+
+export interface Maintenance {
+  reason: string;
+  by: string;
+  /** ISO 8601; the moment of the wish, if it named none. */
+  from: string;
+  /** null: until somebody ends it. */
+  until: string | null;
+  /** Users whom it does not concern. */
+  allowed: string[];
 }
 
 export interface PoolInput {
@@ -20,6 +33,33 @@ export interface PoolInput {
 
 /** How often availability is refreshed even if nothing changes. */
 const REFRESH = 5 * MINUTE;
+
+/** Whatever was decided is counted and told. */
+const decided = ['countGrants', 'tellDecision'] as const;
+
+/** What comes whether or not there is maintenance. */
+const always = {
+  'capacity.requested': { actions: decided },
+  'capacity.withdrawn': { actions: decided },
+  'capacity.returned': { actions: decided },
+  'extension.asked': { actions: decided },
+  'gang.joined': { actions: decided },
+  'gang.left': { actions: decided },
+  'nodes.changed': { actions: decided },
+  'deadline.refresh': { actions: [...decided, 'nextRefresh'] },
+} as const;
+
+type Paused = Extract<PoolEvent, { type: 'pool.paused' }>;
+
+/** Maintenance as a wish for it says. */
+export function maintenanceOf({ reason, by, from, until, allowed, at }: Paused): Maintenance {
+  return { reason, by, from: from ?? at, until: until ?? null, allowed: allowed ?? [] };
+}
+
+/** Whether maintenance is only announced by this wish. */
+export function beginsLater({ from, at }: Paused): boolean {
+  return from !== null && from !== undefined && Date.parse(from) > Date.parse(at);
+}
 
 export const poolMachine = setup({
   types: {
@@ -33,20 +73,30 @@ export const poolMachine = setup({
       const grants = 'decision' in event ? (event.decision?.grants.length ?? 0) : 0;
       return grants === 0 ? {} : { granted: context.granted + grants, lastGrantAt: event.at };
     }),
-    pause: assign(({ event }) => ({ pausedBecause: event.type === 'pool.paused' ? event.reason : null })),
-    resume: assign({ pausedBecause: null }),
+    announce: assign(({ event }) => ({ maintenance: event.type === 'pool.paused' ? maintenanceOf(event) : null })),
+    pause: assign(({ context }) => ({ pausedBecause: context.maintenance?.reason ?? 'maintenance' })),
+    unpause: assign({ pausedBecause: null }),
+    resume: assign({ pausedBecause: null, maintenance: null }),
     tellDecision: () => {},
     nextRefresh: () => {},
+    planBegin: () => {},
+    clearBegin: () => {},
+    planEnd: () => {},
+    clearEnd: () => {},
+  },
+  guards: {
+    beginsLater: ({ event }) => event.type === 'pool.paused' && beginsLater(event),
   },
 }).createMachine({
   id: 'gpu-pool',
-  version: '1',
+  version: '2',
   description: 'Promises the GPUs of one type: one ledger, one queue, one decision at a time.',
   context: ({ input }: { input: PoolInput | undefined }) => ({
     gpuType: input?.gpuType ?? '',
     granted: 0,
     lastGrantAt: null,
     pausedBecause: null,
+    maintenance: null,
   }),
   options: { maxIterations: 100 },
   initial: 'open',
@@ -55,42 +105,46 @@ export const poolMachine = setup({
       description: 'Grants capacity in the order of submission, as far as nodes fit.',
       tags: ['resting'],
       entry: 'nextRefresh',
+      exit: 'clearBegin',
       on: {
-        'capacity.requested': { actions: ['countGrants', 'tellDecision'] },
-        'capacity.withdrawn': { actions: ['countGrants', 'tellDecision'] },
-        'capacity.returned': { actions: ['countGrants', 'tellDecision'] },
-        'extension.asked': { actions: ['countGrants', 'tellDecision'] },
-        'gang.joined': { actions: ['countGrants', 'tellDecision'] },
-        'gang.left': { actions: ['countGrants', 'tellDecision'] },
-        'nodes.changed': { actions: ['countGrants', 'tellDecision'] },
-        'deadline.refresh': { actions: ['countGrants', 'tellDecision', 'nextRefresh'] },
-        'pool.paused': { target: 'paused', actions: 'pause' },
-        'pool.resumed': { actions: ['countGrants', 'tellDecision'] },
+        ...always,
+        'pool.paused': [
+          { guard: 'beginsLater', actions: ['announce', 'planBegin', ...decided] },
+          { target: 'paused', actions: ['announce', 'pause', ...decided] },
+        ],
+        'deadline.maintenanceBegins': { target: 'paused', actions: ['pause', ...decided] },
+        'pool.resumed': { actions: ['resume', 'clearBegin', ...decided] },
       },
     },
     paused: {
-      description: 'Takes requests and returns, and grants nothing (maintenance).',
+      description: 'Under maintenance: takes requests and returns, and grants nothing but to those whom it does not concern.',
       tags: ['resting'],
-      entry: 'nextRefresh',
+      entry: ['nextRefresh', 'planEnd'],
+      exit: 'clearEnd',
       on: {
-        'capacity.requested': { actions: 'tellDecision' },
-        'capacity.withdrawn': { actions: 'tellDecision' },
-        'capacity.returned': { actions: 'tellDecision' },
-        'extension.asked': { actions: 'tellDecision' },
-        'gang.joined': { actions: 'tellDecision' },
-        'gang.left': { actions: 'tellDecision' },
-        'nodes.changed': { actions: 'tellDecision' },
-        'deadline.refresh': { actions: ['tellDecision', 'nextRefresh'] },
-        'pool.paused': { actions: 'pause' },
-        'pool.resumed': { target: 'open', actions: ['resume', 'countGrants', 'tellDecision'] },
+        ...always,
+        'pool.paused': [
+          { guard: 'beginsLater', target: 'open', actions: ['announce', 'unpause', 'planBegin', ...decided] },
+          { target: 'paused', reenter: true, actions: ['announce', 'pause', ...decided] },
+        ],
+        'deadline.maintenanceEnds': { target: 'open', actions: ['resume', ...decided] },
+        'pool.resumed': { target: 'open', actions: ['resume', ...decided] },
       },
     },
   },
 });
 
 /** The intents behind an action of the pool. The pool has no effects: all it does is rows and messages. */
-export function intentsOfPool(action: { type: string }, _context: PoolContext, event: PoolEvent): Intent<never>[] {
+export function intentsOfPool(action: { type: string }, context: PoolContext, event: PoolEvent): Intent<never>[] {
   switch (action.type) {
+    case 'planBegin':
+      return context.maintenance === null ? [] : [deadline('maintenanceBegins', context.maintenance.from)];
+    case 'clearBegin':
+      return clear('maintenanceBegins');
+    case 'planEnd':
+      return endOf(context.maintenance, event);
+    case 'clearEnd':
+      return clear('maintenanceEnds');
     case 'nextRefresh':
       return [deadline('refresh', new Date(Date.parse(event.at) + REFRESH).toISOString())];
     case 'tellDecision':
@@ -98,6 +152,14 @@ export function intentsOfPool(action: { type: string }, _context: PoolContext, e
     default:
       throw new Error(`gpu-pool: the action ${action.type} has no meaning`);
   }
+}
+
+/** An end that is past already comes at once, and not never. */
+function endOf(maintenance: Maintenance | null, { at }: PoolEvent): Intent<never>[] {
+  const until = maintenance?.until ?? null;
+  if (until === null) return [];
+  const soon = new Date(Date.parse(at) + SECOND).toISOString();
+  return [deadline('maintenanceEnds', Date.parse(until) > Date.parse(soon) ? until : soon)];
 }
 
 function tellDecision(event: PoolEvent): Intent<never>[] {

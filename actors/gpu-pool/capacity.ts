@@ -11,7 +11,7 @@ export interface PoolRows {
   /** Schedulable nodes with what is free on them. */
   nodes: PoolNode[];
   /** The line in order, the first of it if a limit was given. */
-  waiting: (PlanRequest & { waitsBecause: string | null })[];
+  waiting: (PlanRequest & { owner: string; waitsBecause: string | null })[];
   /** Members that hold slots, of each gang in the line. */
   gangsGranted: Map<string, number>;
   /** Slots of all ready nodes, schedulable or not, and those held. */
@@ -32,15 +32,15 @@ interface NodeRow {
   held: number;
 }
 
-// A node counts when it is Ready, not cordoned and without foreign NoSchedule taints. What is free on it: allocatable, less what pods that
+// A node counts when it is Ready, not cordoned, without foreign NoSchedule taints, and not being drained by an operator. What is free on it: allocatable, less what pods that
 // are not ours take, less what the ledger has promised. CPU and memory of a promise are its request, whether or not its pod exists yet.
 // The slots come as JSON: of hundreds of nodes, a turn looks at the slots of a few.
 export const NODES = `
-  select n.node, n.zone, n.schedulable, n.ready, n.slots, n.foreign_slots,
+  select n.node, n.zone, n.schedulable and d.node is null as schedulable, n.ready, n.slots, n.foreign_slots,
          n.cpu_millis - n.foreign_cpu - coalesce(u.cpu_millis, 0) as cpu,
          n.memory_bytes - n.foreign_memory - coalesce(u.memory_bytes, 0) as memory,
          '[' || array_to_string(u.free, ',') || ']' as free, coalesce(u.held, 0) as held
-    from nodes n left join node_usage u on u.node = n.node
+    from nodes n left join node_usage u on u.node = n.node left join node_drains d on d.node = n.node
    where n.gpu_type = $1
    order by n.node`;
 
@@ -50,7 +50,7 @@ export const NODE_LABELS = 'select node, labels from nodes where gpu_type = $1';
 export const WAITING = `
   select reservation_id as "reservationId", generation, slots, cpu_millis as "cpuMillis", memory_bytes as "memoryBytes",
          node_labels as "nodeLabels", owner, gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours", waits_because as "waitsBecause"
-    from capacity_requests where gpu_type = $1 and status = 'waiting'
+    from capacity_requests where gpu_type = $1 and status = 'waiting' and ($3::text[] is null or owner = any($3))
    order by submitted_at, reservation_id
    limit $2`;
 
@@ -95,11 +95,16 @@ type WaitingRow = Omit<PlanRequest, 'gang'> & {
   waitsBecause: string | null;
 };
 
-/** Read the state of one pool; of the line, the first `limit` (null: all). */
-export async function readPool(db: Queryable, gpuType: string, limit: number | null = null): Promise<PoolRows> {
+/** Read the state of one pool; of the line, the first `limit` (null: all), of these users alone if they are named. */
+export async function readPool(
+  db: Queryable,
+  gpuType: string,
+  limit: number | null = null,
+  only: readonly string[] | null = null,
+): Promise<PoolRows> {
   const [{ rows: nodes }, { rows: waiting }] = await Promise.all([
     db.query<NodeRow>(NODES, [gpuType]),
-    db.query<WaitingRow>(WAITING, [gpuType, limit]),
+    db.query<WaitingRow>(WAITING, [gpuType, limit, only]),
   ]);
   const labels = waiting.some(({ nodeLabels }) => Object.keys(nodeLabels).length > 0)
     ? (await db.query<{ node: string; labels: Record<string, string> }>(NODE_LABELS, [gpuType])).rows
@@ -117,9 +122,9 @@ export async function readPool(db: Queryable, gpuType: string, limit: number | n
         memoryBytes: row.memory,
         labels: labelsOf.get(row.node) ?? {},
       })),
-    waiting: waiting.map(({ owner, gangId, gangSize, ...row }) => ({
+    waiting: waiting.map(({ gangId, gangSize, ...row }) => ({
       ...row,
-      gang: gangId === null ? null : { id: keyOf(gangId, owner), size: gangSize ?? 1 },
+      gang: gangId === null ? null : { id: keyOf(gangId, row.owner), size: gangSize ?? 1 },
     })),
     gangsGranted: await readGangs(db, waiting),
     total: nodes.filter((row) => row.ready).reduce((sum, row) => sum + row.slots, 0),

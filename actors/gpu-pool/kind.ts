@@ -7,6 +7,7 @@ import type { ActorKind, StampedEvent } from '../kernel/kind.ts';
 import { hasGangBeyond, type Left, type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
 import { joinGang, leaveGang } from './gangs.ts';
 import { addRequest, grantSlots, holdPlanned, releaseEnded, releaseSlots, shareSlots } from './ledger.ts';
+import { maintenanceAfter, maintenanceBefore, tellMaintenance, wordsFor, writeMaintenance } from './maintenance.ts';
 import { type Plan, plan } from './planner.ts';
 
 type Message = PoolEvent & { at: string };
@@ -19,19 +20,29 @@ function nothing(): PoolDecision {
 export function poolKind(): ActorKind {
   return {
     kind: 'gpu-pool',
-    version: 1,
+    version: 2,
     machine: poolMachine,
     events: PoolEvent,
     birth: 'pool.opened',
     input: (event) => ({ gpuType: event['gpuType'] }),
     intents: (action, context, event) => intentsOfPool(action, context, event as never),
     effects: null,
-    migrations: {},
+    migrations: { 1: withMaintenance },
     context: null,
     handlers: {},
     prepare: async (tx, event, turn) => prepare(tx, event as unknown as Message, turn) as Promise<StampedEvent>,
   };
 }
+
+/** Version 1 knew that it was paused and why. */
+function withMaintenance(old: StoredSnapshot): StoredSnapshot {
+  const context = old.context as { pausedBecause: string | null };
+  const reason = context.pausedBecause;
+  const maintenance = reason === null ? null : { reason, by: 'an operator', from: EPOCH, until: null, allowed: [] };
+  return { ...old, context: { ...context, maintenance } };
+}
+
+const EPOCH = '1970-01-01T00:00:00.000Z';
 
 async function prepare(
   tx: Transaction,
@@ -63,36 +74,31 @@ async function prepare(
     case 'deadline.refresh':
       await releaseEnded(tx, gpuType);
       break;
-    case 'nodes.changed':
     case 'pool.paused':
     case 'pool.resumed':
+    case 'deadline.maintenanceEnds':
+      writeMaintenance(tx, gpuType, event);
+      break;
+    case 'deadline.maintenanceBegins':
+    case 'nodes.changed':
       break;
   }
   // One plan a turn is enough: what earlier messages of this turn changed is in the rows.
   if (turn.last) {
-    const paused = pausedBy(event, turn.snapshot);
-    const { planned, left, waiting, all } = await planLine(tx, gpuType, paused !== null);
+    const maintenance = maintenanceAfter(event, turn.snapshot);
+    const { planned, left, waiting, all } = await planLine(tx, gpuType, maintenance?.allowed ?? null);
     await grantSlots(tx, planned.grants, event.at);
     decision.grants = planned.grants.map(({ reservationId, generation, node, slots, zone }) => ({
       reservationId,
       generation,
       grant: { node, slots, zone },
     }));
-    writeAvailability(tx, gpuType, left, paused, event.at);
-    writeReasons(tx, gpuType, { waiting, all }, planned.waits);
+    writeAvailability(tx, gpuType, left, maintenance?.reason ?? null, event.at);
+    // Under maintenance the line is that of a few; the others are told all together.
+    writeReasons(tx, gpuType, { waiting, all: all || maintenance !== null }, planned.waits);
+    if (maintenance !== null) tellMaintenance(tx, gpuType, maintenance);
   }
-  return event.type === 'pool.paused' ? event : { ...event, decision };
-}
-
-/** Why the pool grants nothing after this event; null if it does. */
-function pausedBy(event: Message, snapshot: StoredSnapshot | null): string | null {
-  if (event.type === 'pool.resumed') return null;
-  if (event.type === 'pool.paused') return event.reason;
-  return snapshot?.value === 'paused' ? reasonOf(snapshot) : null;
-}
-
-function reasonOf(snapshot: StoredSnapshot | null): string {
-  return (snapshot?.context as { pausedBecause?: string | null } | undefined)?.pausedBecause ?? 'maintenance';
+  return { ...event, decision };
 }
 
 /** How much of the line is read at first: in strict order the plan seldom gets further. */
@@ -110,11 +116,11 @@ interface Decided {
   all: boolean;
 }
 
-/** A plan whose slots are ours to grant until the turn ends. */
-async function planLine(tx: Transaction, gpuType: string, paused: boolean): Promise<Decided> {
+/** A plan whose slots are ours to grant until the turn ends. @param only the users who are served; null: all */
+async function planLine(tx: Transaction, gpuType: string, only: readonly string[] | null): Promise<Decided> {
   shareSlots(tx);
   for (let round = 1; ; round++) {
-    const decided = await planOnce(tx, gpuType, paused);
+    const decided = await planOnce(tx, gpuType, only);
     if (await holdPlanned(tx, decided.planned.grants)) return decided;
     if (round < PLANS) continue;
     // Nobody loses a message: the refresh plans again.
@@ -124,11 +130,11 @@ async function planLine(tx: Transaction, gpuType: string, paused: boolean): Prom
 }
 
 /** Plan as far into the line as it takes to meet somebody who does not fit. */
-async function planOnce(tx: Transaction, gpuType: string, paused: boolean): Promise<Decided> {
+async function planOnce(tx: Transaction, gpuType: string, only: readonly string[] | null): Promise<Decided> {
+  const nobody = only?.length === 0;
   for (let portion = FIRST_PORTION; ; portion *= 8) {
-    const rows = await readPool(tx, gpuType, paused ? 0 : portion);
-    // A pool that is paused looks at nobody, and leaves what is said of them.
-    const all = paused || rows.waiting.length < portion;
+    const rows = await readPool(tx, gpuType, nobody ? 0 : portion, only);
+    const all = nobody || rows.waiting.length < portion;
     const decided = decideBy(rows, all);
     if (all || (decided.planned.blocked && !(await hasGangBeyond(tx, rows)))) return decided;
   }
@@ -147,23 +153,34 @@ function decideBy(rows: PoolRows, all: boolean): Decided {
   };
 }
 
-export const GRANTED_NODE = `select r.node, n.schedulable, n.reason from capacity_requests r left join nodes n on n.node = r.node
+export const GRANTED_NODE = `select r.owner, r.node, n.schedulable, n.reason, d.reason as drained from capacity_requests r
+       left join nodes n on n.node = r.node left join node_drains d on d.node = r.node
       where r.reservation_id = $1 and r.status = 'granted'`;
 
-/** An extension is refused where the pool is paused or the node is to be emptied. In strict order nobody has been promised these slots later. */
+interface Granted {
+  owner: string;
+  node: string;
+  schedulable: boolean | null;
+  reason: string | null;
+  drained: string | null;
+}
+
+/**
+ * An extension is refused where there is maintenance that concerns its owner, or the node is to be emptied. In strict order nobody has been
+ * promised these slots later.
+ */
 async function decideExtension(
   tx: Transaction,
   reservationId: string,
   snapshot: StoredSnapshot | null,
 ): Promise<PoolDecision['extension']> {
-  if (snapshot?.value === 'paused')
-    return { reservationId, allowed: false, reason: `This GPU type is under maintenance: ${reasonOf(snapshot)}` };
-  const { rows } = await tx.query<{ node: string; schedulable: boolean | null; reason: string | null }>(GRANTED_NODE, [
-    reservationId,
-  ]);
+  const refused = (reason: string) => ({ reservationId, allowed: false, reason });
+  const { rows } = await tx.query<Granted>(GRANTED_NODE, [reservationId]);
   const held = rows[0];
-  if (held === undefined) return { reservationId, allowed: false, reason: 'The ledger holds no slots for this reservation' };
-  if (held.schedulable === false)
-    return { reservationId, allowed: false, reason: `Node ${held.node} takes no more work: ${held.reason ?? 'not ready'}` };
+  if (held === undefined) return refused('The ledger holds no slots for this reservation');
+  const maintenance = maintenanceBefore(snapshot);
+  if (maintenance !== null && !maintenance.allowed.includes(held.owner)) return refused(wordsFor(maintenance));
+  if (held.drained !== null) return refused(`Node ${held.node} is being drained: ${held.drained}`);
+  if (held.schedulable === false) return refused(`Node ${held.node} takes no more work: ${held.reason ?? 'not ready'}`);
   return { reservationId, allowed: true, reason: '' };
 }

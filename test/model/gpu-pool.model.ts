@@ -26,9 +26,13 @@ const TELLS: PoolDecision = {
   ],
 };
 
-/** While it is paused, its planner grants nothing: that is part of what may happen. */
+/** A time that is always to come, and one that comes after it. */
+const [LATER, LAST] = ['2126-01-01T00:00:00.000Z', '2127-01-01T00:00:00.000Z'];
+
+/** Under maintenance its planner grants nothing but to those whom it does not concern: that is part of what may happen. */
 function events(snapshot: AnyMachineSnapshot): Case[] {
-  const paused = snapshot.value === 'paused';
+  const { maintenance } = snapshot.context as PoolContext;
+  const paused = snapshot.value === 'paused' && maintenance?.allowed.length === 0;
   const decisions = paused ? [NOTHING, TELLS, undefined] : [NOTHING, GRANTS, TELLS, undefined];
   const extension = { reservationId: 'ada', allowed: !paused, reason: paused ? 'maintenance' : '' };
   return [
@@ -63,7 +67,11 @@ function events(snapshot: AnyMachineSnapshot): Case[] {
       ask: 7,
       decision: { ...NOTHING, extension },
     },
-    { type: 'pool.paused', reason: 'new drivers', by: 'ops' },
+    { type: 'pool.paused', reason: 'new drivers', by: 'ops', decision: NOTHING },
+    { type: 'pool.paused', reason: 'new nodes', by: 'ops', from: LATER, until: LAST, allowed: [], decision: NOTHING },
+    { type: 'pool.paused', reason: 'new racks', by: 'ops', from: null, until: LAST, allowed: ['ops'], decision: NOTHING },
+    ...(snapshot.value === 'open' && maintenance !== null ? [{ type: 'deadline.maintenanceBegins', decision: NOTHING }] : []),
+    ...(snapshot.value === 'paused' && maintenance?.until ? [{ type: 'deadline.maintenanceEnds', decision: GRANTS }] : []),
     { type: 'pool.resumed', by: 'ops', decision: GRANTS },
   ];
 }
@@ -96,9 +104,11 @@ function check(memory: PoolMemory, { event, before, after, intents }: Step): Poo
   }
   const granted = memory.granted + decision.grants.length;
   promise(context.granted === granted, `${granted} grants, ${context.granted} counted`);
-  if (path === 'paused' && before?.value === 'paused')
-    promise(!told.some((message) => message.endsWith('granted')), 'a paused pool grants');
+  if (path === 'paused' && context.maintenance?.allowed.length === 0)
+    promise(!told.some((message) => message.endsWith('granted')), 'a pool under maintenance grants to those whom it concerns');
   promise((path === 'paused') === (context.pausedBecause !== null), 'it is paused, or says so, but not both');
+  promise(path === 'open' || context.maintenance !== null, 'it is paused, and nobody knows what for');
+  maintained(context, path, event, before);
   if (before === null || event.type === 'deadline.refresh')
     promise(
       intents.some((intent) => intent.do === 'deadline' && intent.name === 'refresh'),
@@ -107,12 +117,39 @@ function check(memory: PoolMemory, { event, before, after, intents }: Step): Poo
   return { granted };
 }
 
+/** Maintenance begins when it was announced for, ends when it was to end, and is forgotten then. */
+function maintained({ maintenance }: PoolContext, path: string, event: Case & { at: string }, before: Step['before']): void {
+  if (event.type === 'pool.paused') {
+    const later = typeof event['from'] === 'string' && event['from'] > event.at;
+    promise((path === 'open') === later, 'maintenance does not begin when it was asked for');
+    promise(maintenance?.reason === event['reason'], 'another maintenance is meant');
+  } else if (event.type === 'pool.resumed' || (event.type === 'deadline.maintenanceEnds' && before?.value === 'paused'))
+    promise(path === 'open' && maintenance === null, 'maintenance is over, and goes on');
+  else if (event.type === 'deadline.maintenanceBegins' && before?.value === 'open')
+    promise(path === 'paused', 'maintenance that was announced does not begin');
+  else promise(path === (before === null ? 'open' : statePath(before.value)), `maintenance changes by ${event.type}`);
+}
+
 export const poolPromises: Promises<PoolMemory> = { start: { granted: 0 }, check };
 
 export const poolModel: Model<PoolMemory> = {
   kind: KINDS['gpu-pool'],
   scenarios: POOL_SCENARIOS,
-  key: (snapshot) => JSON.stringify([snapshot.value, (snapshot.context as PoolContext).granted > 0]),
+  key: (snapshot) => {
+    const { granted, maintenance } = snapshot.context as PoolContext;
+    return JSON.stringify([snapshot.value, granted > 0, maintenance === null ? null : [maintenance.reason, maintenance.until]]);
+  },
   promises: poolPromises,
-  atVertex: (trace) => promise(trace.deadlines.has('refresh'), 'no refresh stands'),
+  atVertex: ({ deadlines, snapshot }) => {
+    const { maintenance } = snapshot.context as PoolContext;
+    promise(deadlines.has('refresh'), 'no refresh stands');
+    promise(
+      deadlines.has('maintenanceBegins') === (snapshot.value === 'open' && maintenance !== null),
+      'maintenance is announced, and will not begin, or begins twice',
+    );
+    promise(
+      deadlines.has('maintenanceEnds') === (snapshot.value === 'paused' && maintenance?.until != null),
+      'maintenance is to end, and will not, or ends twice',
+    );
+  },
 };

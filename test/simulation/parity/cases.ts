@@ -7,6 +7,7 @@ import { KNOWN_ACTORS } from '../../../actors/gpu-pool/facts.ts';
 import * as gangs from '../../../actors/gpu-pool/gangs.ts';
 import { GRANTED_NODE } from '../../../actors/gpu-pool/kind.ts';
 import * as ledger from '../../../actors/gpu-pool/ledger.ts';
+import * as maintenance from '../../../actors/gpu-pool/maintenance.ts';
 import { BELIEVED_PODS } from '../../../actors/gpu-pool/missing.ts';
 import * as types from '../../../actors/gpu-pool/node-types.ts';
 import { OWNERS } from '../../../actors/gpu-pool/orphans.ts';
@@ -296,7 +297,21 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [nodes.REMOVE_FREE_SLOTS, all(someOf(a.NODES))],
   [capacity.NODES, all(a.gpuType)],
   [capacity.NODE_LABELS, all(a.gpuType)],
-  [capacity.WAITING, all(a.gpuType, maybe(of(0, 1, 5)))],
+  [capacity.WAITING, all(a.gpuType, maybe(of(0, 1, 5)), maybe(of([], ['ann'])))],
+  [
+    maintenance.KEEP_MAINTENANCE,
+    all(
+      a.gpuType,
+      a.text,
+      of([], ['ann']),
+      of('2020-01-01T00:00:00Z', '2120-01-01T00:00:00Z'),
+      maybe(of('2121-01-01T00:00:00Z')),
+      a.user,
+      a.at,
+    ),
+  ],
+  [maintenance.DROP_MAINTENANCE, all(a.gpuType)],
+  [maintenance.TELL_MAINTENANCE, all(a.gpuType, of([], ['ann']), a.text)],
   [capacity.GANGS_GRANTED, all(of(['gang', 'gang']), of(['ann', 'bob'], ['ann', 'nobody']))],
   [capacity.GANGS_WAITING, all(of(['gang', 'other']), of(['ann', 'bob'], ['bob', 'ann']))],
   [capacity.HOLDERS, all(a.gpuType)],

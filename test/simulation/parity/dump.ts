@@ -120,6 +120,11 @@ export const DUMPS: readonly Dump[] = [
     table: (tables) => tables.requests,
   },
   {
+    name: 'maintenance',
+    sql: `select gpu_type as "gpuType", reason, allowed_users as allowed, from_at as "fromAt", until_at as "untilAt", asked_by as by from maintenance`,
+    table: (tables) => tables.maintenance,
+  },
+  {
     name: 'gang_members',
     sql: 'select gang_id as "gangId", owner, node_index as "index", reservation_id as "reservationId", gpu_type as "gpuType", size from gang_members',
     table: (tables) => tables.gangMembers,

@@ -141,8 +141,10 @@ twin(capacity.GANGS_WAITING, (t, tx, [gangIds, owners]) => membersOf(t.requests.
 const inLine = (a: RequestRow, b: RequestRow) =>
   a.submittedAt - b.submittedAt || (a.reservationId < b.reservationId ? -1 : a.reservationId > b.reservationId ? 1 : 0);
 
-twin(capacity.WAITING, (t, tx, [gpuType, limit]) => {
-  const waiting = [...t.requests.rows(tx)].filter((row) => row.gpuType === gpuType && row.status === 'waiting').sort(inLine);
+twin(capacity.WAITING, (t, tx, [gpuType, limit, only]) => {
+  const waiting = [...t.requests.rows(tx)]
+    .filter((row) => row.gpuType === gpuType && row.status === 'waiting' && (only === null || only.includes(row.owner)))
+    .sort(inLine);
   return rows(
     waiting.slice(0, limit ?? undefined).map((row) => ({
       reservationId: row.reservationId,

@@ -15,11 +15,19 @@ import { SqlError, type Tx } from '../store/tables.ts';
 
 twin(READ_CATALOGUE, (t, tx) => {
   const active = [...t.gpuTypes.rows(tx)].filter((row) => row.isActive).sort((a, b) => (a.gpuType < b.gpuType ? -1 : 1));
-  return rows(active.map(({ isActive: _active, ...row }) => row));
+  return rows(
+    active.map(({ isActive: _active, ...row }) => {
+      const found = t.maintenance.get(row.gpuType, tx);
+      if (found === null) return { ...row, maintenance: null };
+      const { reason, allowed, fromAt, untilAt } = found;
+      const until = untilAt === null ? null : new Date(untilAt).toISOString().replace('Z', '+00:00').replace('.000', '');
+      return { ...row, maintenance: { reason, allowed, until, inForce: fromAt <= tx.now && (untilAt ?? Infinity) > tx.now } };
+    }),
+  );
 });
 
-/** Nobody changes the catalogue of the simulated world. */
-twin(CATALOGUE_VERSION, () => rows([{ version: 1 }]));
+/** Only maintenance changes the catalogue of the simulated world. */
+twin(CATALOGUE_VERSION, (t, tx) => rows([{ version: t.catalogueVersion.get('it', tx)?.version ?? 1 }]));
 
 /** Nothing in the simulated world reads the audit log. */
 twin(RECORD_AUDIT, (_t, _tx, [actors]) => count((actors as string[]).length));

@@ -2,9 +2,10 @@
 import { GRANTED_NODE } from '../../../actors/gpu-pool/kind.ts';
 import * as gangs from '../../../actors/gpu-pool/gangs.ts';
 import * as ledger from '../../../actors/gpu-pool/ledger.ts';
-import type { RequestRow } from '../store/schema.ts';
+import * as maintenance from '../../../actors/gpu-pool/maintenance.ts';
+import type { RequestRow, Tables } from '../store/schema.ts';
 import { count, moment, rows, twin } from '../store/statement.ts';
-import { SqlError } from '../store/tables.ts';
+import { SqlError, type Tx } from '../store/tables.ts';
 import { deleteSlot, writeSlot } from './capacity.ts';
 
 twin(ledger.SHARE_SLOTS, (t, tx) => {
@@ -166,5 +167,51 @@ twin(GRANTED_NODE, (t, tx, [reservationId]) => {
   if (row === null || row.status !== 'granted') return rows([]);
   if (row.node === null) throw new SqlError('23514', 'a granted request has a node');
   const node = t.nodes.get(row.node, tx);
-  return rows([{ node: row.node, schedulable: node?.schedulable ?? null, reason: node?.reason ?? null }]);
+  // Nobody drains a node of the simulated world; cordons are the cluster's.
+  const { owner } = row;
+  return rows([{ owner, node: row.node, schedulable: node?.schedulable ?? null, reason: node?.reason ?? null, drained: null }]);
+});
+
+function catalogueChanged(t: Tables, tx: Tx, times: number): void {
+  const slot = t.catalogueVersion.slot('it');
+  if (slot === undefined) t.catalogueVersion.insert({ id: 'it', version: 1 + times }, tx);
+  else {
+    t.catalogueVersion.lock(slot, tx);
+    t.catalogueVersion.update(slot, { id: 'it', version: slot.value!.version + times }, tx);
+  }
+}
+
+twin(maintenance.KEEP_MAINTENANCE, (t, tx, [gpuType, reason, allowed, from, until, by]) => {
+  const row = { gpuType, reason, allowed, fromAt: moment(from)!, untilAt: moment(until), by };
+  if (row.untilAt !== null && row.untilAt <= row.fromAt) throw new SqlError('23514', 'maintenance ends before it begins');
+  if (!t.maintenance.insert(row, tx)) t.maintenance.update(t.maintenance.slot(gpuType)!, row, tx);
+  // An insert that may update fires the triggers of both.
+  catalogueChanged(t, tx, 2);
+  return count(1);
+});
+
+twin(maintenance.DROP_MAINTENANCE, (t, tx, [gpuType]) => {
+  catalogueChanged(t, tx, 1);
+  const slot = t.maintenance.slot(gpuType);
+  if (slot === undefined || t.maintenance.see(slot, tx) === null) return count(0);
+  t.maintenance.delete(slot, tx);
+  return count(1);
+});
+
+twin(maintenance.TELL_MAINTENANCE, (t, tx, [gpuType, allowed, words]) => {
+  let told = 0;
+  for (const slot of t.requests.all()) {
+    const meant = (row: RequestRow | null) =>
+      row !== null &&
+      row.gpuType === gpuType &&
+      row.status === 'waiting' &&
+      !allowed.includes(row.owner) &&
+      row.waitsBecause !== words;
+    if (!meant(t.requests.see(slot, tx))) continue;
+    t.requests.lock(slot, tx);
+    if (!meant(slot.value)) continue;
+    t.requests.update(slot, { ...slot.value!, waitsBecause: words }, tx);
+    told++;
+  }
+  return count(told);
 });

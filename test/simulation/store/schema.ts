@@ -274,6 +274,15 @@ export interface GpuTypeRow {
   isActive: boolean;
 }
 
+export interface MaintenanceRow {
+  gpuType: string;
+  reason: string;
+  allowed: string[];
+  fromAt: number;
+  untilAt: number | null;
+  by: string;
+}
+
 export class Tables {
   readonly actors = new Table<ActorRow>('actors', { key: (row) => row.actor, hot: (row) => row.status !== 'done' });
   readonly mailbox = new Table<MailboxRow>('mailbox', {
@@ -324,6 +333,8 @@ export class Tables {
   readonly slots = new Table<SlotRow>('gpu_slots', { key: (row) => `${row.node}\n${row.slot}`, group: (row) => row.node });
   readonly requests = new Table<RequestRow>('capacity_requests', { key: (row) => row.reservationId });
   readonly gangMembers = new Table<GangMemberRow>('gang_members', { key: (row) => row.reservationId });
+  readonly maintenance = new Table<MaintenanceRow>('maintenance', { key: (row) => row.gpuType });
+  readonly catalogueVersion = new Table<{ id: string; version: number }>('catalogue_version', { key: (row) => row.id });
   readonly availability = new Table<Columns & { gpu_type: string }>('gpu_availability', { key: (row) => row.gpu_type });
   readonly slotsLock = new AdvisoryLock();
   /** Identity columns: a number that was given out is gone, whether or not its transaction commits. */
