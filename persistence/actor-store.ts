@@ -286,3 +286,26 @@ export const QUARANTINE = `with struck as (update actors set quarantined_at = no
 export async function quarantineActor(db: Queryable, actor: string, reason: string): Promise<void> {
   await db.query(QUARANTINE, [actor, reason]);
 }
+
+/** Actors that were set aside, the last first, with how much mail waits for each. */
+export async function listQuarantined(
+  db: Queryable,
+  limit: number,
+): Promise<{ actor: string; reason: string; since: Date; mail: number }[]> {
+  const { rows } = await db.query<{ actor: string; reason: string; since: Date; mail: number }>(
+    `select a.actor, coalesce(a.quarantine_reason, '') as reason, a.quarantined_at as since,
+            (select count(*)::int from mailbox m where m.actor = a.actor) as mail
+       from actors a where a.quarantined_at is not null order by a.quarantined_at desc, a.actor limit $1`,
+    [limit],
+  );
+  return rows;
+}
+
+/** Let an actor go on. Its mail is set free apart. @returns false if it was not set aside */
+export async function releaseActor(tx: Transaction, actor: string): Promise<boolean> {
+  const { rowCount } = await tx.query(
+    'update actors set quarantined_at = null, quarantine_reason = null where actor = $1 and quarantined_at is not null',
+    [actor],
+  );
+  return rowCount === 1;
+}

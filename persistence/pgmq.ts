@@ -1,4 +1,5 @@
 /** The queues of intent from outside. */
+import pg from 'pg';
 import type { Store, Queryable, Transaction } from './database.ts';
 
 export interface QueueMessage {
@@ -106,4 +107,20 @@ export async function assertQueues(db: Queryable, queues: readonly string[]): Pr
 export async function queueLength(db: Queryable, queue: string): Promise<number> {
   const { rows } = await db.query<{ queue_length: number }>('select queue_length from pgmq.metrics($1)', [queue]);
   return rows[0]?.queue_length ?? 0;
+}
+
+/** A message as its producer sent it, from the queue's archive; undefined if it is no longer there. */
+export async function archivedMessage(db: Queryable, queue: string, msgId: number): Promise<unknown> {
+  const archive = `a_${queue}`;
+  const { rows } = await db.query<{ message: unknown }>(
+    `select message from pgmq.${pg.escapeIdentifier(archive)} where msg_id = $1`,
+    [msgId],
+  );
+  return rows[0]?.message;
+}
+
+/** Send a message. @returns its id */
+export async function sendMessage(db: Queryable, queue: string, message: unknown): Promise<number> {
+  const { rows } = await db.query<{ send: number }>('select pgmq.send($1, $2::jsonb) as send', [queue, JSON.stringify(message)]);
+  return rows[0]!.send;
 }

@@ -5,7 +5,6 @@ import { v5 as uuidv5, v7 as uuidv7 } from 'uuid';
 import { acceptAction } from '../../actors/intake/doors.ts';
 import type { DiskAction } from '../../actors/intake/messages.ts';
 import { findDiskRow, findOperation, type OperationRow } from '../../persistence/disks.ts';
-import { recordAudit } from '../../persistence/audit.ts';
 import { Problem, PROBLEMS, type ProblemCode } from '../errors.ts';
 import type { HttpDeps } from './deps.ts';
 import { noDisk, ownerOf } from './disk-access.ts';
@@ -56,19 +55,7 @@ export async function operate(
     if (wish.reference !== null && disk === null) throw noDisk(wish.reference);
     const named = disk === null ? {} : { [wish.names ?? 'disk_name']: disk.name };
     const message = { ...wish.fields, ...named, user_id: owner, operation_id: operationId };
-    const by = senderOf(request);
-    const given = await acceptAction(kernel, tx, { does: 'disk', action }, message, { door: 'http', key: null, by });
-    await recordAudit(tx, {
-      actor: by.user,
-      door: 'http',
-      action: `disk.${action.replace(/_disk$/, '')}`,
-      object: given.actor,
-      details: { owner, operation_id: operationId, ...wish.fields, ...named },
-      address: by.address,
-      requestId: by.requestId,
-      keyPrefix: by.keyPrefix,
-    });
-    return given;
+    return acceptAction(kernel, tx, { does: 'disk', action }, message, { door: 'http', key: null, by: senderOf(request) });
   });
   if (accepted !== null) {
     await kernel.pump(accepted.actor);
@@ -91,10 +78,14 @@ function assertSame(earlier: OperationRow, { action, names = 'disk_name', refere
   const { [reference === null ? '' : names]: _path, ...asked } = earlier.request ?? {};
   const wanted = Object.fromEntries(Object.entries(fields).filter(([, value]) => value != null));
   if (earlier.action === action && (earlier.request === null || isDeepStrictEqual(asked, wanted))) return;
-  throw new Problem('GPU_IDEMPOTENCY_CONFLICT', `This key was used for another request (${earlier.action} of ${earlier.disk_name})`, {
-    field: 'idempotency_key',
-    details: { operation_id: earlier.operation_id },
-  });
+  throw new Problem(
+    'GPU_IDEMPOTENCY_CONFLICT',
+    `This key was used for another request (${earlier.action} of ${earlier.disk_name})`,
+    {
+      field: 'idempotency_key',
+      details: { operation_id: earlier.operation_id },
+    },
+  );
 }
 
 /** A failed operation as the refusal that it is. */
