@@ -57,6 +57,7 @@ describe('a disk on a cluster without VolumeSnapshots', () => {
       ];
       return lists.every((list) => list.items.length === 0);
     });
+    await world.until('mail is read', async () => (await world.db.query('select 1 from mailbox')).rowCount === 0);
     await world.checkClean();
   });
 });
