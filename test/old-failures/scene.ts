@@ -35,7 +35,7 @@ export async function startScene(options: WorldOptions): Promise<Scene> {
   const world = await startWorld({
     ...options,
     ports: (base) => {
-      ports = { ...base, keys: new GithubKeys({ baseUrl }) };
+      ports = { ...(options.ports?.(base) ?? base), keys: new GithubKeys({ baseUrl }) };
       return ports;
     },
   });
