@@ -6,6 +6,7 @@ import pino from 'pino';
 import { Secret } from '../actors/secret.ts';
 import { ConfigError, readConfig } from './config.ts';
 import { HeapKeeper } from './heap-keeper.ts';
+import { eksAccessOf } from './providers/aws/eks.ts';
 import { providersFrom } from './providers/providers.ts';
 import { StartError, startService } from './service.ts';
 
@@ -27,7 +28,10 @@ async function main(): Promise<void> {
     },
     pino.destination({ dest: 2, sync: true }),
   );
-  const service = await startService(config, (db) => providersFrom(config, db, log), log);
+  const access = await eksAccessOf(config, process.env).catch((error: unknown) => {
+    throw new StartError(error instanceof Error ? error.message : String(error), { cause: error });
+  });
+  const service = await startService(config, (db) => providersFrom(config, db, log, access), log);
   const heap = new HeapKeeper({ onError: (error) => log.warn({ err: error }, 'memory could not be given back') });
   heap.start();
   process.stdout.write(`${JSON.stringify({ ready: true, port: service.port })}\n`);

@@ -9,6 +9,7 @@ import type { Database } from '../../persistence/database.ts';
 import type { Config } from '../config.ts';
 import type { Providers } from '../service.ts';
 import { nameProviders } from './aws/name-providers.ts';
+import type { EksAccess } from './aws/eks.ts';
 import { awsProvider } from './aws/provider.ts';
 import { KubernetesEvents } from './kubernetes/cluster-events.ts';
 import { createClient, guarded } from './kubernetes/client.ts';
@@ -23,11 +24,15 @@ import { LocalKeys } from './local/keys.ts';
 import { findSnapshotObstacles } from './local/snapshot-kind.ts';
 import { LocalVolumes } from './local/volumes.ts';
 
-/** Providers on the cluster that the configuration names. */
-export function providersFrom(config: Config, db: Database, log: pino.Logger): Providers {
+/**
+ * Providers on the cluster that the configuration names.
+ * @param access to a cluster that was found elsewhere; null: the usual ways
+ */
+export function providersFrom(config: Config, db: Database, log: pino.Logger, access: EksAccess | null = null): Providers {
   const bare = createClient({
     namespace: config.namespace,
     ...(config.kubeconfig === undefined ? {} : { kubeconfig: config.kubeconfig }),
+    ...(access === null ? {} : { access }),
   });
   const guard = new ClusterGuard({
     db,

@@ -23,6 +23,15 @@ export interface ClientOptions {
   namespace?: string;
   /** Limit of one call, body included, in milliseconds. Default 15,000. */
   requestTimeoutMs?: number;
+  /** In place of a file: a cluster that was found elsewhere, and the tokens that its calls bear. */
+  access?: { config: KubeConfig; tokens: TokenSource };
+}
+
+/** Tokens that end after a time. */
+export interface TokenSource {
+  token(): Promise<string>;
+  /** The cluster did not take this one. */
+  refused(token: string): void;
 }
 
 /** Clients of the API groups we use, all on the same kept connections. */
@@ -35,6 +44,8 @@ export interface KubernetesClient {
   storage: StorageV1Api;
   custom: CustomObjectsApi;
   authorization: AuthorizationV1Api;
+  /** Whose tokens the calls bear, where tokens end. */
+  tokens: TokenSource | null;
   /** When the API server last answered anything, refusals included, in milliseconds since the epoch. */
   lastContact(): number | null;
   /**
@@ -60,12 +71,13 @@ export interface CallGuard {
  * @throws Error if the configuration names no cluster
  */
 export function createClient(options: ClientOptions = {}): KubernetesClient {
-  const config = loadConfig(options.kubeconfig);
+  const config = options.access?.config ?? loadConfig(options.kubeconfig);
   const cluster = config.getCurrentCluster();
   if (cluster === null)
     throw new Error(`No cluster in the Kubernetes configuration ${options.kubeconfig ?? process.env.KUBECONFIG ?? ''}`);
   keepConnections(config);
-  return clientOver(config, options.namespace ?? 'gpu-dev', new TimedHttp(options.requestTimeoutMs ?? 15_000, null));
+  const http = new TimedHttp(options.requestTimeoutMs ?? 15_000, null, options.access?.tokens ?? null);
+  return clientOver(config, options.namespace ?? 'gpu-dev', http);
 }
 
 /**
@@ -73,7 +85,7 @@ export function createClient(options: ClientOptions = {}): KubernetesClient {
  * does so after them. A call that is not made fails as one that found no answer: what it was about is unknown, never missing.
  */
 export function guarded(client: KubernetesClient, guard: CallGuard, requestTimeoutMs = 15_000): KubernetesClient {
-  return clientOver(client.config, client.namespace, new TimedHttp(requestTimeoutMs, guard));
+  return clientOver(client.config, client.namespace, new TimedHttp(requestTimeoutMs, guard, client.tokens));
 }
 
 function clientOver(config: KubeConfig, namespace: string, http: TimedHttp): KubernetesClient {
@@ -91,6 +103,7 @@ function clientOver(config: KubeConfig, namespace: string, http: TimedHttp): Kub
     storage: new StorageV1Api(settings),
     custom: new CustomObjectsApi(settings),
     authorization: new AuthorizationV1Api(settings),
+    tokens: http.tokens,
     lastContact: () => http.lastContact,
     confirm: (notBefore) => http.guard?.confirm(notBefore) ?? Promise.resolve(),
   };
@@ -124,14 +137,25 @@ interface Pool {
 class TimedHttp extends IsomorphicFetchHttpLibrary {
   lastContact: number | null = null;
   readonly guard: CallGuard | null;
+  readonly tokens: TokenSource | null;
   readonly #limit: number;
-  constructor(limit: number, guard: CallGuard | null) {
+  constructor(limit: number, guard: CallGuard | null, tokens: TokenSource | null) {
     super();
     this.#limit = limit;
     this.guard = guard;
+    this.tokens = tokens;
   }
   override send(request: RequestContext): Observable<ResponseContext> {
-    return new Observable(this.guard === null ? this.#call(request) : this.#guarded(request, this.guard));
+    return new Observable(this.guard === null ? this.#told(request) : this.#guarded(request, this.guard));
+  }
+
+  /** A token that the cluster does not take is renewed, once: it may have ended before its time, or been made by a clock that goes wrong. */
+  async #told(request: RequestContext): Promise<ResponseContext> {
+    const response = await this.#call(request);
+    if (this.tokens === null || response.httpStatusCode !== 401) return response;
+    this.tokens.refused((request.getHeaders().Authorization ?? '').replace(/^Bearer /, ''));
+    request.setHeaderParam('Authorization', `Bearer ${await this.tokens.token()}`);
+    return this.#call(request);
   }
 
   /** A 404 to whoever removes something is no proof that anybody relies on; one to whoever looks for something is. */
@@ -139,7 +163,7 @@ class TimedHttp extends IsomorphicFetchHttpLibrary {
     await guard.confirm();
     let response: ResponseContext;
     try {
-      response = await this.#call(request);
+      response = await this.#told(request);
     } catch (error) {
       guard.forget();
       throw error;
