@@ -8,6 +8,13 @@ COPY package.json package-lock.json .npmrc ./
 # Optional packages bring a Node and a Postgres for laptops.
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
 
+FROM ${NODE_IMAGE} AS page
+WORKDIR /app
+COPY package.json package-lock.json .npmrc tsconfig.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY visualizer ./visualizer
+RUN node node_modules/vite/bin/vite.js build visualizer
+
 FROM ${NODE_IMAGE}
 ENV NODE_ENV=production \
     GPU_DEV_LISTEN=0.0.0.0 \
@@ -22,6 +29,7 @@ COPY machines ./machines
 COPY persistence ./persistence
 COPY actors ./actors
 COPY src ./src
+COPY --from=page /app/visualizer/dist ./visualizer/dist
 USER 10001:10001
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \

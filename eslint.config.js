@@ -2,8 +2,8 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config({
-  files: ['**/*.ts'],
-  ignores: ['node_modules/**'],
+  files: ['**/*.ts', '**/*.tsx'],
+  ignores: ['node_modules/**', 'visualizer/dist/**'],
   languageOptions: { parser: tseslint.parser, parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
   plugins: { '@typescript-eslint': tseslint.plugin },
   linterOptions: { reportUnusedDisableDirectives: 'error' },

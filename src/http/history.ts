@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { redact } from '../../actors/secret.ts';
 import { readHistory } from '../../persistence/history.ts';
-import { listDeadlines, listEffects } from '../../persistence/insight.ts';
+import { type EffectRow, listDeadlines, listEffects } from '../../persistence/insight.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
@@ -82,12 +82,7 @@ export function historyRoutes(app: Server, deps: HttpDeps, reader: ReservationRe
           event: redact(entry.event) as Record<string, unknown>,
         })),
         next_after: entries.length === limit ? entries.at(-1)!.seq : null,
-        effects: (await listEffects(db, actor)).map((effect) => ({
-          ...effect,
-          created_at: effect.created_at.toISOString(),
-          next_at: effect.status === 'pending' ? effect.next_at.toISOString() : null,
-          ended_at: iso(effect.ended_at),
-        })),
+        effects: (await listEffects(db, actor)).map(viewOfEffect),
         deadlines: (await listDeadlines(db, actor)).map((row) => ({
           name: row.name,
           due_at: row.due_at.toISOString(),
@@ -96,6 +91,16 @@ export function historyRoutes(app: Server, deps: HttpDeps, reader: ReservationRe
       };
     },
   );
+}
+
+/** An effect as people see it. */
+export function viewOfEffect(effect: EffectRow): z.infer<typeof Effect> {
+  return {
+    ...effect,
+    created_at: effect.created_at.toISOString(),
+    next_at: effect.status === 'pending' ? effect.next_at.toISOString() : null,
+    ended_at: iso(effect.ended_at),
+  };
 }
 
 function iso(value: Date | string | null): string | null {

@@ -1,10 +1,11 @@
-/** GET /v1/reservations/:id/at/:seq: a reservation as it was after a step of its history. */
+/** GET /v1/reservations/:id/timeline and /at/:seq: where a reservation was when, and all of it as it was after a step of its history. */
 import { z } from 'zod';
 import { redact } from '../../actors/secret.ts';
 import { listEffects } from '../../persistence/insight.ts';
 import { Problem } from '../errors.ts';
 import { differences, momentOf } from '../lifecycle/moment.ts';
 import { statePaths } from '../lifecycle/paths.ts';
+import { timelineOf } from '../lifecycle/timeline.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
@@ -45,7 +46,35 @@ const Answer = z
   })
   .meta({ description: 'A moment of a reservation.' });
 
+const SpanView = z.object({
+  path: z.string().meta({ description: 'The state, dotted down to its finest step.' }),
+  seq: z.number().int().meta({ description: 'The step by which it was entered.' }),
+  entered_at: z.string(),
+  left_at: z.string().nullable().meta({ description: 'Null while it is there.' }),
+});
+
 export function momentRoutes(app: Server, { db, kernel }: HttpDeps, reader: ReservationReader): void {
+  app.get(
+    '/v1/reservations/:id/timeline',
+    {
+      config: { access: { scope: 'read', on: 'reservation', role: 'view' } },
+      schema: {
+        tags: ['reservations'],
+        summary: 'How long a reservation was in each of its states, steps included',
+        params: ById,
+        response: { 200: z.object({ id: z.string(), spans: z.array(SpanView) }), ...problems(401, 403, 404, 409, 503) },
+      },
+    },
+    async (request) => {
+      const { id } = await reader.open(request, request.params.id);
+      const spans = await db.withTransaction((tx) => timelineOf(tx, kernel.kinds, `reservation/${id}`), { readonly: true });
+      return {
+        id,
+        spans: (spans ?? []).map(({ path, seq, enteredAt, leftAt }) => ({ path, seq, entered_at: enteredAt, left_at: leftAt })),
+      };
+    },
+  );
+
   app.get(
     '/v1/reservations/:id/at/:seq',
     {

@@ -16,6 +16,7 @@ import { buildContextRoutes } from './build-contexts.ts';
 import { buildLogRoutes } from './build-log.ts';
 import { chartRoutes } from './charts.ts';
 import { clusterStatusRoutes } from './cluster-status.ts';
+import { collaboratorRoutes } from './collaborators.ts';
 import { createRoutes } from './create.ts';
 import { deadLetterRoutes } from './dead-letters.ts';
 import type { HttpDeps, Server } from './deps.ts';
@@ -25,6 +26,7 @@ import { declareDocs, docsRoutes } from './docs.ts';
 import { answerByTag } from './etag.ts';
 import { eventRoutes } from './events.ts';
 import { newServer } from './fastify.ts';
+import { githubRoutes } from './github.ts';
 import { gpuRoutes } from './gpus.ts';
 import { jobRoutes } from './jobs.ts';
 import { keyRoutes } from './keys.ts';
@@ -104,6 +106,7 @@ async function registerResources(app: Server, deps: HttpDeps, streams: { open: (
     historyRoutes,
     momentRoutes,
     buildLogRoutes,
+    collaboratorRoutes,
     liveRoutes,
   ]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
@@ -117,6 +120,7 @@ async function registerResources(app: Server, deps: HttpDeps, streams: { open: (
     keyRoutes,
     userRoutes,
     auditRoutes,
+    githubRoutes,
     gpuRoutes,
     clusterStatusRoutes,
     diskRoutes,

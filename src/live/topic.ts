@@ -13,6 +13,8 @@ export interface TopicSettings<T> {
   /** Pause between two readings, in milliseconds. */
   everyMs: number;
   onError: (error: unknown) => void;
+  /** Nobody watches any more. */
+  onIdle?: () => void;
 }
 
 /** Readings take no more of the time than one part in this many. */
@@ -77,6 +79,7 @@ export class Topic<T> {
     this.#running = false;
     // Somebody may have come after the last look.
     if (this.#watchers.size > 0 && !this.#stopped) void this.#run();
+    else this.#settings.onIdle?.();
   }
 
   #tell(value: T): void {

@@ -47,6 +47,7 @@ export function firstScreen(instance: Instance, workingDirectory: string, paint:
   const { postgres, cluster } = instance;
   const home = show(instance.home);
   const rows: [string, string, string][] = [
+    ['Page', `${instance.url}/ui`, 'the lifecycle and the board, live'],
     ['HTTP', instance.url, 'POST /v1/reservations, GET /v1/gpus, /metrics'],
     [
       'Postgres',

@@ -1,5 +1,6 @@
 // `npm start`: reads the command line, runs the supervisor, and turns Ctrl-C into an orderly end.
 import { readOptions, USAGE, UsageError } from './options.ts';
+import { buildPage } from './page.ts';
 import { StartError } from './program.ts';
 import { createScreen, firstScreen } from './screen.ts';
 import { Supervisor } from './supervisor.ts';
@@ -27,6 +28,9 @@ async function main(): Promise<number> {
   const supervisor = new Supervisor(options, process.env, screen.event);
   const stopped = stopOnSignal(supervisor);
   try {
+    const page = await buildPage();
+    if (page.how === 'built') screen.event('page', `built in ${(page.ms / 1_000).toFixed(1)} s`);
+    if (page.how === 'failed') screen.event('page', 'could not be built; all else works without it', page.reason.split('\n'));
     const instance = await supervisor.start();
     screen.print(firstScreen(instance, process.cwd(), screen.paint));
   } catch (error) {

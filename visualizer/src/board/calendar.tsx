@@ -1,0 +1,152 @@
+// Who holds what until when: a row for each node, with its slots now and a bar for each holder over the next days.
+import { memo, useMemo, useState } from 'react';
+import { dayOf, hourOf, moment } from '../format.ts';
+import type { BoardNode, Hold } from '../types.ts';
+import { useNow } from '../ui/now.ts';
+import { linkTo } from '../ui/route.ts';
+import { VirtualList } from '../ui/virtual-list.tsx';
+
+const HOUR = 3_600_000;
+const RANGES: [hours: number, name: string][] = [
+  [6, '6 hours'],
+  [24, '1 day'],
+  [72, '3 days'],
+  [168, '1 week'],
+];
+const ROW = 48;
+/** So much of what has been is shown. */
+const PAST = 0.08;
+
+/** Now, moved on once a minute: a thousand rows need not be drawn each second. */
+function useMinute(): number {
+  return Math.floor(useNow() / 60_000) * 60_000;
+}
+
+export function Calendar({ nodes }: { nodes: readonly BoardNode[] }) {
+  const [hours, setHours] = useState(24);
+  const now = useMinute();
+  const range = useMemo(() => ({ from: now - hours * HOUR * PAST, to: now + hours * HOUR * (1 - PAST) }), [now, hours]);
+  return (
+    <div className="calendar">
+      <div className="row" role="group" aria-label="How far ahead">
+        {RANGES.map(([each, name]) => (
+          <button key={each} type="button" className="small" aria-pressed={each === hours} onClick={() => setHours(each)}>
+            {name}
+          </button>
+        ))}
+      </div>
+      <div className="node-row axis" aria-hidden="true">
+        <span />
+        <span />
+        <span className="track">
+          {ticks(range.from, range.to, hours).map((at) => (
+            <span key={at} className="tick" style={{ left: `${place(at, range)}%` }}>
+              {hours > 24 ? dayOf(at) : hourOf(at)}
+            </span>
+          ))}
+        </span>
+      </div>
+      <VirtualList items={nodes} rowHeight={ROW} height={ROW * 12} keyOf={({ node }) => node} label="Nodes">
+        {(node) => <NodeRow node={node} from={range.from} to={range.to} now={now} />}
+      </VirtualList>
+    </div>
+  );
+}
+
+function ticks(from: number, to: number, hours: number): number[] {
+  const step = (hours <= 6 ? 1 : hours <= 24 ? 4 : 24) * HOUR;
+  const zone = new Date(from).getTimezoneOffset() * 60_000;
+  const found: number[] = [];
+  for (let at = Math.ceil((from - zone) / step) * step + zone; at < to; at += step) found.push(at);
+  return found;
+}
+
+const place = (at: number, { from, to }: { from: number; to: number }): number =>
+  Math.max(0, Math.min(100, ((at - from) / (to - from)) * 100));
+
+/** 0, 1, … */
+const numbers = (count: number): number[] => [...Array(count).keys()];
+
+const HEALTH = { ok: '', draining: 'draining', unhealthy: 'unhealthy' };
+
+const NodeRow = memo(({ node, from, to, now }: { node: BoardNode; from: number; to: number; now: number }) => {
+  const { holds, slots, health, reason, foreign } = node;
+  const bySlot = new Map(holds.flatMap((hold) => hold.slots.map((slot) => [slot, hold] as const)));
+  const all = Math.max(slots, ...holds.flatMap((hold) => hold.slots.map((slot) => slot + 1)));
+  const taken = bySlot.size + foreign;
+  return (
+    <div className="node-row" data-health={health}>
+      <span className="node-name" title={reason ?? node.node}>
+        {node.node}
+        <span className="quiet">
+          {' '}
+          {node.gpu_type}
+          {health === 'ok' ? '' : ` · ${HEALTH[health]}`}
+        </span>
+      </span>
+      <span
+        className="slots"
+        role="img"
+        aria-label={`${Math.max(0, all - taken)} of ${all} free${health === 'ok' ? '' : `, ${HEALTH[health]}`}`}
+      >
+        {numbers(all).map((slot) => (
+          <span
+            key={slot}
+            className="slot"
+            data-state={bySlot.get(slot)?.state ?? (slot >= all - foreign ? 'foreign' : 'free')}
+          />
+        ))}
+      </span>
+      <span className="track">
+        {holds.map((hold) => (
+          <HoldBar key={`${hold.since}${hold.slots[0]}`} hold={hold} range={{ from, to }} all={all} now={now} />
+        ))}
+        <span className="now-line" style={{ left: `${place(now, { from, to })}%` }} />
+      </span>
+    </div>
+  );
+});
+
+function HoldBar({ hold, range, all, now }: { hold: Hold; range: { from: number; to: number }; all: number; now: number }) {
+  const { user, name, state, slots, since, until, planned, id } = hold;
+  const left = place(Date.parse(since), range);
+  const right = until === null ? 100 : place(Math.max(Date.parse(until), now), range);
+  const ends = until === null ? 'until nobody knows' : `until ${planned ? 'about ' : ''}${moment(until, now)}`;
+  const text = `${user ?? 'somebody'}, ${slots.length} of ${all}, ${ends}`;
+  const style = {
+    left: `${left}%`,
+    width: `${Math.max(0.6, right - left)}%`,
+    top: `${(slots[0]! / all) * 100}%`,
+    height: `${(slots.length / all) * 100}%`,
+  };
+  const label = slots.length / all >= 0.35 ? (user ?? '') : '';
+  const title = `${name ?? 'Unknown'}: ${text}${state === null ? '' : `, ${state}`}`;
+  if (id === undefined) {
+    return (
+      <span
+        className="hold"
+        role="img"
+        data-state={state ?? 'foreign'}
+        data-planned={planned}
+        style={style}
+        title={title}
+        aria-label={title}
+      >
+        {label}
+      </span>
+    );
+  }
+  return (
+    <a
+      className="hold"
+      href={linkTo('reservation', id)}
+      data-state={state ?? 'foreign'}
+      data-planned={planned}
+      style={style}
+      title={title}
+      aria-label={title}
+    >
+      {label}
+    </a>
+  );
+}
