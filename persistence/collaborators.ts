@@ -52,3 +52,46 @@ export async function findSharedIds(db: Queryable, beginning: string, userId: nu
   const { rows } = await db.query<{ id: string }>(SHARED_BY_PREFIX, [beginning, userId, github]);
   return rows.map(({ id }) => id);
 }
+
+const LIST_COLLABORATORS = `
+  with added as (
+    select a.name, u.user_id, u.name as user_name
+      from reservations r cross join lateral jsonb_array_elements_text(r.secondary_users) as a(name)
+      left join api_users u on lower(u.github_user) = lower(a.name)
+     where r.reservation_id = $1),
+  given as (
+    select c.user_id, u.name as user_name, u.github_user, c.role, c.added_by, c.added_at
+      from collaborators c join api_users u using (user_id) where c.reservation_id = $1)
+  select coalesce(g.user_name, a.user_name) as user, coalesce(a.name, g.github_user) as github_user,
+         coalesce(g.role, case when a.user_id is not null then 'attach' end) as role, g.added_by, g.added_at, a.name is not null as ssh
+    from given g full join added a on a.user_id = g.user_id
+   order by g.added_at nulls last, a.name`;
+
+/** Everybody who was let into a reservation. */
+export async function listCollaborators(db: Queryable, reservationId: string): Promise<CollaboratorRow[]> {
+  return (await db.query<CollaboratorRow>(LIST_COLLABORATORS, [reservationId])).rows;
+}
+
+const SET_ROLE = `
+  insert into collaborators (reservation_id, user_id, role, added_by) values ($1, $2, $3, $4)
+  on conflict (reservation_id, user_id) do update set role = excluded.role, added_by = excluded.added_by, added_at = now()`;
+
+/** Give a user a role, in the place of the one they had. */
+export async function setRole(
+  db: Queryable,
+  reservationId: string,
+  userId: number,
+  role: NonNullable<Standing['role']>,
+  addedBy: string,
+): Promise<void> {
+  await db.query(SET_ROLE, [reservationId, userId, role, addedBy]);
+}
+
+/** Take a user's role away. @returns whether they had one */
+export async function dropRole(db: Queryable, reservationId: string, userId: number): Promise<boolean> {
+  const { rowCount } = await db.query('delete from collaborators where reservation_id = $1 and user_id = $2', [
+    reservationId,
+    userId,
+  ]);
+  return rowCount === 1;
+}

@@ -18,6 +18,8 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Finds the holders of keys; {@link KeyRing.forget} after keys or users have changed. */
     keyRing: KeyRing;
+    /** Every route, with what it asks. */
+    routeTable: { method: string; url: string; access: Access }[];
   }
   interface FastifyRequest {
     /** Who asks; null on public routes. */
@@ -28,11 +30,12 @@ declare module 'fastify' {
 /** From here on the server refuses to have a route that does not say who may use it, and no request reaches a handler without the right. */
 export function requireAccess(app: Server, keys: KeyRing): void {
   app.decorate('keyRing', keys);
+  app.decorate('routeTable', []);
   app.decorateRequest('principal', null);
   app.addHook('onRoute', (route) => {
-    if ((route.config as { access?: Access } | undefined)?.access === undefined) {
-      throw new Error(`The route ${String(route.method)} ${route.url} does not declare its access`);
-    }
+    const access = (route.config as { access?: Access } | undefined)?.access;
+    if (access === undefined) throw new Error(`The route ${String(route.method)} ${route.url} does not declare its access`);
+    for (const method of [route.method].flat()) app.routeTable.push({ method, url: route.url, access });
   });
   app.addHook('onRequest', async (request, reply) => {
     const { access } = request.routeOptions.config;

@@ -1,0 +1,197 @@
+/** Who else may do something with a reservation. */
+import type { FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import { UserName } from '../../actors/intake/messages.ts';
+import { GITHUB_NAME } from '../../machines/reservation.events.ts';
+import { findUserByName } from '../../persistence/api-users.ts';
+import { recordAudit } from '../../persistence/audit.ts';
+import { type CollaboratorRow, dropRole, listCollaborators, setRole } from '../../persistence/collaborators.ts';
+import { findUserOfGithub } from '../../persistence/github-proofs.ts';
+import { Problem } from '../errors.ts';
+import { ROLES } from '../identity/principal.ts';
+import { ask } from './ask.ts';
+import type { HttpDeps, Server } from './deps.ts';
+import { problems } from './problems.ts';
+import type { ReservationReader } from './reader.ts';
+import { ById } from './reservations.ts';
+import { auditOf, senderOf } from './user.ts';
+
+const Role = z.enum(ROLES).meta({ description: '`view`: see it; `attach`: log in as well; `own`: everything its owner may.' });
+
+const Collaborator = z
+  .object({
+    user: z.string().nullable().meta({ description: 'Null: nobody here has proven the GitHub name to be theirs.' }),
+    github_user: z.string().nullable(),
+    role: Role.nullable().meta({ description: 'Null: their SSH keys are let in, and nothing else.' }),
+    ssh: z.boolean().meta({ description: 'Whether the SSH keys of their GitHub name are let in.' }),
+    added_by: z.string().nullable(),
+    added_at: z.string().nullable(),
+  })
+  .meta({ description: 'Somebody who was let into a reservation.' });
+
+const Everybody = z.object({ id: z.string(), owner: z.string(), collaborators: z.array(Collaborator) });
+const Added = Everybody.extend({
+  ssh_note: z.string().nullable().meta({ description: 'Why their SSH keys are not let in; null if they are, or need not be.' }),
+});
+
+const Who = z.strictObject({
+  user: UserName.nullish(),
+  github_username: z.string().regex(GITHUB_NAME, 'must be a GitHub user name').nullish(),
+  role: Role.default('attach'),
+});
+
+/** Somebody who is meant, as far as they are known. */
+interface Person {
+  userId: number | null;
+  user: string | null;
+  github: string | null;
+}
+
+export function collaboratorRoutes(app: Server, deps: HttpDeps, reader: ReservationReader): void {
+  const { db } = deps;
+
+  app.get(
+    '/v1/reservations/:id/collaborators',
+    {
+      config: { access: { scope: 'read', on: 'reservation', role: 'view' } },
+      schema: {
+        tags: ['reservations'],
+        summary: 'Who else may see it, log in to it, or change it',
+        params: ById,
+        response: { 200: Everybody, ...problems(401, 403, 404, 409, 503) },
+      },
+    },
+    async (request) => {
+      const { id, owner } = await reader.open(request, request.params.id);
+      return { id, owner, collaborators: await everybody(id) };
+    },
+  );
+
+  app.post(
+    '/v1/reservations/:id/collaborators',
+    {
+      config: { access: { scope: 'reserve', on: 'reservation', role: 'own' } },
+      schema: {
+        tags: ['reservations'],
+        summary: 'Let somebody in, or change their role: by user name, or by a GitHub name',
+        description:
+          'A GitHub name that somebody has proven is that user. One that nobody has proven gets its SSH keys let in and nothing else. Keys are ' +
+          'let in for `attach` and `own`, while the server runs.',
+        params: ById,
+        body: Who,
+        response: { 200: Added, ...problems(400, 401, 403, 404, 409, 413, 415, 503) },
+      },
+    },
+    async (request) => {
+      const { id, owner } = await reader.open(request, request.params.id);
+      const { role } = request.body;
+      const person = await personOf(request.body);
+      if (person.user === owner) {
+        throw new Problem('GPU_FIELD_INVALID', `The field user: ${owner} is its owner`, { field: 'user' });
+      }
+      if (person.userId === null && role !== 'attach') {
+        throw new Problem(
+          'GPU_FIELD_INVALID',
+          `The field role: nobody has proven the GitHub name ${person.github}, so it may only attach`,
+          {
+            field: 'role',
+          },
+        );
+      }
+      const { userId } = person;
+      if (userId !== null) {
+        await db.withTransaction(async (tx) => {
+          await setRole(tx, id, userId, role, senderOf(request).user);
+          await recordAudit(tx, auditOf(request, 'reservation.share', `reservation/${id}`, { with: person.user, role }));
+        });
+      }
+      const note = role === 'view' ? await shutOut(request, id, owner, person) : await letIn(request, id, owner, person);
+      return { id, owner, collaborators: await everybody(id), ssh_note: note };
+    },
+  );
+
+  app.delete(
+    '/v1/reservations/:id/collaborators/:who',
+    {
+      config: { access: { scope: 'reserve', on: 'reservation', role: 'own' } },
+      schema: {
+        tags: ['reservations'],
+        summary: 'Let somebody in no more: a user name, or `github:<name>`',
+        params: ById.extend({ who: z.string().min(1).max(140) }),
+        response: { 200: Everybody, ...problems(400, 401, 403, 404, 409, 503) },
+      },
+    },
+    async (request) => {
+      const { id, owner } = await reader.open(request, request.params.id);
+      const { who } = request.params;
+      const github = /^github:(.+)$/.exec(who)?.[1];
+      const person = await personOf(github === undefined ? { user: who } : { github_username: github });
+      const { userId } = person;
+      const had =
+        userId !== null &&
+        (await db.withTransaction(async (tx) => {
+          const dropped = await dropRole(tx, id, userId);
+          if (dropped) await recordAudit(tx, auditOf(request, 'reservation.unshare', `reservation/${id}`, { with: person.user }));
+          return dropped;
+        }));
+      const listed = isIn(await everybody(id), person);
+      if (!had && !listed) throw new Problem('GPU_USER_UNKNOWN', `${who.slice(0, 100)} was not let into it`, { field: 'who' });
+      await shutOut(request, id, owner, person);
+      return { id, owner, collaborators: await everybody(id) };
+    },
+  );
+
+  async function everybody(id: string): Promise<z.infer<typeof Collaborator>[]> {
+    return (await listCollaborators(db, id)).map((row) => ({ ...row, added_at: row.added_at?.toISOString() ?? null }));
+  }
+
+  /** @throws Problem unless exactly one of the two names is given, and a user name is one of ours */
+  async function personOf({
+    user,
+    github_username: github,
+  }: {
+    user?: string | null | undefined;
+    github_username?: string | null | undefined;
+  }): Promise<Person> {
+    if ((user ?? null) === null && github != null) {
+      const proven = await findUserOfGithub(db, github);
+      return { userId: proven?.user_id ?? null, user: proven?.name ?? null, github };
+    }
+    if (user == null || github != null) {
+      throw new Problem('GPU_FIELD_INVALID', 'Name one: user, or github_username', { field: 'user' });
+    }
+    const row = await findUserByName(db, user);
+    if (row === null) throw new Problem('GPU_USER_UNKNOWN', `There is no user ${user}`, { field: 'user' });
+    return { userId: row.user_id, user: row.name, github: row.github_user };
+  }
+
+  /** Let their SSH keys in. @returns why they are not; null if they are */
+  async function letIn(request: FastifyRequest, id: string, owner: string, person: Person): Promise<string | null> {
+    if (person.github === null)
+      return `${person.user} has not proven a GitHub name yet, so it is not known which SSH keys are theirs`;
+    if (isIn(await everybody(id), person)) return null;
+    return tell(request, id, owner, 'add_user', person.github);
+  }
+
+  async function shutOut(request: FastifyRequest, id: string, owner: string, person: Person): Promise<string | null> {
+    const { github } = person;
+    if (github === null || !isIn(await everybody(id), person)) return null;
+    return tell(request, id, owner, 'remove_user', github);
+  }
+
+  async function tell(request: FastifyRequest, id: string, owner: string, type: 'add_user' | 'remove_user', github: string) {
+    try {
+      await ask(deps, reader, request, { id, owner, type, fields: { github_username: github }, key: null });
+      return null;
+    } catch (error) {
+      // Keys are a matter of a server that runs; the role is theirs all the same.
+      if (error instanceof Problem && error.code === 'GPU_EVENT_IGNORED') return error.message;
+      throw error;
+    }
+  }
+}
+
+/** Whether the SSH keys of a person are let in. */
+function isIn(rows: readonly Pick<CollaboratorRow, 'github_user' | 'ssh'>[], { github }: Person): boolean {
+  return github !== null && rows.some((row) => row.ssh && row.github_user?.toLowerCase() === github.toLowerCase());
+}
