@@ -65,8 +65,8 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'actors/disk/kind.ts',
-        from: "if (progress.state === 'pending')\n        throw",
-        to: 'if (progress.state === null)\n        throw',
+        from: "if (progress.state === 'pending') throw",
+        to: 'if (progress.state === null) throw',
       },
       { file: 'actors/disk/kind.ts', from: 'sizeBytes: progress.sizeBytes', to: 'sizeBytes: null' },
     ],
