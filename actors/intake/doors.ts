@@ -17,6 +17,7 @@ import { acceptDiskOperation } from './disk-operations.ts';
 import { resolveDisk } from './disks.ts';
 import { checkGang } from './gangs.ts';
 import { findReservation } from './lookup.ts';
+import { assertSameCreate, fingerprintOf, isRepeated } from './repeated.ts';
 import { type Action, actionOf, check, type EventAction, EventMessage, refuseReserved } from './messages.ts';
 import { claimOf, takeQuota } from './quota.ts';
 
@@ -92,10 +93,10 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
     duplicate: false,
   };
   const duplicate: Accepted = { ...accepted, duplicate: true };
-  if (await isTakenBy(tx, id, owner)) return duplicate;
+  if (await isTaken(tx, id, parsed)) return duplicate;
   // This row claims the id: of two who send one id at the same time, the second waits here for the first.
   const { rowCount: claimed } = await tx.query(CLAIM_ID, [id, owner, secretsOf(parsed, sender)]);
-  if (claimed === 0 && (await isTakenBy(tx, id, owner))) return duplicate;
+  if (claimed === 0 && (await isTaken(tx, id, parsed))) return duplicate;
   await checkGang(tx, { id, owner, request: parsed.request });
   await takeQuota(tx, [claimOf(id, parsed)]);
 
@@ -124,10 +125,10 @@ export function idOf({ reservationId, owner, key }: ParsedCreate, { newId = uuid
   return reservationId ?? (key === null ? newId() : uuidv5(`${owner}\n${key}`, KEYED));
 }
 
-/** What is kept apart from a request, as JSON: its environment, and a new token for Jupyter. */
-export function secretsOf({ environment }: ParsedCreate, { newToken }: Sender): string {
+/** What is kept apart from a request, as JSON: its environment, a new token for Jupyter, and what a repeated one is compared with. */
+export function secretsOf(parsed: ParsedCreate, { newToken }: Sender): string {
   const token = (newToken ?? (() => randomBytes(32).toString('hex')))();
-  return JSON.stringify({ environment, jupyterToken: token });
+  return JSON.stringify({ environment: parsed.environment, jupyterToken: token, fingerprint: fingerprintOf(parsed) });
 }
 
 /** The birth of a reservation. @param diskId of the disk that the request names; null if it wants none. */
@@ -145,22 +146,26 @@ export function submission(id: string, parsed: ParsedCreate, sender: Sender, dis
   return { actor: `reservation/${id}`, key: `create:${id}`, event, sender: sender.door, sentAt };
 }
 
-export const OWNER_OF_ID = `select user_id as owner from reservations where reservation_id = $1
-     union all select event->>'owner' from mailbox where actor = $2 and event->>'type' = 'reservation.submitted'
-     union all select owner from secrets where secret_ref = $1
-     limit 1`;
+export const OWNER_OF_ID = `
+  select o.owner, (select value->>'fingerprint' from secrets where secret_ref = $1) as fingerprint
+    from (select user_id as owner from reservations where reservation_id = $1
+          union all select event->>'owner' from mailbox where actor = $2 and event->>'type' = 'reservation.submitted'
+          union all select owner from secrets where secret_ref = $1
+          limit 1) o`;
 
 /**
- * Whether this id is a reservation of this owner, in the mailbox or born already.
- * @throws Problem if it is somebody else's.
+ * Whether this id is a reservation of the same owner, in the mailbox or born already.
+ * @throws Problem if it is somebody else's, or was asked for with other wishes.
  */
-async function isTakenBy(tx: Transaction, id: string, owner: string): Promise<boolean> {
-  const { rows } = await tx.query<{ owner: string }>(OWNER_OF_ID, [id, `reservation/${id}`]);
-  const taken = rows[0]?.owner ?? null;
-  if (taken !== null && taken !== owner) {
+async function isTaken(tx: Transaction, id: string, parsed: ParsedCreate): Promise<boolean> {
+  const { rows } = await tx.query<{ owner: string; fingerprint: string | null }>(OWNER_OF_ID, [id, `reservation/${id}`]);
+  const taken = rows[0];
+  if (taken === undefined) return false;
+  if (taken.owner !== parsed.owner) {
     throw new Problem('GPU_ID_TAKEN', `The id ${id} belongs to a reservation of another user`, { field: 'reservation_id' });
   }
-  return taken !== null;
+  assertSameCreate(parsed, taken.fingerprint);
+  return true;
 }
 
 async function acceptEvent(
@@ -178,8 +183,10 @@ async function acceptEvent(
   const key = ownKey !== null ? `op:${ownKey}` : (sender.key ?? `${sender.door}:${(sender.newId ?? uuidv7)()}`);
   const actor = `reservation/${found.id}`;
   const sentAt = momentOf(message.requested_at ?? message.submitted_at ?? message.created_at);
+  const accepted = { actor, key, reservationId: found.id, operationId: null, owner: found.owner };
+  if (ownKey !== null && (await isRepeated(tx, actor, key, event))) return { ...accepted, duplicate: true };
   await kernel.post([{ actor, key, event, sender: sender.door, sentAt }], tx);
-  return { actor, key, reservationId: found.id, operationId: null, duplicate: false, owner: found.owner };
+  return { ...accepted, duplicate: false };
 }
 
 /** @param owner as the message names them; if `sentBy` is another, the door has made sure that they may act for the owner */

@@ -3,6 +3,7 @@ import type { FastifyRequest } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
 import { acceptAction } from '../../actors/intake/doors.ts';
 import type { EventAction } from '../../actors/intake/messages.ts';
+import { isSameWish } from '../../actors/intake/repeated.ts';
 import type { HistoryEntry } from '../../persistence/history.ts';
 import { findDeadLetter } from '../../persistence/insight.ts';
 import { Problem } from '../errors.ts';
@@ -54,6 +55,13 @@ export async function ask(
     const letter = await findDeadLetter(db, accepted.actor, accepted.key);
     if (letter !== null) throw new Problem('GPU_MESSAGE_FAILED', letter.reason);
     return false;
+  }
+  // Of two that came at the same time under one key, one was taken.
+  const wish = { type, hours: fields['extension_hours'], githubUsername: fields['github_username'] };
+  if (key !== null && !isSameWish(entry.event, wish)) {
+    throw new Problem('GPU_IDEMPOTENCY_CONFLICT', `This key was used for another request (${entry.event.type}); that one stands`, {
+      field: 'idempotency_key',
+    });
   }
   await throwIfNotApplied(reader, id, type, entry);
   if (type !== 'extend') return true;

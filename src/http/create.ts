@@ -31,6 +31,7 @@ export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
     async (request, reply) => {
       const { view, duplicate } = await submit(deps, reader, request, messageOf(request, request.body));
       void reply.header('location', `/v1/reservations/${view.id}`);
+      if (duplicate) void reply.header('idempotency-replayed', 'true');
       return reply.code(duplicate ? 200 : 202).send(view);
     },
   );

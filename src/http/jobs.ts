@@ -85,6 +85,7 @@ export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader
       const { job_id, status, estimated_start_time, position, links } = job;
       const message = duplicate ? 'This job was submitted before' : `Job submitted: ${made.detail ?? made.state}`;
       void reply.header('location', `/v1/jobs/${job_id}`);
+      if (duplicate) void reply.header('idempotency-replayed', 'true');
       return reply.code(duplicate ? 200 : 202).send({ job_id, status, message, estimated_start_time, position, links });
     },
   );

@@ -17,6 +17,7 @@ import * as disks from '../../../actors/intake/disks.ts';
 import * as doors from '../../../actors/intake/doors.ts';
 import { LOCK_GANG, SIBLINGS } from '../../../actors/intake/gangs.ts';
 import * as lookup from '../../../actors/intake/lookup.ts';
+import { EVENT_OF_KEY } from '../../../actors/intake/repeated.ts';
 import { CLAIM_IDS } from '../../../actors/intake/together.ts';
 import { DROP_MAIL } from '../../../actors/kernel/set-aside.ts';
 import * as names from '../../../actors/reservation/names.ts';
@@ -418,7 +419,8 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [operations.DISK_SIZE, all(a.disk)],
   [operations.LOCK_DISK, all(a.user, of('data', 'copy'))],
   [operations.RENAME_DISK, all(a.disk, a.user, of('data', 'copy'))],
-  [doors.CLAIM_ID, all(a.reservation, a.user, of(json({ jupyterToken: 't' })))],
+  [doors.CLAIM_ID, all(a.reservation, a.user, of(json({ jupyterToken: 't', fingerprint: 'f' })))],
+  [EVENT_OF_KEY, all(a.actor, a.key)],
   [CLAIM_IDS, columns(fc.tuple(a.reservation, a.user, of(json({ jupyterToken: 't' }))), first)],
   [doors.KEEP_CONTEXT, all(of('h1'), a.user, fc.constant(Buffer.from('x')))],
   [doors.OWNER_OF_ID, all(a.reservation).map(([id]) => [id, `reservation/${id as string}`])],

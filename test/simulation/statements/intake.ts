@@ -5,6 +5,7 @@ import * as disks from '../../../actors/intake/disks.ts';
 import * as doors from '../../../actors/intake/doors.ts';
 import { LOCK_GANG, SIBLINGS } from '../../../actors/intake/gangs.ts';
 import * as lookup from '../../../actors/intake/lookup.ts';
+import { EVENT_OF_KEY } from '../../../actors/intake/repeated.ts';
 import { CLAIM_IDS } from '../../../actors/intake/together.ts';
 import { RECORD_AUDIT } from '../../../persistence/audit.ts';
 import { ADD_LETTER } from '../../../persistence/dead-letters.ts';
@@ -196,14 +197,24 @@ twin(CLAIM_IDS, (t, tx, [ids, owners, values]) => {
 twin(doors.KEEP_CONTEXT, (t, tx, [hash, owner]) => count(t.contexts.insert({ hash, owner }, tx) ? 1 : 0));
 
 twin(doors.OWNER_OF_ID, (t, tx, [id, actor]) => {
+  const secret = t.secrets.get(id, tx);
+  const fingerprint = (secret?.value as { fingerprint?: string } | undefined)?.fingerprint ?? null;
   const reservation = t.reservations.get(id, tx);
-  if (reservation !== null) return rows([{ owner: reservation['user_id'] }]);
+  if (reservation !== null) return rows([{ owner: reservation['user_id'], fingerprint }]);
   for (const slot of t.mailbox.group(actor)) {
     const mail = t.mailbox.see(slot, tx);
-    if (mail?.event.type === 'reservation.submitted') return rows([{ owner: mail.event['owner'] }]);
+    if (mail?.event.type === 'reservation.submitted') return rows([{ owner: mail.event['owner'], fingerprint }]);
   }
-  const secret = t.secrets.get(id, tx);
-  return rows(secret === null ? [] : [{ owner: secret.owner }]);
+  return rows(secret === null ? [] : [{ owner: secret.owner, fingerprint }]);
+});
+
+twin(EVENT_OF_KEY, (t, tx, [actor, key]) => {
+  for (const slot of t.mailbox.group(actor)) {
+    const mail = t.mailbox.see(slot, tx);
+    if (mail !== null && mail.key === key) return rows([{ event: mail.event }]);
+  }
+  const row = t.history.get(`${actor}\n${key}`, tx);
+  return rows(row === null ? [] : [{ event: row.event }]);
 });
 
 /** Doors of the simulation that send at once may both be served: the pool refuses what does not fit. */
