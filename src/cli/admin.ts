@@ -7,25 +7,15 @@ import { findActor } from '../../persistence/actor-store.ts';
 import { recordAudit } from '../../persistence/audit.ts';
 import type { Database } from '../../persistence/database.ts';
 import { enqueue } from '../../persistence/mailbox.ts';
+import { registerCapacity } from './admin-capacity.ts';
+import { registerLetters } from './admin-letters.ts';
 import { registerAudit } from './audit.ts';
 import { registerCluster } from './cluster.ts';
 import { type Context, contextOf } from './context.ts';
 import { withDatabase } from './database.ts';
 import { CliError, EXIT } from './exit.ts';
-import { fromNow, table } from './format.ts';
 import { reconcile } from './reconcile.ts';
 import { type Surroundings, userOf } from './surroundings.ts';
-
-interface DeadLetter {
-  id: number;
-  source: string;
-  queue: string | null;
-  msg_id: number | null;
-  actor: string | null;
-  code: string;
-  reason: string;
-  created_at: string;
-}
 
 export function registerAdmin(program: Command, surroundings: Surroundings): void {
   const admin = program.command('admin').description('for operators').helpCommand(false);
@@ -53,23 +43,8 @@ export function registerAdmin(program: Command, surroundings: Surroundings): voi
     .action(async (options: { dryRun?: boolean }, command: Command) =>
       reconcile(contextOf(surroundings, command), options.dryRun === true),
     );
-  admin
-    .command('dead-letters')
-    .description('what could not be understood or processed')
-    .action(async (_options: object, command: Command) => {
-      const context = contextOf(surroundings, command);
-      const answer = await context.client.get<{ dead_letters: DeadLetter[] }>('/v1/dead-letters');
-      context.give(answer);
-      context.say(answer.dead_letters.length === 0 ? 'There are no open dead letters.' : letters(answer.dead_letters));
-    });
-}
-
-function letters(rows: readonly DeadLetter[]): string {
-  const from = (row: DeadLetter) => row.actor ?? `${row.queue ?? row.source} ${row.msg_id ?? ''}`.trim();
-  return table([
-    ['ID', 'WHEN', 'FROM', 'CODE', 'REASON'],
-    ...rows.map((row) => [String(row.id), fromNow(row.created_at), from(row), row.code, row.reason]),
-  ]);
+  registerLetters(admin, surroundings);
+  registerCapacity(admin, surroundings);
 }
 
 async function verify(context: Context, id: string | undefined): Promise<void> {
