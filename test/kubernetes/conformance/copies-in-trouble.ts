@@ -81,7 +81,7 @@ export function copiesInTroubleConform(subject: () => Subject): void {
       expect(await contentOf(snapshotId)).toBe('kept');
     });
 
-    it('whose job is gone before it was recorded is not copied a second time, and what it says of another volume counts for nothing', async () => {
+    it('whose job is gone before it was recorded is recorded by another, and what a job says of an earlier volume counts for nothing', async () => {
       const { diskId, snapshotId } = await written('kept');
       await until('its script is there', async () => {
         await volumes().snapshot(diskId, snapshotId);

@@ -48,6 +48,24 @@ export function copiesConform(subject: () => Subject): void {
       expect(await withServer(third, ['cat', '/home/dev/a'])).toBe('one');
     });
 
+    it('binds what is bound only where its first pod runs', async () => {
+      const { items: classes } = await subject().client.storage.listStorageClass();
+      const storageClass = classes.find(({ volumeBindingMode: mode }) => mode === 'WaitForFirstConsumer')?.metadata?.name ?? '';
+      expect(storageClass).not.toBe('');
+      const first = disk();
+      const claim = await usable(first, { storageClass });
+      expect((await claimOf(claim)).status?.phase).toBe('Pending');
+      await withServer(claim, ['sh', '-c', 'printf one > /home/dev/a']);
+      await detached(first.diskId);
+      const snapshotId = `snap-${first.diskId}-1`;
+      expect(await ended(first.diskId, snapshotId)).toMatchObject({ state: 'complete' });
+      // Whoever takes the clone need not know of the class: it is that of the copy.
+      const filled = await usable(disk({ snapshotId }));
+      expect((await claimOf(filled)).spec?.storageClassName).toBe(storageClass);
+      expect(await withServer(filled, ['cat', '/home/dev/a'])).toBe('one');
+      await nothingAround();
+    });
+
     it('is never started from before it is complete', async () => {
       const first = disk();
       await usable(first);

@@ -49,6 +49,7 @@ export interface ProvidersUnderTest {
 
 export interface VolumeOptions {
   snapshots?: SnapshotSetting;
+  storageClass?: string;
   /** How its Jobs are to behave: annotations of the simulation. */
   annotations?: Record<string, string>;
   /** How long a copy may wait for its place, in milliseconds. */
@@ -71,7 +72,8 @@ export const local: ProvidersUnderTest = {
   name: 'local',
   snapshots: 'volume-snapshots',
   servers: (client) => new KubernetesDevServers({ client }),
-  volumes: (client, { snapshots = 'auto', ...copies } = {}) => new LocalVolumes({ client, snapshots, copies }),
+  volumes: (client, { snapshots = 'auto', storageClass, ...copies } = {}) =>
+    new LocalVolumes({ client, snapshots, copies, ...(storageClass === undefined ? {} : { storageClass }) }),
   builder: (client, options) => new JobBuilder({ client, ...options }),
   events: (client, options) => new KubernetesEvents({ client, ...options }),
   nodeGone,
