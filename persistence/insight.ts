@@ -63,6 +63,13 @@ export interface Totals {
   effectsPending: number;
   deadLettersOpen: number;
   quarantined: number;
+  /** Effects that wait after a failed try. */
+  effectsStruggling: number;
+  /** Disks that tell of a problem. */
+  disksTroubled: number;
+  /** GPU types under maintenance now, and nodes that are being drained. */
+  maintenance: number;
+  nodesDrained: number;
   /** How long the oldest due deadline has been waiting; 0 if none is due. */
   oldestDueDeadlineSeconds: number;
 }
@@ -75,6 +82,10 @@ export async function readTotals(db: Queryable): Promise<Totals> {
             (select count(*)::int from effects where status = 'pending') as "effectsPending",
             (select count(*)::int from dead_letters where resolved is null) as "deadLettersOpen",
             (select count(*)::int from actors where quarantined_at is not null) as "quarantined",
+            (select count(*)::int from effects where status = 'pending' and last_error is not null) as "effectsStruggling",
+            (select count(*)::int from disks where purged_at is null and problem is not null) as "disksTroubled",
+            (select count(*)::int from maintenance where from_at <= now()) as "maintenance",
+            (select count(*)::int from node_drains) as "nodesDrained",
             greatest(0, coalesce((select extract(epoch from now() - min(due_at))::float8 from deadlines where fired_at is null), 0))
               as "oldestDueDeadlineSeconds"`,
   );

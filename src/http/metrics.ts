@@ -56,6 +56,10 @@ function gauges(registry: Registry, deps: HttpDeps): () => Promise<void> {
   const letters = gauge('dead_letters_open', 'Dead letters that nobody has resolved.');
   const findings = labelled('reality_findings', 'Open differences between database and cluster.', 'kind', 'verdict');
   const quarantined = gauge('actors_quarantined', 'Actors whose snapshot cannot be revived.');
+  const struggling = gauge('effects_struggling', 'Effects that wait for another try after one that failed.');
+  const troubled = gauge('disks_troubled', 'Disks that tell of a problem.');
+  const maintained = gauge('maintenance_in_force', 'GPU types under maintenance.');
+  const drained = gauge('nodes_drained', 'Nodes on which nothing new is given.');
   const late = gauge('deadline_oldest_due_seconds', 'How long the oldest due deadline has been waiting.');
   const tracker = gauge('tracker_age_seconds', 'Age of what the tracker knows of the cluster; NaN before its first look.');
 
@@ -73,6 +77,10 @@ function gauges(registry: Registry, deps: HttpDeps): () => Promise<void> {
       effects.set(totals.effectsPending);
       letters.set(totals.deadLettersOpen);
       quarantined.set(totals.quarantined);
+      struggling.set(totals.effectsStruggling);
+      troubled.set(totals.disksTroubled);
+      maintained.set(totals.maintenance);
+      drained.set(totals.nodesDrained);
       late.set(totals.oldestDueDeadlineSeconds);
       actors.reset();
       for (const { kind, state, count } of counts) actors.set({ kind, state }, count);

@@ -3,9 +3,9 @@ import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
 import { findRun, lastRun, openFindings, requestRun, type RunRow } from '../../persistence/reality.ts';
 import { Problem } from '../errors.ts';
+import { actOnce, audit, Key, operatorOf } from './admin-act.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
-import { requireUser } from './user.ts';
 
 const Verdict = z.enum(['ended', 'unknown', 'unrecorded', 'missing']);
 
@@ -76,14 +76,22 @@ export function realityRoutes(app: Server, { db }: HttpDeps): void {
       schema: {
         tags: ['service'],
         summary: 'Compare database and cluster now; the answer names the comparison, which a processor makes',
-        body: z.object({ dry_run: z.boolean().default(false).meta({ description: 'Only tell what would be done.' }) }),
-        response: { 202: Run, ...problems(400, 401, 403, 503) },
+        body: z.object({
+          dry_run: z.boolean().default(false).meta({ description: 'Only tell what would be done.' }),
+          idempotency_key: Key,
+        }),
+        response: { 202: Run, ...problems(400, 401, 403, 409, 503) },
       },
     },
     async (request, reply) => {
-      const id = uuidv7();
-      await requestRun(db, { id, dryRun: request.body.dry_run, by: requireUser(request) });
-      return reply.code(202).send(viewOf((await findRun(db, id))!));
+      const run = await actOnce(db, request, async (tx) => {
+        const id = uuidv7();
+        const { dry_run } = request.body;
+        await requestRun(tx, { id, dryRun: dry_run, by: operatorOf(request) });
+        await audit(tx, request, { action: 'reality.compare', object: `reality-run/${id}`, details: { dry_run } });
+        return viewOf((await findRun(tx, id))!);
+      });
+      return reply.code(202).send(run);
     },
   );
 

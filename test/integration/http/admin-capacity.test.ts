@@ -31,6 +31,7 @@ describe('maintenance of a GPU type', () => {
       body: { gpu_type: 't4', in_force: true, reason: 'new drivers', until, waiting: 0 },
     });
     expect(await gpus('t4')).toMatchObject({ maintenance: { reason: 'new drivers', until, in_force: true } });
+    expect((await http.get('/metrics', null)).body).toContain('gpu_dev_maintenance_in_force 1');
     expect((await gpus('a100')).maintenance).toBeNull();
 
     expect(await admin.reserve('ann')).toMatchObject({
