@@ -59,9 +59,13 @@ export async function ask(
   // Of two that came at the same time under one key, one was taken.
   const wish = { type, hours: fields['extension_hours'], githubUsername: fields['github_username'] };
   if (key !== null && !isSameWish(entry.event, wish)) {
-    throw new Problem('GPU_IDEMPOTENCY_CONFLICT', `This key was used for another request (${entry.event.type}); that one stands`, {
-      field: 'idempotency_key',
-    });
+    throw new Problem(
+      'GPU_IDEMPOTENCY_CONFLICT',
+      `This key was used for another request (${entry.event.type}); that one stands`,
+      {
+        field: 'idempotency_key',
+      },
+    );
   }
   await throwIfNotApplied(reader, id, type, entry);
   if (type !== 'extend') return true;

@@ -55,11 +55,19 @@ export interface ReadyStep {
   ends: boolean;
 }
 
-/** @param view of the reservation if this is the latest step of it that is known, else null */
-export function readyStep(step: Step, view: ReservationView | null): ReadyStep {
-  const isApplied = step.outcome === 'applied';
-  const ends = isApplied && step.to !== null && ENDS.has(step.to) && step.from !== step.to;
-  const [, minutes] = (isApplied ? WARNING.exec(step.type) : null) ?? [];
+/** Whether a reservation ended by this step. */
+export function isEnd({ outcome, from, to }: Step): boolean {
+  return outcome === 'applied' && to !== null && ENDS.has(to) && from !== to;
+}
+
+/**
+ * @param present the reservation as it is now
+ * @param isLatest false if later steps of it are known; an end tells of it all the same, since it stays so
+ */
+export function readyStep(step: Step, present: ReservationView | null, isLatest: boolean): ReadyStep {
+  const ends = isEnd(step);
+  const view = isLatest || ends ? present : null;
+  const [, minutes] = (step.outcome === 'applied' ? WARNING.exec(step.type) : null) ?? [];
   const isPresent = view !== null && view.state === step.to;
   const data: z.infer<typeof StepData> = {
     reservation_id: step.id,

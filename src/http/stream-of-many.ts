@@ -7,7 +7,7 @@ import type { Queryable } from '../../persistence/database.ts';
 import { bodyOf, type EventStream } from './event-stream.ts';
 import type { ReservationReader } from './reader.ts';
 import { LIVE, type ReservationView } from './reservation-view.ts';
-import { type ReadyStep, readyStep } from './stream-events.ts';
+import { isEnd, type ReadyStep, readyStep } from './stream-events.ts';
 import { type Listening, type Piece, StreamSession } from './stream-session.ts';
 
 /** Steps, and reservations of a snapshot, that are read at once. */
@@ -92,9 +92,10 @@ export class StreamOfMany extends StreamSession {
       const steps = await readSpan(this.#parts.db, { ...span, first }, PAGE);
       if (steps.length === 0) return;
       first = steps.at(-1)!.seq + 1;
-      const view = first > span.last ? await this.#parts.reader.view(span.id) : null;
+      const isLast = first > span.last;
+      const view = isLast || steps.some(isEnd) ? await this.#parts.reader.view(span.id) : null;
       for (const [index, step] of steps.entries()) {
-        await this.#send(readyStep(step, index === steps.length - 1 ? view : null), position);
+        await this.#send(readyStep(step, view, isLast && index === steps.length - 1), position);
       }
     }
   }

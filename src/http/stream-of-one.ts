@@ -3,7 +3,7 @@ import { endingSeq, lastSeq, readSpan } from '../../persistence/changes.ts';
 import type { Queryable } from '../../persistence/database.ts';
 import { bodyOf, type EventStream } from './event-stream.ts';
 import type { ReservationReader } from './reader.ts';
-import { type ReadyStep, readyStep } from './stream-events.ts';
+import { isEnd, type ReadyStep, readyStep } from './stream-events.ts';
 import { type Listening, type Piece, StreamSession } from './stream-session.ts';
 
 /** Steps read at once while catching up. */
@@ -72,9 +72,10 @@ export class StreamOfOne extends StreamSession {
   async #catchUp(): Promise<void> {
     for (;;) {
       const steps = await readSpan(this.#db, { id: this.id, first: this.#sent + 1, last: Number.MAX_SAFE_INTEGER }, PAGE);
-      const view = steps.length === 0 || steps.length === PAGE ? null : await this.#reader.view(this.id);
-      for (const [index, step] of steps.entries()) await this.#send(readyStep(step, index === steps.length - 1 ? view : null));
-      if (steps.length < PAGE) return;
+      const isLast = steps.length < PAGE;
+      const view = steps.length > 0 && (isLast || steps.some(isEnd)) ? await this.#reader.view(this.id) : null;
+      for (const [index, step] of steps.entries()) await this.#send(readyStep(step, view, isLast && index === steps.length - 1));
+      if (isLast) return;
     }
   }
 

@@ -8,7 +8,7 @@ import type { Queryable } from '../../persistence/database.ts';
 import { Problem } from '../errors.ts';
 import { EventStream } from './event-stream.ts';
 import type { ReservationReader } from './reader.ts';
-import { type ReadyStep, readyStep } from './stream-events.ts';
+import { isEnd, type ReadyStep, readyStep } from './stream-events.ts';
 import { StreamOfMany } from './stream-of-many.ts';
 import { StreamOfOne } from './stream-of-one.ts';
 import type { Listening } from './stream-session.ts';
@@ -150,11 +150,11 @@ export class Streams {
     const viewers = await this.#settings.rights.viewersOf([...new Set(steps.map(({ id }) => id))]);
     const heard = new Set([...this.#recipients(steps, viewers).values()].flat());
     const latest = new Map(steps.map((step) => [step.id, step]));
-    const ids = [...latest.values()].filter((step) => heard.has(step)).map(({ id }) => id);
-    const views = await this.#settings.reader.views(ids);
+    const told = steps.filter((step) => heard.has(step) && (latest.get(step.id) === step || isEnd(step)));
+    const views = await this.#settings.reader.views([...new Set(told.map(({ id }) => id))]);
     const written = new Map<Step, ReadyStep>();
     const ready = (step: Step) => {
-      const known = written.get(step) ?? readyStep(step, latest.get(step.id) === step ? (views.get(step.id) ?? null) : null);
+      const known = written.get(step) ?? readyStep(step, views.get(step.id) ?? null, latest.get(step.id) === step);
       written.set(step, known);
       return known;
     };
