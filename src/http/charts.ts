@@ -4,7 +4,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { actorsIn, reservationsIn } from '../../persistence/lifecycle.ts';
 import { Problem } from '../errors.ts';
-import { machineOf } from '../lifecycle/charts.ts';
+import { MACHINES, machineOf } from '../lifecycle/charts.ts';
 import { chartOf } from '../lifecycle/graph.ts';
 import { Layouts, type PlacedChart } from '../lifecycle/layout.ts';
 import { NAME, openCursor, sealCursor } from './cursor.ts';
@@ -63,8 +63,14 @@ const Graph = z
 
 const ResidentView = z.object({ id: z.string(), label: z.string(), user_id: z.string().nullable(), since: z.string() });
 
+const layouts = new Layouts();
+
+/** Lay all charts out, for those who will soon look at one. What fails is tried again when one is asked for. */
+export function prepareCharts(): void {
+  for (const [name, machine] of Object.entries(MACHINES)) layouts.placed(chartOf(name, machine)).catch(() => {});
+}
+
 export function chartRoutes(app: Server, { db }: HttpDeps): void {
-  const layouts = new Layouts();
   const bodies = new WeakMap<PlacedChart, { text: string; tag: string }>();
 
   app.get(

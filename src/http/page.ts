@@ -62,11 +62,12 @@ export function readPage(folder: string): Map<string, PageFile> {
   return files;
 }
 
-/** @returns whether there is a page */
-export function pageRoutes(app: Server, folder: string): boolean {
+/** @param onVisit somebody has come who will soon want more @returns whether there is a page */
+export function pageRoutes(app: Server, folder: string, onVisit: () => void): boolean {
   const files = readPage(folder);
   const answer = (request: FastifyRequest, reply: FastifyReply, path: string) => {
     const file = files.get(path);
+    if (file !== undefined && !file.hashed) onVisit();
     if (file !== undefined) return send(request, reply, file);
     throw new Problem(
       'GPU_NOT_FOUND',

@@ -4,7 +4,6 @@ import type { HttpDeps, Server } from './deps.ts';
 import { wantsPage } from './page.ts';
 
 const LINKS = {
-  page: '/ui',
   api: '/openapi.json',
   docs: '/docs',
   reservations: '/v1/reservations',
@@ -47,7 +46,7 @@ export function rootRoutes(app: Server, deps: HttpDeps, hasPage: boolean): void 
         description: 'The control plane for reserved GPU dev servers.',
         cluster: deps.cluster ?? null,
         time_scale: deps.timeScale,
-        links: LINKS,
+        links: hasPage ? { page: '/ui', ...LINKS } : LINKS,
       };
     },
   );

@@ -14,7 +14,7 @@ import { auditRoutes } from './audit.ts';
 import { authRoutes } from './auth.ts';
 import { buildContextRoutes } from './build-contexts.ts';
 import { buildLogRoutes } from './build-log.ts';
-import { chartRoutes } from './charts.ts';
+import { chartRoutes, prepareCharts } from './charts.ts';
 import { clusterStatusRoutes } from './cluster-status.ts';
 import { collaboratorRoutes } from './collaborators.ts';
 import { createRoutes } from './create.ts';
@@ -140,7 +140,7 @@ async function registerResources(app: Server, deps: HttpDeps, streams: { open: (
     await app.register(async (scope) => routes(scope as unknown as Server, deps));
   }
   await docsRoutes(app);
-  rootRoutes(app, deps, pageRoutes(app, deps.page ?? BUILT_PAGE));
+  rootRoutes(app, deps, pageRoutes(app, deps.page ?? BUILT_PAGE, prepareCharts));
 }
 
 /** The caller's request id if it is a decent one, else a new one. */

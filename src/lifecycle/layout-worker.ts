@@ -1,5 +1,5 @@
-/** The thread that lays out one chart with ELK. */
-import { parentPort, workerData } from 'node:worker_threads';
+/** The thread that lays out charts with ELK, one after another. */
+import { parentPort } from 'node:worker_threads';
 import type { ElkExtendedEdge, ElkNode } from 'elkjs';
 import elkModule from 'elkjs/lib/elk.bundled.js';
 import type { Chart, ChartEdge, ChartNode, ChartTransition } from './graph.ts';
@@ -34,8 +34,11 @@ const OPTIONS = {
 };
 const FIRST = { 'elk.layered.layering.layerConstraint': 'FIRST' };
 
+/** From this length on a line is folded. */
+const LONGEST = 24;
+
 /** Lines that a way shows; it says how many more there are. */
-const MOST_LINES = 5;
+const MOST_LINES = 4;
 
 /** What stands on a way: one line for each event and guard, with the inner states from and to which it goes. */
 function linesOf({ source, target, transitions }: ChartEdge): string[] {
@@ -48,7 +51,15 @@ function linesOf({ source, target, transitions }: ChartEdge): string[] {
     lines.set(line, from);
   }
   const all = [...lines].map(([line, from]) => (from.length === 0 ? line : `${shortened(from)}: ${line}`));
-  return all.length <= MOST_LINES ? all : [...all.slice(0, MOST_LINES - 1), `+ ${all.length - MOST_LINES + 1} more`];
+  const shown = all.length <= MOST_LINES ? all : all.slice(0, MOST_LINES - 1);
+  const more = all.length - shown.length;
+  return [...shown.flatMap(folded), ...(more === 0 ? [] : [`+ ${more} more`])];
+}
+
+/** A long line goes on below, so that charts become no wider than need be. */
+function folded(line: string): string[] {
+  const guard = line.indexOf(' [');
+  return line.length <= LONGEST || guard < 0 ? [line] : [line.slice(0, guard), `    ${line.slice(guard + 1)}`];
 }
 
 function shortened(names: readonly string[]): string {
@@ -56,7 +67,7 @@ function shortened(names: readonly string[]): string {
 }
 
 function eventOf({ event, guard, otherwise }: ChartTransition): string {
-  const name = event === null ? 'always' : event.replace(/^deadline\./, '⏱ ');
+  const name = event ?? 'always';
   if (guard !== null) return `${name} [${guard}]`;
   return otherwise ? `${name} [else]` : name;
 }
@@ -130,4 +141,9 @@ function pointsOf({ sections = [] }: ElkExtendedEdge): Point[] {
   );
 }
 
-parentPort!.postMessage(await place(workerData as Chart));
+parentPort!.on('message', (chart: Chart) => {
+  place(chart).then(
+    (placed) => parentPort!.postMessage({ placed }),
+    (error: unknown) => parentPort!.postMessage({ problem: String(error) }),
+  );
+});

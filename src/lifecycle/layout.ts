@@ -1,6 +1,6 @@
 /**
  * Where everything of a chart lies. Laying out takes the time of many requests, so a thread of its own does it, once for each version of a
- * machine, and ends when nothing is left to do.
+ * machine, and ends when nothing is left to do for a while.
  */
 import { Worker } from 'node:worker_threads';
 import type { Chart, ChartEdge, ChartNode } from './graph.ts';
@@ -28,14 +28,74 @@ export interface PlacedChart extends Omit<Chart, 'nodes' | 'edges'> {
 
 type Layout = (chart: Chart) => Promise<PlacedChart>;
 
-/** Lay a chart out in a thread of its own. @throws what the layout throws. */
-export const layOut: Layout = (chart) =>
-  new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('./layout-worker.ts', import.meta.url), { workerData: chart });
-    worker.once('message', (placed: PlacedChart) => resolve(placed));
-    worker.once('error', reject);
-    worker.once('exit', (code) => reject(new Error(`The layout of ${chart.machine} ended with ${code} and no result`)));
-  });
+/** A thread that has nothing to do ends after this, in milliseconds. */
+const IDLE_MS = 5_000;
+
+interface Job {
+  chart: Chart;
+  resolve: (placed: PlacedChart) => void;
+  reject: (error: Error) => void;
+}
+
+/** The thread, and what it is asked for, one after another. */
+class Thread {
+  readonly #jobs: Job[] = [];
+  #worker: Worker | null = null;
+  #idle: NodeJS.Timeout | null = null;
+
+  ask(chart: Chart): Promise<PlacedChart> {
+    return new Promise((resolve, reject) => {
+      this.#jobs.push({ chart, resolve, reject });
+      if (this.#jobs.length === 1) this.#next();
+    });
+  }
+
+  #next(): void {
+    if (this.#idle !== null) clearTimeout(this.#idle);
+    this.#idle = null;
+    const [job] = this.#jobs;
+    if (job === undefined) {
+      this.#worker?.unref();
+      this.#idle = setTimeout(() => this.#end(), IDLE_MS).unref();
+      return;
+    }
+    this.#worker ??= this.#start();
+    this.#worker.ref();
+    this.#worker.postMessage(job.chart);
+  }
+
+  #start(): Worker {
+    const worker = new Worker(new URL('./layout-worker.ts', import.meta.url));
+    worker.on('message', ({ placed, problem }: { placed?: PlacedChart; problem?: string }) => {
+      const job = this.#jobs.shift();
+      if (placed === undefined) job?.reject(new Error(`The layout of ${job.chart.machine} failed: ${problem}`));
+      else job?.resolve(placed);
+      this.#next();
+    });
+    worker.on('error', (error) => this.#fail(worker, error as Error));
+    worker.on('exit', (code) => this.#fail(worker, new Error(`The thread for layouts ended with ${code}`)));
+    return worker;
+  }
+
+  /** Whoever asked is told; the next one gets a new thread. */
+  #fail(worker: Worker, error: Error): void {
+    if (this.#worker !== worker) return;
+    this.#worker = null;
+    this.#jobs.shift()?.reject(error);
+    this.#next();
+  }
+
+  #end(): void {
+    const worker = this.#worker;
+    this.#worker = null;
+    void worker?.terminate();
+  }
+}
+
+const thread = new Thread();
+
+/** Lay a chart out, beside all else that the process does. @throws Error if the layout fails */
+export const layOut: Layout = (chart) => thread.ask(chart);
 
 /** Charts with their places, by machine and version; those who ask while one is being laid out share it. */
 export class Layouts {

@@ -11,8 +11,8 @@ export function Queue({ waiting, me }: { waiting: readonly Waiting[]; me: string
   return (
     <VirtualList
       items={waiting}
-      rowHeight={48}
-      height={384}
+      rowHeight={56}
+      height={392}
       keyOf={({ gpu_type, since, user, position }) => `${gpu_type}${since}${user}${position}`}
       label="Who waits"
     >
@@ -34,7 +34,7 @@ function Row({ waiting, own }: { waiting: Waiting; own: boolean }) {
           {slots} × {gpu_type} for {duration(hours * 3_600_000)}
         </span>
       </span>
-      <span className="quiet queue-why" title={waits_because ?? undefined}>
+      <span className="quiet" title={waits_because ?? undefined}>
         {estimated_start === null
           ? (waits_because ?? `waits for ${duration(now - Date.parse(since))}`)
           : `about ${relative(estimated_start, now)} (${moment(estimated_start, now)})`}

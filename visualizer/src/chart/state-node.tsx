@@ -1,10 +1,11 @@
 import { Handle, type Node, type NodeProps, Position } from '@xyflow/react';
 import { memo } from 'react';
 import { count } from '../format.ts';
-import { type StateData, useNumber, usePicture } from './chart.tsx';
+import { type StateData, useNumber, usePicture, useReveal } from './chart.tsx';
 
 export const StateNode = memo(({ data: { node, paths } }: NodeProps<Node<StateData>>) => {
   const { active, past, chosen, choose } = usePicture();
+  const reveal = useReveal();
   const inside = useNumber('counts', paths);
   const taken = useNumber(
     'traffic',
@@ -51,6 +52,7 @@ export const StateNode = memo(({ data: { node, paths } }: NodeProps<Node<StateDa
           aria-label={`${node.path === '' ? node.key : node.path}${isHere ? (past ? ', where it was' : ', where it is') : ''}${inside > 0 ? `, ${inside} in it` : ''}`}
           aria-pressed={chosen === node.id}
           title={node.description}
+          onFocus={reveal}
           onClick={() => choose(node.id)}
         >
           {node.key}

@@ -1,11 +1,12 @@
 import { BaseEdge, type Edge, EdgeLabelRenderer, type EdgeProps } from '@xyflow/react';
 import { memo } from 'react';
 import { rate } from '../format.ts';
-import { useNumber, usePicture, type WayData } from './chart.tsx';
+import { useNumber, usePicture, useReveal, type WayData } from './chart.tsx';
 
 export const Way = memo(({ id, data, markerEnd }: EdgeProps<Edge<WayData>>) => {
   const { edge } = data!;
   const { chosen, choose } = usePicture();
+  const reveal = useReveal();
   const taken = useNumber(
     'traffic',
     edge.transitions.map((transition) => transition.id),
@@ -27,14 +28,13 @@ export const Way = memo(({ id, data, markerEnd }: EdgeProps<Edge<WayData>>) => {
             type="button"
             className="way-label nodrag nopan"
             data-chosen={isChosen || undefined}
-            aria-label={`From ${shown(edge.source)} to ${shown(edge.target)}: ${lines.join(', ')}`}
+            aria-label={`From ${shown(edge.source)} to ${shown(edge.target)}: ${lines.map((line) => line.trim()).join(', ')}`}
             aria-pressed={isChosen}
             style={{ transform: `translate(${label.x}px, ${label.y}px)`, width: label.width, height: label.height }}
+            onFocus={reveal}
             onClick={() => choose(id)}
           >
-            {lines.map((line) => (
-              <span key={line}>{line}</span>
-            ))}
+            <span className="lines">{lines.join('\n')}</span>
             {taken > 0 ? <b className="rate">{rate(taken)}/min</b> : null}
           </button>
         </EdgeLabelRenderer>

@@ -26,13 +26,11 @@ export function Waterfall({
   return (
     <table className="waterfall">
       <caption className="hidden">Steps and how long they took</caption>
-      <thead className="hidden">
-        <tr>
-          <th scope="col">Step</th>
-          <th scope="col">Duration</th>
-          <th scope="col">When</th>
-        </tr>
-      </thead>
+      <colgroup>
+        <col className="step" />
+        <col className="took" />
+        <col />
+      </colgroup>
       <tbody>
         {spans.map(({ path, seq, entered_at, left_at }) => {
           const from = Date.parse(entered_at);
