@@ -11,6 +11,7 @@ import type { Providers } from '../service.ts';
 import { nameProviders } from './aws/name-providers.ts';
 import type { EksAccess } from './aws/eks.ts';
 import { awsProvider } from './aws/provider.ts';
+import { EBS_RIGHTS } from './aws/rights.ts';
 import { KubernetesEvents } from './kubernetes/cluster-events.ts';
 import { createClient, guarded } from './kubernetes/client.ts';
 import { KubernetesDevServers } from './kubernetes/dev-servers.ts';
@@ -77,8 +78,8 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger, ac
     confirmNodeGone: (node) => nodeGone(client, node),
     // The simulated cluster lets everybody do everything, and does not answer such questions.
     findObstacles: async () => [
-      ...(config.cluster === 'simulated' ? [] : await findMissingRights(bare)),
-      ...(aws === null ? await findSnapshotObstacles(bare, config.snapshots) : []),
+      ...(config.cluster === 'simulated' ? [] : await findMissingRights(bare, aws === null ? [] : EBS_RIGHTS)),
+      ...(aws === null ? await findSnapshotObstacles(bare, config.snapshots) : await aws.findObstacles()),
       ...(await naming.findObstacles()),
     ],
     connectEvents: () =>

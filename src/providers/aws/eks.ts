@@ -2,7 +2,6 @@
 import type * as EksSdk from '@aws-sdk/client-eks';
 import type * as StsSdk from '@aws-sdk/client-sts';
 import { KubeConfig } from '@kubernetes/client-node';
-import { SignatureV4 } from '@smithy/signature-v4';
 import { type AwsSettings, AwsService } from './client.ts';
 import { AwsError } from './errors.ts';
 
@@ -61,6 +60,7 @@ export class EksTokens {
     return this.#sts.call(
       'signing a token for the cluster',
       async ({ client }) => {
+        const { SignatureV4 } = await import('@smithy/signature-v4');
         const host = endpoint === undefined ? `sts.${region}.amazonaws.com` : new URL(endpoint).host;
         const signer = new SignatureV4({
           service: 'sts',

@@ -4,13 +4,21 @@ import type { KubernetesClient } from '../kubernetes/client.ts';
 import type { AwsProviderSettings } from './configuration.ts';
 import { EbsVolumes } from './ebs-volumes.ts';
 import { Ec2 } from './ec2.ts';
+import { findMissingEc2Rights } from './rights.ts';
 
 export interface AwsProvider {
   ec2: Ec2;
   volumes: EbsVolumes;
+  /** What is missing for it to work, in words for the operator. @throws AwsError if AWS does not say */
+  findObstacles(): Promise<string[]>;
 }
 
 export function awsProvider(settings: AwsProviderSettings, { client, db }: { client: KubernetesClient; db: Store }): AwsProvider {
   const ec2 = new Ec2(settings.calls);
-  return { ec2, volumes: new EbsVolumes({ client, db, ec2, volumeType: settings.volumeType }) };
+  const { volumeType } = settings;
+  return {
+    ec2,
+    volumes: new EbsVolumes({ client, db, ec2, volumeType }),
+    findObstacles: () => findMissingEc2Rights(ec2, volumeType),
+  };
 }

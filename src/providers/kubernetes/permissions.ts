@@ -50,19 +50,20 @@ export const RIGHTS: readonly Right[] = [
 
 /**
  * Ask the cluster whether the namespace exists and everything needed is allowed.
+ * @param more that this provider needs
  * @returns what is missing, in words for the operator
  * @throws KubernetesError if the cluster does not say
  */
-export async function findMissingRights(client: KubernetesClient): Promise<string[]> {
+export async function findMissingRights(client: KubernetesClient, more: readonly Right[] = []): Promise<string[]> {
   const { namespace } = client;
   // Without the right to look at namespaces nothing is known of them.
   const found = await attemptOrNull(`reading namespace ${namespace}`, () => client.core.readNamespace({ name: namespace })).catch(
     () => 'unknown',
   );
   if (found === null) return [`There is no namespace ${namespace} (GPU_DEV_NAMESPACE)`];
-  const asked = RIGHTS.filter(({ optional }) => optional !== true).flatMap((right) =>
-    right.verbs.map((verb) => ({ ...right, verb })),
-  );
+  const asked = [...RIGHTS, ...more]
+    .filter(({ optional }) => optional !== true)
+    .flatMap((right) => right.verbs.map((verb) => ({ ...right, verb })));
   const answers = await Promise.all(
     asked.map(async ({ group, resource: name, verb, scope, object }) => {
       const [resource = '', subresource] = name.split('/');

@@ -1,0 +1,73 @@
+/** The least policy under which the service works in AWS: docs/aws.md shows it, and a test compares it with the calls that the code makes. */
+import { TAG } from './tags.ts';
+
+interface Statement {
+  Sid: string;
+  Effect: 'Allow';
+  Action: string[];
+  Resource: string | string[];
+  Condition?: Record<string, Record<string, string | string[]>>;
+}
+
+/** What the policy is written for; the words in capitals are for the operator to fill in. */
+const PLACE = { region: 'REGION', account: 'ACCOUNT', cluster: 'CLUSTER' };
+const OURS = { StringEquals: { [`aws:ResourceTag/${TAG.cluster}`]: PLACE.cluster } };
+const NEW_IS_OURS = { StringEquals: { [`aws:RequestTag/${TAG.cluster}`]: PLACE.cluster } };
+const ec2 = (kind: string, account = PLACE.account) => `arn:aws:ec2:${PLACE.region}:${account}:${kind}/*`;
+
+export const DISKS_POLICY: readonly Statement[] = [
+  {
+    Sid: 'Look',
+    Effect: 'Allow',
+    // EC2 knows no conditions on what is only looked at.
+    Action: ['ec2:DescribeVolumes', 'ec2:DescribeSnapshots', 'ec2:DescribeVolumesModifications', 'ec2:DescribeInstances'],
+    Resource: '*',
+  },
+  { Sid: 'MakeVolumes', Effect: 'Allow', Action: ['ec2:CreateVolume'], Resource: ec2('volume'), Condition: NEW_IS_OURS },
+  {
+    Sid: 'StartVolumesFromOurSnapshots',
+    Effect: 'Allow',
+    Action: ['ec2:CreateVolume'],
+    Resource: ec2('snapshot', ''),
+    Condition: OURS,
+  },
+  { Sid: 'TakeSnapshotsOfOurs', Effect: 'Allow', Action: ['ec2:CreateSnapshot'], Resource: ec2('volume'), Condition: OURS },
+  {
+    Sid: 'MakeSnapshots',
+    Effect: 'Allow',
+    Action: ['ec2:CreateSnapshot'],
+    Resource: ec2('snapshot', ''),
+    Condition: NEW_IS_OURS,
+  },
+  {
+    Sid: 'LabelWhatIsMade',
+    Effect: 'Allow',
+    Action: ['ec2:CreateTags'],
+    Resource: [ec2('volume'), ec2('snapshot', '')],
+    Condition: { StringEquals: { 'ec2:CreateAction': ['CreateVolume', 'CreateSnapshot'] } },
+  },
+  {
+    Sid: 'LabelOurs',
+    Effect: 'Allow',
+    Action: ['ec2:CreateTags'],
+    Resource: [ec2('volume'), ec2('snapshot', '')],
+    Condition: {
+      ...OURS,
+      'ForAllValues:StringEquals': { 'aws:TagKeys': [TAG.diskName, TAG.name] },
+    },
+  },
+  {
+    Sid: 'ChangeAndRemoveOurs',
+    Effect: 'Allow',
+    Action: ['ec2:DeleteVolume', 'ec2:ModifyVolume', 'ec2:DetachVolume'],
+    Resource: ec2('volume'),
+    Condition: OURS,
+  },
+  { Sid: 'DetachFromNodes', Effect: 'Allow', Action: ['ec2:DetachVolume'], Resource: ec2('instance') },
+  { Sid: 'RemoveOurSnapshots', Effect: 'Allow', Action: ['ec2:DeleteSnapshot'], Resource: ec2('snapshot', ''), Condition: OURS },
+];
+
+/** The policy as IAM takes it. */
+export function policyDocument(statements: readonly Statement[]): string {
+  return JSON.stringify({ Version: '2012-10-17', Statement: statements }, null, 2);
+}
