@@ -6,14 +6,23 @@ import { buildPage } from '../../../src/supervisor/page.ts';
 import { type HttpWorld, OPERATOR, startHttp } from '../../integration/http/support.ts';
 import { ROOT } from '../../repository/files.ts';
 import type { WorldOptions } from '../../support/world.ts';
+import type { HttpDeps } from '../../../src/http/server.ts';
 
 const RESULTS = join(ROOT, 'test-results');
+
+export interface OpenOptions {
+  /** Left out: the operator. Null: nobody yet. */
+  user?: string | null;
+  width?: number;
+  height?: number;
+  dark?: boolean;
+}
 
 export interface Scene {
   http: HttpWorld;
   url: string;
   /** A page that is signed in: with a key of this user, or as the operator. What goes wrong on it is kept. */
-  open(path: string, options?: { user?: string; width?: number; height?: number; dark?: boolean }): Promise<Opened>;
+  open(path: string, options?: OpenOptions): Promise<Opened>;
   stop(): Promise<void>;
 }
 
@@ -24,10 +33,10 @@ export interface Opened {
   close(): Promise<void>;
 }
 
-export async function startScene(browser: Browser, options: WorldOptions = {}): Promise<Scene> {
+export async function startScene(browser: Browser, options: WorldOptions = {}, deps: Partial<HttpDeps> = {}): Promise<Scene> {
   const build = await buildPage();
   if (build.how === 'failed') throw new Error(`The page could not be built: ${build.reason}`);
-  const http = await startHttp(options);
+  const http = await startHttp(options, deps);
   const url = await http.app.listen({ host: '127.0.0.1', port: 0 });
   const contexts: BrowserContext[] = [];
   return {
@@ -41,9 +50,10 @@ export async function startScene(browser: Browser, options: WorldOptions = {}): 
         permissions: ['clipboard-read', 'clipboard-write'],
       });
       contexts.push(context);
-      const { authorization } = await (user === undefined ? http.as(OPERATOR, { admin: true }) : http.as(user));
-      const key = authorization.replace('Bearer ', '');
-      await context.addInitScript((own) => sessionStorage.setItem('gpu-dev-key', own), key);
+      if (user !== null) {
+        const { authorization } = await (user === undefined ? http.as(OPERATOR, { admin: true }) : http.as(user));
+        await context.addInitScript((key) => sessionStorage.setItem('gpu-dev-key', key), authorization.replace('Bearer ', ''));
+      }
       const page = await context.newPage();
       const wrongs: string[] = [];
       page.on('pageerror', (error) => wrongs.push(`error: ${error.message}`));
