@@ -9,7 +9,14 @@ import type { ReservationMessage } from '../../machines/reservation.events.ts';
 import type { Queryable } from '../../persistence/database.ts';
 import { eachOf } from '../gpu-pool/parallel.ts';
 import { BELIEVED_PODS, goneProof, type MissingPod } from '../gpu-pool/missing.ts';
-import type { FoundObject, Kind, Reality } from './ports.ts';
+import type { FoundObject, Kind, NameKind, Reality } from './ports.ts';
+
+interface PublishedThing {
+  id: string;
+  generation: number;
+  kind: NameKind;
+  name: string;
+}
 
 /** One object in which one actor believes. */
 export interface Belief {
@@ -32,11 +39,21 @@ const BELIEVED_SERVERS = `select substr(actor, 13) as id, (snapshot #>> '{contex
 const BELIEVED_VOLUMES = `select disk_id, volume_claim from disks
       where volume_claim is not null and state in ('idle', 'deleted') and reservation_id is null and purged_at is null`;
 
+const BELIEVED_NAMES = `select m.reservation_id as id, m.fqdn as name, (a.snapshot #>> '{context,generation}')::int as generation, 'NameRecord' as kind
+       from domain_mappings m join actors a on a.actor = 'reservation/' || m.reservation_id
+      where m.published_at is not null and m.freed_at is null and m.zone <> '*' and a.state in ('running', 'extending')
+     union all
+     select g.reservation_id, made.arn, (a.snapshot #>> '{context,generation}')::int, made.kind
+       from alb_target_groups g join actors a on a.actor = 'reservation/' || g.reservation_id
+       cross join lateral (values (g.jupyter_target_group_arn, 'TargetGroup'), (g.jupyter_rule_arn, 'JupyterRule')) as made(arn, kind)
+      where g.published_at is not null and a.state in ('running', 'extending')`;
+
 /** Read before the cluster is listed: what was made since then is not missed. @throws the database's error */
 export async function readBeliefs(db: Queryable, reality: Reality): Promise<Belief[]> {
   const { rows: pods } = await db.query<MissingPod>(BELIEVED_PODS, []);
   const { rows: servers } = await db.query<MissingPod>(BELIEVED_SERVERS, []);
   const { rows: disks } = await db.query<{ disk_id: string; volume_claim: string }>(BELIEVED_VOLUMES, []);
+  const { rows: published } = await db.query<PublishedThing>(BELIEVED_NAMES, []);
   const ref = ({ id, generation }: MissingPod) => ({ reservationId: id, generation });
   return [
     ...pods.map(
@@ -64,6 +81,18 @@ export async function readBeliefs(db: Queryable, reality: Reality): Promise<Beli
           beside: reality.podOf(ref(server)),
         }),
       ),
+    ),
+    ...published.map(
+      ({ id, generation, kind, name }): Belief => ({
+        actor: `reservation/${id}`,
+        kind,
+        name,
+        why: 'It was published for this server, and is not there',
+        event: { type: kind === 'NameRecord' ? 'name.missing' : 'route.missing', generation },
+        key: null,
+        pod: null,
+        beside: null,
+      }),
     ),
     ...disks.map(
       ({ disk_id: diskId, volume_claim: claim }): Belief => ({

@@ -4,7 +4,7 @@
  */
 import type { Queryable } from '../../persistence/database.ts';
 import type { Difference } from '../../persistence/reality.ts';
-import type { FoundObject, Subject } from './ports.ts';
+import { type FoundObject, isNameKind, type Subject } from './ports.ts';
 
 /** An actor as far as it matters here. */
 interface Owner {
@@ -17,6 +17,9 @@ interface Owner {
 
 const OWNERS = `select actor, status, state, (snapshot #>> '{context,generation}')::int as generation, (snapshot #>> '{context,attempt}')::int as attempt
        from actors where actor = any($1::text[]) and snapshot is not null`;
+
+const PUBLISHED = `select 'NameRecord ' || fqdn as what, reservation_id as id from domain_mappings where fqdn is not null and reservation_id = any($1::text[])
+     union all select 'way', reservation_id from alb_target_groups where reservation_id = any($1::text[])`;
 
 const RECORDED = 'select snapshot_id from disk_snapshots where snapshot_id = any($1::text[])';
 
@@ -55,11 +58,30 @@ export async function judge(db: Queryable, objects: readonly FoundObject[]): Pro
     const { rows } = await db.query<{ snapshot_id: string }>(RECORDED, [snapshots.slice(at, at + PORTION)]);
     for (const row of rows) recorded.add(row.snapshot_id);
   }
+  const wanted = await readWanted(db, judged);
   return judged.flatMap((object) => {
     const actor = actorOf(object.subject);
-    const found = verdictOf(object, actor === null ? undefined : owners.get(actor), recorded);
+    const found = verdictOf(object, actor === null ? undefined : owners.get(actor), recorded) ?? givenUp(object, wanted);
     return found === null ? [] : [{ kind: object.kind, name: object.name, uid: object.uid, actor, ...found, object }];
   });
+}
+
+/** What live reservations have asked of DNS and of the load balancer: on record before it is asked, and until it is gone. */
+async function readWanted(db: Queryable, objects: readonly FoundObject[]): Promise<ReadonlySet<string>> {
+  const ids = objects.flatMap(({ kind, subject }) =>
+    isNameKind(kind) && subject.of === 'server' ? [subject.server.reservationId] : [],
+  );
+  if (ids.length === 0) return new Set();
+  const { rows } = await db.query<{ what: string; id: string }>(PUBLISHED, [ids]);
+  return new Set(rows.map(({ what, id }) => `${what} ${id}`));
+}
+
+/** A name or a way of a reservation that lives and has no use for it any more. */
+function givenUp({ kind, name, subject }: FoundObject, wanted: ReadonlySet<string>): Pick<Difference, 'verdict' | 'why'> | null {
+  if (!isNameKind(kind) || subject.of !== 'server') return null;
+  const what = kind === 'NameRecord' ? `NameRecord ${name}` : 'way';
+  if (wanted.has(`${what} ${subject.server.reservationId}`)) return null;
+  return { verdict: 'ended', why: 'Its reservation has withdrawn it' };
 }
 
 function verdictOf(

@@ -1,8 +1,8 @@
 /** What the comparison with reality needs of the cluster: complete lists of what bears our label, removal of one object, and proof of absence. */
 import type { ServerRef } from '../reservation/ports.ts';
 
-/** Kinds of objects that we make, in the order in which they are looked at. */
-export const KINDS = [
+/** Kinds of objects that we make on the cluster, in the order in which they are looked at. */
+export const CLUSTER_KINDS = [
   'Pod',
   'Service',
   'Secret',
@@ -12,7 +12,16 @@ export const KINDS = [
   'PersistentVolumeClaim',
   'VolumeSnapshot',
 ] as const;
-export type Kind = (typeof KINDS)[number];
+export type ClusterKind = (typeof CLUSTER_KINDS)[number];
+
+/** What leads to servers from outside of it: records in DNS by their name, rules of a load balancer and target groups by their ids. */
+export const NAME_KINDS = ['NameRecord', 'JupyterRule', 'TargetGroup'] as const;
+export type NameKind = (typeof NAME_KINDS)[number];
+
+export const KINDS = [...CLUSTER_KINDS, ...NAME_KINDS] as const;
+export type Kind = ClusterKind | NameKind;
+
+export const isNameKind = (kind: Kind): kind is NameKind => (NAME_KINDS as readonly Kind[]).includes(kind);
 
 /** Kinds that hold data of users: they are reported, and never removed here. */
 export const DATA: ReadonlySet<Kind> = new Set(['PersistentVolumeClaim', 'VolumeSnapshot']);

@@ -23,6 +23,7 @@ import type { Clock } from '../kernel/kind.ts';
 import { type Belief, findMissing, nameOf, readBeliefs } from './believed.ts';
 import { type Weighed, weigh } from './brake.ts';
 import { judge } from './judge.ts';
+import { forgetGone, readAbandoned } from './left-names.ts';
 import { DATA, type FoundObject, type Kind, KINDS, type Reality } from './ports.ts';
 
 /** Lines of a report, at most: the findings themselves are all on record. */
@@ -53,7 +54,9 @@ export async function sweep(settings: SweepSettings, { dryRun }: { dryRun: boole
   const { db, reality, isOver, clock } = settings;
   const unanswered: string[] = [];
   const beliefs = await readBeliefs(db, reality);
+  const abandoned = dryRun ? [] : await readAbandoned(db);
   const lists = await listAll(settings, unanswered);
+  await forgetGone(db, abandoned, lists, { reality, isOver, onError: settings.onError });
   const unwanted = await judge(db, [...lists.values()].flat());
   const doubtful = new Set<string>();
   const suspected = await findMissing(beliefs, lists, {

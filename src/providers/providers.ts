@@ -19,6 +19,7 @@ import { readIdentity } from './kubernetes/identity.ts';
 import { nodeGone } from './kubernetes/nodes.ts';
 import { findMissingRights } from './kubernetes/permissions.ts';
 import { KubernetesReality } from './kubernetes/reality.ts';
+import { JointReality } from './joint-reality.ts';
 import { JobBuilder } from './local/builds.ts';
 import { GithubKeys } from './local/github-keys.ts';
 import { LocalKeys } from './local/keys.ts';
@@ -74,7 +75,7 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger, ac
       grant: async (build) => new Secret(await issueToken(db, build, 3_600)),
     }),
     guard,
-    reality: new KubernetesReality({ client }),
+    reality: new JointReality(new KubernetesReality({ client }), naming.reality),
     confirmNodeGone: (node) => nodeGone(client, node),
     // The simulated cluster lets everybody do everything, and does not answer such questions.
     findObstacles: async () => [

@@ -54,8 +54,8 @@ describe.skipIf(moto.missing)('a way to Jupyter', () => {
         'gpu-dev:reservation': idOf(1),
       });
     const third = domainPorts(domain, day.url).routes;
-    await third.withdraw({ reservationId: idOf(1), rule: null });
-    await third.withdraw({ reservationId: idOf(1), rule: null });
+    await third.withdraw({ reservationId: idOf(1) });
+    await third.withdraw({ reservationId: idOf(1) });
     expect(await domain.left()).toEqual([]);
   });
 
@@ -66,7 +66,7 @@ describe.skipIf(moto.missing)('a way to Jupyter', () => {
     expect(await domain.groups()).toEqual([`${nameOf(1)} → ${domain.instances[1]}:31500`]);
     await routes.publish(routeOf(1, { node: 'n2', port: 31_500, place: 1_002 }));
     expect(await domain.rules()).toEqual(['1002 box-1.dev.test']);
-    await routes.withdraw({ reservationId: idOf(1), rule: null });
+    await routes.withdraw({ reservationId: idOf(1) });
     expect(await domain.left()).toEqual([]);
   });
 
@@ -78,7 +78,7 @@ describe.skipIf(moto.missing)('a way to Jupyter', () => {
     const { TargetGroups } = await domain.balancing.send(new DescribeTargetGroupsCommand({}));
     expect(TargetGroups).toMatchObject([{ Protocol: 'TCP', TargetType: 'instance' }]);
     await routes.publish(routeOf(1, { place: 10_001 }));
-    await routes.withdraw({ reservationId: idOf(1), rule: null });
+    await routes.withdraw({ reservationId: idOf(1) });
     expect(await domain.ports()).toEqual([]);
     expect(await domain.left()).toEqual([]);
   });
@@ -93,7 +93,7 @@ describe.skipIf(moto.missing)('a way to Jupyter', () => {
     expect(refused).toBeInstanceOf(PlaceTakenError);
     expect((refused as PlaceTakenError).taken).toEqual([1_001]);
     await routes.publish(routeOf(1, { place: 1_002 }));
-    await routes.withdraw({ reservationId: idOf(1), rule: null });
+    await routes.withdraw({ reservationId: idOf(1) });
     expect(await domain.rules()).toEqual(['1001 shop.dev.test']);
   });
 
@@ -102,7 +102,7 @@ describe.skipIf(moto.missing)('a way to Jupyter', () => {
     const foreign = { Name: nameOf(1), Protocol: 'HTTP' as const, Port: 80, VpcId: domain.vpc };
     await domain.balancing.send(new CreateTargetGroupCommand(foreign));
     await expect(routes.publish(routeOf(1))).rejects.toThrow(TerminalError);
-    await routes.withdraw({ reservationId: idOf(1), rule: null });
+    await routes.withdraw({ reservationId: idOf(1) });
     expect(await domain.groups()).toEqual([`${nameOf(1)} → `]);
   });
 
@@ -115,7 +115,7 @@ describe.skipIf(moto.missing)('a way to Jupyter', () => {
       const refused = await routes.publish(routeOf(1)).catch((error: unknown) => error);
       expect(refused).toBeInstanceOf(TerminalError);
       expect((refused as Error).message).toMatch(/no room .* use the port of the node/);
-      await routes.withdraw({ reservationId: idOf(1), rule: null });
+      await routes.withdraw({ reservationId: idOf(1) });
       expect(await domain.left()).toEqual([]);
     },
   );
@@ -126,7 +126,7 @@ describe.skipIf(moto.missing)('a way to Jupyter', () => {
     await Promise.all([1, 2].map((number) => routes.publish(routeOf(number))));
     expect(await domain.rules()).toEqual(['1001 box-1.dev.test', '1002 box-2.dev.test']);
     expect(await domain.groups()).toHaveLength(2);
-    await Promise.all([1, 2].map((number) => routes.withdraw({ reservationId: idOf(number), rule: null })));
+    await Promise.all([1, 2].map((number) => routes.withdraw({ reservationId: idOf(number) })));
     expect(await domain.left()).toEqual([]);
   });
 });

@@ -33,6 +33,14 @@ export function targetGroupName(cluster: string, reservationId: string): string 
   return `gpu-dev-${hash.slice(0, 24)}`;
 }
 
+/** A rule of the listener, or a listener of the load balancer. */
+export interface Way {
+  arn: string;
+  /** null: what leads where nothing else does. */
+  place: number | null;
+  targetGroups: string[];
+}
+
 export class JupyterRoutes implements Routes {
   readonly loadBalancer: string;
   readonly places: readonly [number, number];
@@ -60,12 +68,17 @@ export class JupyterRoutes implements Routes {
     const { balancing } = this.#options;
     const group = await this.#groupOf(reservationId);
     if (group === null || !group.ours) return;
-    for (const way of await this.#ways())
+    for (const way of await this.ways())
       if (way.targetGroups.includes(group.arn)) {
-        if (this.#options.through.kind === 'alb') await balancing.deleteRule(way.arn);
-        else await balancing.deleteListener(way.arn);
+        await this.removeWay(way.arn);
       }
     await balancing.deleteTargetGroup(group.arn);
+  }
+
+  /** @throws AwsError */
+  removeWay(arn: string): Promise<void> {
+    const { balancing, through } = this.#options;
+    return through.kind === 'alb' ? balancing.deleteRule(arn) : balancing.deleteListener(arn);
   }
 
   /** The target group with the name of this reservation's, and whether it is; null if there is none. */
@@ -122,12 +135,11 @@ export class JupyterRoutes implements Routes {
   /** What leads to the target group, at this place: adopted if it is there. */
   async #ensureWay({ reservationId, generation, fqdn, place }: PublishedRoute, targetGroup: string): Promise<string> {
     const { balancing, through } = this.#options;
-    const ways = await this.#ways();
+    const ways = await this.ways();
     const ours = ways.filter((way) => way.targetGroups.includes(targetGroup));
     const [kept, ...spare] = [...ours.filter((way) => way.place === place), ...ours.filter((way) => way.place !== place)];
     for (const way of kept?.place === place ? spare : ours) {
-      if (through.kind === 'alb') await balancing.deleteRule(way.arn);
-      else await balancing.deleteListener(way.arn);
+      await this.removeWay(way.arn);
     }
     if (kept?.place === place) return kept.arn;
     const taken = () => ways.flatMap((way) => (way.place === null || ours.includes(way) ? [] : [way.place]));
@@ -139,15 +151,15 @@ export class JupyterRoutes implements Routes {
       return await balancing.createListener({ loadBalancer: through.loadBalancer, port: place, targetGroup }, tags);
     } catch (error) {
       if (!isCode(error, TAKEN)) throw error;
-      const now = await this.#ways();
+      const now = await this.ways();
       const made = now.find((way) => way.place === place && way.targetGroups.includes(targetGroup));
       if (made !== undefined) return made.arn;
       throw new PlaceTakenError(now.flatMap((way) => (way.place === null ? [] : [way.place])));
     }
   }
 
-  /** Everything that leads anywhere from where we publish. */
-  async #ways(): Promise<{ arn: string; place: number | null; targetGroups: string[] }[]> {
+  /** Everything that leads anywhere from where we publish, whosever it is. @throws AwsError */
+  async ways(): Promise<Way[]> {
     const { balancing, through } = this.#options;
     if (through.kind === 'alb')
       return (await balancing.rules(through.listener)).map(({ arn, priority, targetGroups }) => ({

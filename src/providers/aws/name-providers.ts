@@ -1,11 +1,13 @@
 /** Names and ways to Jupyter, as the settings want them. */
 import { type Names, NO_ZONE, type Routes } from '../../../actors/reservation/name-ports.ts';
+import type { NameReality } from '../joint-reality.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import { Ec2 } from './ec2.ts';
 import { AwsError } from './errors.ts';
 import { instanceOf } from './instances.ts';
 import { JupyterRoutes } from './jupyter-routes.ts';
 import { LoadBalancing } from './load-balancer.ts';
+import { AwsNameReality } from './name-reality.ts';
 import type { NameSettings } from './name-settings.ts';
 import { Route53Names } from './names.ts';
 import { Route53 } from './route53.ts';
@@ -14,6 +16,8 @@ import { Route53 } from './route53.ts';
 export interface NameProviders {
   names: Names | null;
   routes: Routes | null;
+  /** What stands there, to compare the database with; null where nothing does. */
+  reality: NameReality | null;
   /** What is missing for it to work, in words for the operator. @throws if that cannot be told now */
   findObstacles(): Promise<string[]>;
 }
@@ -24,25 +28,32 @@ const WILDCARD: Names = { zone: NO_ZONE, publish: async () => {}, withdraw: asyn
 /** Nothing of the SDK is loaded before it is used. */
 export function nameProviders(settings: NameSettings, client: KubernetesClient): NameProviders {
   const { domain, zone, balancer, aws } = settings;
-  if (domain === null) return { names: null, routes: null, findObstacles: async () => [] };
-  if (aws === null) return { names: WILDCARD, routes: null, findObstacles: async () => [] };
+  if (domain === null) return { names: null, routes: null, reality: null, findObstacles: async () => [] };
+  if (aws === null) return { names: WILDCARD, routes: null, reality: null, findObstacles: async () => [] };
   const { cluster } = aws;
   const route53 = zone === null ? null : new Route53(aws);
   const balancing = balancer === null ? null : new LoadBalancing(aws);
   const ec2 = new Ec2(aws);
+  const names = route53 === null ? null : new Route53Names({ route53, zone: zone!, cluster, target: balancer?.dns ?? null });
+  const routes =
+    balancing === null || balancer === null
+      ? null
+      : new JupyterRoutes({
+          balancing,
+          cluster,
+          vpc: balancer.vpc,
+          places: balancer.places,
+          through: balancer,
+          instanceOf: (node) => instanceOf(client, ec2, node),
+        });
   return {
-    names: route53 === null ? WILDCARD : new Route53Names({ route53, zone: zone!, cluster, target: balancer?.dns ?? null }),
-    routes:
-      balancing === null || balancer === null
-        ? null
-        : new JupyterRoutes({
-            balancing,
-            cluster,
-            vpc: balancer.vpc,
-            places: balancer.places,
-            through: balancer,
-            instanceOf: (node) => instanceOf(client, ec2, node),
-          }),
+    names: names ?? WILDCARD,
+    routes,
+    reality: new AwsNameReality({
+      cluster,
+      dns: route53 === null || names === null ? null : { route53, names },
+      ways: balancing === null || routes === null ? null : { balancing, routes },
+    }),
     findObstacles: async () => [
       ...(route53 === null ? [] : await ofZone(route53, zone!, domain)),
       ...(balancing === null || balancer === null ? [] : await ofBalancer(balancing, balancer)),

@@ -57,6 +57,11 @@ export class Route53Names implements Names {
     return this.#ask({ do: 'withdraw', reservationId, fqdn }, fqdn);
   }
 
+  /** What stands there now, whosever it is. @throws AwsError */
+  async standing(fqdn: string): Promise<Standing> {
+    return (await this.#look([fqdn])).get(fqdn)!;
+  }
+
   #ask(wish: Wish, fqdn: string): Promise<void> {
     return new Promise((done, failed) => {
       this.#waiting.push({ wish, fqdn, done, failed });

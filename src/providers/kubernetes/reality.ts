@@ -1,6 +1,13 @@
 /** What the cluster really has: complete lists of what bears our label, as metadata where that is enough. */
 import { setHeaderOptions, type V1Job, type V1ObjectMeta } from '@kubernetes/client-node';
-import type { FoundObject, Kind, Reality, Subject } from '../../../actors/reality/ports.ts';
+import {
+  type ClusterKind,
+  type FoundObject,
+  isNameKind,
+  type Kind,
+  type Reality,
+  type Subject,
+} from '../../../actors/reality/ports.ts';
 import type { ServerRef } from '../../../actors/reservation/ports.ts';
 import { briefly, type KubernetesClient } from './client.ts';
 import { attempt, attemptOrNull, hasStatus } from './errors.ts';
@@ -41,7 +48,7 @@ function metadataOnly() {
 
 export class KubernetesReality implements Reality {
   readonly #client: KubernetesClient;
-  readonly #calls: Record<Kind, Calls>;
+  readonly #calls: Record<ClusterKind, Calls>;
   readonly #pageSize: number;
 
   constructor({ client, pageSize = PAGE }: { client: KubernetesClient; pageSize?: number }) {
@@ -51,6 +58,7 @@ export class KubernetesReality implements Reality {
   }
 
   async list(kind: Kind): Promise<FoundObject[] | null> {
+    if (isNameKind(kind)) return null;
     for (let tries = 1; ; tries++) {
       try {
         return await this.#pages(kind);
@@ -63,7 +71,7 @@ export class KubernetesReality implements Reality {
   }
 
   /** Page by page trimmed to what is looked at: what else the metadata holds is many times as much. */
-  async #pages(kind: Kind): Promise<FoundObject[]> {
+  async #pages(kind: ClusterKind): Promise<FoundObject[]> {
     const found: FoundObject[] = [];
     let next: string | undefined;
     do {
@@ -83,6 +91,7 @@ export class KubernetesReality implements Reality {
   }
 
   async remove({ kind, name, uid, resourceVersion }: FoundObject): Promise<'removed' | 'changed' | 'gone'> {
+    if (isNameKind(kind)) return notHere(kind);
     const body = { preconditions: { uid, resourceVersion } };
     try {
       const removed = await attemptOrNull(`removing ${kind} ${name}`, () => this.#calls[kind].remove(name, body));
@@ -94,6 +103,7 @@ export class KubernetesReality implements Reality {
   }
 
   async isGone(kind: Kind, name: string): Promise<boolean> {
+    if (isNameKind(kind)) return notHere(kind);
     return (await attemptOrNull(`reading ${kind} ${name}`, () => this.#calls[kind].read(name))) === null;
   }
 
@@ -110,7 +120,11 @@ export class KubernetesReality implements Reality {
   }
 }
 
-function callsOf(client: KubernetesClient): Record<Kind, Calls> {
+function notHere(kind: Kind): Promise<never> {
+  return Promise.reject(new Error(`A cluster knows no ${kind}`));
+}
+
+function callsOf(client: KubernetesClient): Record<ClusterKind, Calls> {
   const { core, batch, networking, custom, namespace } = client;
   const brief = metadataOnly();
   return {

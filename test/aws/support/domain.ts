@@ -10,10 +10,10 @@ import {
 } from '@aws-sdk/client-elastic-load-balancing-v2';
 import { CreateSubnetCommand, CreateVpcCommand, EC2Client, RunInstancesCommand } from '@aws-sdk/client-ec2';
 import { CreateHostedZoneCommand, ListResourceRecordSetsCommand, Route53Client } from '@aws-sdk/client-route-53';
-import type { Names, Routes } from '../../../actors/reservation/name-ports.ts';
 import type { AwsSettings } from '../../../src/providers/aws/client.ts';
 import { JupyterRoutes } from '../../../src/providers/aws/jupyter-routes.ts';
 import { LoadBalancing } from '../../../src/providers/aws/load-balancer.ts';
+import { AwsNameReality } from '../../../src/providers/aws/name-reality.ts';
 import { Route53Names } from '../../../src/providers/aws/names.ts';
 import { Route53 } from '../../../src/providers/aws/route53.ts';
 
@@ -24,6 +24,8 @@ process.env['AWS_SECRET_ACCESS_KEY'] ??= 'test';
 
 export interface Domain {
   zone: string;
+  /** Where it is, if it is not where all else is. */
+  dnsUrl: string | null;
   vpc: string;
   listener: string;
   network: string;
@@ -43,14 +45,20 @@ export interface Domain {
   left(): Promise<string[]>;
 }
 
-/** Make a zone, a VPC, an ALB with a listener, an NLB without one, and three instances. */
-export async function makeDomain(endpoint: string): Promise<Domain> {
+/**
+ * Make a zone, a VPC, an ALB with a listener, an NLB without one, and three instances.
+ * @param dns another Route 53, with a zone: moto refuses to make a record again that was there before
+ */
+export async function makeDomain(endpoint: string, dns: { url: string; zone: string } | null = null): Promise<Domain> {
   const common = { region: 'us-east-2', endpoint };
-  const route53 = new Route53Client(common);
+  const route53 = new Route53Client({ ...common, endpoint: dns?.url ?? endpoint });
   const ec2 = new EC2Client(common);
   const balancing = new ElasticLoadBalancingV2Client(common);
-  const made = await route53.send(new CreateHostedZoneCommand({ Name: DOMAIN, CallerReference: crypto.randomUUID() }));
-  const zone = made.HostedZone!.Id!.replace('/hostedzone/', '');
+  const newZone = async () => {
+    const made = await route53.send(new CreateHostedZoneCommand({ Name: DOMAIN, CallerReference: crypto.randomUUID() }));
+    return made.HostedZone!.Id!.replace('/hostedzone/', '');
+  };
+  const zone = dns?.zone ?? (await newZone());
   const vpc = (await ec2.send(new CreateVpcCommand({ CidrBlock: '10.0.0.0/16' }))).Vpc!.VpcId!;
   const subnets: string[] = [];
   for (const [index, AvailabilityZone] of ['us-east-2a', 'us-east-2b'].entries()) {
@@ -78,6 +86,7 @@ export async function makeDomain(endpoint: string): Promise<Domain> {
   );
   const domain: Domain = {
     zone,
+    dnsUrl: dns?.url ?? null,
     vpc,
     listener,
     network,
@@ -119,35 +128,39 @@ export async function makeDomain(endpoint: string): Promise<Domain> {
   return domain;
 }
 
+export interface DomainPorts {
+  names: Route53Names;
+  routes: JupyterRoutes;
+  reality: AwsNameReality;
+}
+
 /** The ports of a process to that domain, through `endpoint`. */
 export function domainPorts(
-  { zone, vpc, listener, network, instances }: Omit<Domain, 'records'>,
+  { zone, dnsUrl, vpc, listener, network, instances }: Omit<Domain, 'records'>,
   endpoint: string,
   options: { aws?: Partial<AwsSettings>; through?: 'alb' | 'nlb'; target?: string | null; places?: [number, number] } = {},
-): { names: Names; routes: Routes } {
+): DomainPorts {
   const aws: AwsSettings = { region: 'us-east-2', endpoint, cluster: CLUSTER, attemptMs: 5_000, ...options.aws };
   const through =
     options.through === 'nlb' ? ({ kind: 'nlb', loadBalancer: network } as const) : ({ kind: 'alb', listener } as const);
   const nodes: string[] = [];
+  const route53 = new Route53({ ...aws, endpoint: dnsUrl ?? endpoint });
+  const balancing = new LoadBalancing(aws);
+  const names = new Route53Names({ route53, zone, cluster: CLUSTER, target: options.target ?? null, gatherMs: 5, gapMs: 5 });
+  const routes = new JupyterRoutes({
+    balancing,
+    cluster: CLUSTER,
+    vpc,
+    places: options.places ?? [1_000, 1_999],
+    through,
+    instanceOf: async (node) => {
+      if (!nodes.includes(node)) nodes.push(node);
+      return instances[nodes.indexOf(node) % instances.length]!;
+    },
+  });
   return {
-    names: new Route53Names({
-      route53: new Route53(aws),
-      zone,
-      cluster: CLUSTER,
-      target: options.target ?? null,
-      gatherMs: 5,
-      gapMs: 5,
-    }),
-    routes: new JupyterRoutes({
-      balancing: new LoadBalancing(aws),
-      cluster: CLUSTER,
-      vpc,
-      places: options.places ?? [1_000, 1_999],
-      through,
-      instanceOf: async (node) => {
-        if (!nodes.includes(node)) nodes.push(node);
-        return instances[nodes.indexOf(node) % instances.length]!;
-      },
-    }),
+    names,
+    routes,
+    reality: new AwsNameReality({ cluster: CLUSTER, dns: { route53, names }, ways: { balancing, routes } }),
   };
 }

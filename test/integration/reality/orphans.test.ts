@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { DATA, type Kind, KINDS } from '../../../actors/reality/ports.ts';
+import { CLUSTER_KINDS, type ClusterKind, DATA } from '../../../actors/reality/ports.ts';
 import { RIGHTS } from '../../../src/providers/kubernetes/permissions.ts';
 import { KubernetesReality } from '../../../src/providers/kubernetes/reality.ts';
 import { realCluster } from '../../support/kubernetes/real-cluster.ts';
@@ -59,9 +59,13 @@ describe.each(clusters)('$where', ({ where, client, missing }) => {
   const at = where.includes('real') ? 'r' : 's';
   const planted = () => new Planted(client());
   /** One orphan of each kind that holds no data. */
-  const orphans = (): [Kind, string, ReturnType<typeof marks.ours>][] => [
+  const orphans = (): [ClusterKind, string, ReturnType<typeof marks.ours>][] => [
     ...(['Pod', 'Service', 'Secret', 'ConfigMap', 'NetworkPolicy'] as const).map(
-      (kind): [Kind, string, ReturnType<typeof marks.ours>] => [kind, `${at}-ended-${kind.toLowerCase()}`, marks.server(ended)],
+      (kind): [ClusterKind, string, ReturnType<typeof marks.ours>] => [
+        kind,
+        `${at}-ended-${kind.toLowerCase()}`,
+        marks.server(ended),
+      ],
     ),
     ['Service', `${at}-earlier-life`, marks.server(alive, 0)],
     ['Job', `${at}-earlier-attempt`, marks.build('abc', 1)],
@@ -107,7 +111,7 @@ describe.each(clusters)('$where', ({ where, client, missing }) => {
     'what is alive, foreign, or of an id that nobody knows stays for ever, and so does what holds data',
     async () => {
       const here = planted();
-      const stays: [Kind, string, ReturnType<typeof marks.ours>, string | undefined][] = [
+      const stays: [ClusterKind, string, ReturnType<typeof marks.ours>, string | undefined][] = [
         ['Secret', `${at}-alive`, marks.server(alive), undefined],
         ['Secret', `${at}-later-life`, marks.server(alive, 7), 'unknown'],
         ['Service', `${at}-unknown-id`, marks.server(randomUUID()), 'unknown'],
@@ -204,7 +208,7 @@ it.skipIf(real.missing)(
     });
     const { proxy, client } = await real.faulty({ token: await real.tokenFor('comparer') });
     const here = new Planted(real.client);
-    const names = KINDS.filter((kind) => kind !== 'VolumeSnapshot').map((kind): [Kind, string] => [
+    const names = CLUSTER_KINDS.filter((kind) => kind !== 'VolumeSnapshot').map((kind): [ClusterKind, string] => [
       kind,
       `rights-${kind.toLowerCase()}`,
     ]);

@@ -1,7 +1,7 @@
 /** Objects on a cluster that nobody made by the ordinary way, and comparisons under a clock that the test moves. */
 import type { V1ObjectMeta } from '@kubernetes/client-node';
 import { sweep, type SweepSettings } from '../../../actors/reality/sweep.ts';
-import type { Kind } from '../../../actors/reality/ports.ts';
+import type { ClusterKind } from '../../../actors/reality/ports.ts';
 import type { Database } from '../../../persistence/database.ts';
 import type { Message } from '../../../persistence/mailbox.ts';
 import type { Report, ReportLine } from '../../../persistence/reality.ts';
@@ -37,11 +37,11 @@ export class Planted {
   }
 
   /** Put an object of this kind there. */
-  async put(kind: Kind, name: string, mark: V1ObjectMeta): Promise<void> {
+  async put(kind: ClusterKind, name: string, mark: V1ObjectMeta): Promise<void> {
     const { core, batch, networking, custom, namespace } = this.#client;
     const metadata = { name, ...mark };
     const containers = [{ name: 'gpu-dev', image: 'i' }];
-    const made: Record<Kind, () => Promise<unknown>> = {
+    const made: Record<ClusterKind, () => Promise<unknown>> = {
       Pod: () => core.createNamespacedPod({ namespace, body: { metadata, spec: { containers } } }),
       Service: () => core.createNamespacedService({ namespace, body: { metadata, spec: { ports: [{ port: 22 }] } } }),
       Secret: () => core.createNamespacedSecret({ namespace, body: { metadata, type: 'Opaque' } }),
@@ -80,9 +80,9 @@ export class Planted {
   }
 
   /** Whether it is there, and is not on its way out. */
-  async has(kind: Kind, name: string): Promise<boolean> {
+  async has(kind: ClusterKind, name: string): Promise<boolean> {
     const { core, batch, networking, custom, namespace } = this.#client;
-    const read: Record<Kind, () => Promise<unknown>> = {
+    const read: Record<ClusterKind, () => Promise<unknown>> = {
       Pod: () => core.readNamespacedPod({ namespace, name }),
       Service: () => core.readNamespacedService({ namespace, name }),
       Secret: () => core.readNamespacedSecret({ namespace, name }),
