@@ -51,8 +51,10 @@ describe('an operator on the command line', () => {
     await http.world.until('both are set aside', async () => (await admin.get('/dead-letters')).body.dead_letters.length === 2);
     const [second, first] = (await json('dead-letters --code GPU_ACTION_UNKNOWN')).dead_letters;
     expect((await say(`dead-letter ${first.id}`)).out).toContain('waltz');
-    expect((await say(`drop ${first.id}`)).exit).toBe(2);
-    expect((await say(`drop ${first.id}`, 'nobody dances')).out).toBe(`${first.id} was dropped by operator: nobody dances.\n`);
+    expect((await cli(['admin', 'drop', String(first.id)])).exit).toBe(2);
+    expect((await cli(['admin', 'drop', String(first.id), '--reason', 'nobody dances'])).out).toBe(
+      `${first.id} was dropped by operator: nobody dances.\n`,
+    );
     const replayed = await say(`replay ${second.id}`);
     expect(replayed.out).toMatch(new RegExp(`^${second.id} was replayed by operator as gpu_reservations/\\d+\\.\n$`));
     // It is as wrong as it was before, and is set aside again.

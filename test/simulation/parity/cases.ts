@@ -1,7 +1,5 @@
 /** For every statement that has a twin: how its parameters are drawn. */
 import fc from 'fast-check';
-import * as disk from '../../../actors/disk/kind.ts';
-import * as retention from '../../../actors/disk/retention.ts';
 import * as capacity from '../../../actors/gpu-pool/capacity.ts';
 import { KNOWN_ACTORS } from '../../../actors/gpu-pool/facts.ts';
 import * as gangs from '../../../actors/gpu-pool/gangs.ts';
@@ -12,8 +10,6 @@ import { BELIEVED_PODS } from '../../../actors/gpu-pool/missing.ts';
 import * as types from '../../../actors/gpu-pool/node-types.ts';
 import { OWNERS } from '../../../actors/gpu-pool/orphans.ts';
 import * as catalogue from '../../../actors/intake/catalogue.ts';
-import * as operations from '../../../actors/intake/disk-operations.ts';
-import * as disks from '../../../actors/intake/disks.ts';
 import * as doors from '../../../actors/intake/doors.ts';
 import { LOCK_GANG, SIBLINGS } from '../../../actors/intake/gangs.ts';
 import * as lookup from '../../../actors/intake/lookup.ts';
@@ -37,6 +33,7 @@ import * as mailbox from '../../../persistence/mailbox.ts';
 import * as outbox from '../../../persistence/outbox.ts';
 import * as pgmq from '../../../persistence/pgmq.ts';
 import * as a from './arbitrary.ts';
+import { DISK_CASES } from './disk-cases.ts';
 
 type Parameters = fc.Arbitrary<unknown[]>;
 
@@ -139,22 +136,8 @@ const reservationRow = fc
       },
     ]),
   );
-const diskRow = fc
-  .record({
-    id: a.disk,
-    owner: a.user,
-    name: of('data', 'copy'),
-    size_gb: of(10, 20),
-    state: of('idle', 'held', 'cloning', 'capturing', 'purged'),
-    holder: maybe(a.reservation),
-    delete_at: maybe(a.iso),
-    latest_snapshot: maybe(of('s1', 's2')),
-    claim: maybe(of('claim')),
-    problem: maybe(a.text),
-  })
-  .map((row) => json([row]));
-
 export const CASES: readonly (readonly [string, Parameters])[] = [
+  ...DISK_CASES,
   [actors.LOCK_READY, all(of(1, 10), of(1, 3), ...known, maybe(a.at), of([], [a.ACTORS[0]]))],
   [actors.WAIT_BRIEFLY, fc.constant([])],
   [actors.LOCK_OLDEST, all(of(1, 10), of(1, 3), ...known, maybe(a.at), of([], [a.ACTORS[0]]))],
@@ -392,33 +375,8 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [provision.READ_SECRETS, all(a.reservation)],
   [provision.WHAT_TO_CREATE, all(of(a.ACTORS[0], a.ACTORS[1]), a.node)],
   [NODE_READY, all(a.node)],
-  [disk.UNDECIDED_CLONES, all(a.disk)],
-  [disk.SNAPSHOTS_TO_PURGE, all(a.disk)],
-  [disk.UPSERT, all(diskRow, a.at)],
-  [disk.SNAPSHOT_STARTED, all(of('s1', 's2'), a.disk, maybe(a.reservation), a.at)],
-  [disk.SNAPSHOT_COMPLETED, all(of('s1', 's2'), a.at, maybe(of(5)))],
-  [disk.SNAPSHOT_FAILED, all(of('s1', 's2'), a.at, a.text)],
-  [disk.OPERATION_ENDED, all(of('o1', 'o2'), of('completed', 'failed'), maybe(a.text), a.at, maybe(of('GPU_DISK_IN_USE')))],
-  [disk.SNAPSHOTS_KEPT_FOR, all(a.disk)],
-  [disk.RECORD_CONTENTS, all(of('s9'), of('[]'), of(0), maybe(of(5)))],
-  [disk.SNAPSHOTS_REMOVED, all(someOf(['s1', 's2']))],
-  [retention.RETIRE_SNAPSHOTS, all(a.disk, someOf(['s1', 's2']), of(0, 1), a.iso, a.user)],
-  [retention.SNAPSHOTS_BEYOND, all(a.disk, of(0, 1))],
-  [retention.SNAPSHOT_IS_THERE, all(of('s1', 's2'), a.disk)],
-  [disk.COUNT_SNAPSHOTS, all(a.disk)],
   [catalogue.READ_CATALOGUE, all()],
   [catalogue.CATALOGUE_VERSION, all()],
-  [disks.FIND_DISK, all(a.user, of('data', 'copy'))],
-  [disks.INSERT_DISK, all(a.disk, a.user, of('data', 'copy'), of(10))],
-  [disks.RESOLVE_DISKS, columns(fc.tuple(a.disk, a.user, of('data', 'copy'), of(10)), first, 2)],
-  [disks.READ_NOW, all()],
-  [operations.OPEN_OPERATION, all(of('o1', 'o2'), a.user, of('create_disk'), of('data'), of(json({ disk_name: 'data' })))],
-  [operations.EARLIER_OPERATION, all(of('o1', 'o2'))],
-  [operations.FAIL_OPERATION, all(of('o1', 'o2'), a.text, of('GPU_DISK_UNKNOWN'))],
-  [operations.OPERATION_DISK, all(of('o1', 'o2'), a.disk)],
-  [operations.DISK_SIZE, all(a.disk)],
-  [operations.LOCK_DISK, all(a.user, of('data', 'copy'))],
-  [operations.RENAME_DISK, all(a.disk, a.user, of('data', 'copy'))],
   [doors.CLAIM_ID, all(a.reservation, a.user, of(json({ jupyterToken: 't', fingerprint: 'f' })))],
   [EVENT_OF_KEY, all(a.actor, a.key)],
   [CLAIM_IDS, columns(fc.tuple(a.reservation, a.user, of(json({ jupyterToken: 't' }))), first)],
