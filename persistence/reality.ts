@@ -81,6 +81,34 @@ export async function openFindings(db: Queryable, limit: number): Promise<Findin
   return rows;
 }
 
+export interface FindingFilter {
+  kind: string | null;
+  verdict: string | null;
+  limit: number;
+  /** Where the page before ended, to the microsecond. */
+  after: { firstSeen: string; id: number } | null;
+}
+
+const FINDINGS_PAGE = `
+  select id, kind, name, uid, actor, verdict, why, first_seen, last_seen, done, done_at, first_seen::text as place
+    from reality_findings
+   where closed_at is null and ($1::text is null or kind = $1) and ($2::text is null or verdict = $2)
+     and ($3::timestamptz is null or (first_seen, id) > ($3, $4::bigint))
+   order by first_seen, id limit $5`;
+
+/** A page of open findings, oldest first; `place` and `id` say where it ends. */
+export async function listFindings(db: Queryable, filter: FindingFilter): Promise<(FindingRow & { place: string })[]> {
+  const { kind, verdict, limit, after } = filter;
+  const { rows } = await db.query<FindingRow & { place: string }>(FINDINGS_PAGE, [
+    kind,
+    verdict,
+    after?.firstSeen ?? null,
+    after?.id ?? null,
+    limit,
+  ]);
+  return rows;
+}
+
 /** How many findings of each kind and verdict are open. */
 export async function countFindings(db: Queryable): Promise<{ kind: string; verdict: Verdict; count: number }[]> {
   const { rows } = await db.query<{ kind: string; verdict: Verdict; count: number }>(

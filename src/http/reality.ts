@@ -1,9 +1,10 @@
 /** Differences between database and cluster, and comparisons of the two, for operators. */
 import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
-import { findRun, lastRun, openFindings, requestRun, type RunRow } from '../../persistence/reality.ts';
+import { findRun, lastRun, listFindings, requestRun, type RunRow } from '../../persistence/reality.ts';
 import { Problem } from '../errors.ts';
 import { actOnce, audit, Key, operatorOf } from './admin-act.ts';
+import { MOMENT, NUMBER, openCursor, sealCursor } from './cursor.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
 
@@ -51,20 +52,34 @@ export function realityRoutes(app: Server, { db }: HttpDeps): void {
       schema: {
         tags: ['service'],
         summary: 'Open differences between database and cluster, oldest first',
-        querystring: z.object({ limit: z.coerce.number().int().min(1).max(5_000).default(1_000) }),
-        response: { 200: z.object({ findings: z.array(Finding), last_run: Run.nullable() }), ...problems(400, 401, 403, 503) },
+        querystring: z.object({
+          kind: z.string().max(63).optional().meta({ description: 'As Kubernetes calls it.' }),
+          verdict: Verdict.optional(),
+          limit: z.coerce.number().int().min(1).max(5_000).default(1_000),
+          cursor: z.string().max(300).optional().meta({ description: '`next_cursor` of the page before.' }),
+        }),
+        response: {
+          200: z.object({ findings: z.array(Finding), next_cursor: z.string().nullable(), last_run: Run.nullable() }),
+          ...problems(400, 401, 403, 503),
+        },
       },
     },
     async (request) => {
-      const [findings, last] = await Promise.all([openFindings(db, request.query.limit), lastRun(db)]);
+      const { kind = null, verdict = null, limit, cursor } = request.query;
+      const [firstSeen, id] = openCursor(cursor, MOMENT, NUMBER) ?? [];
+      const after = firstSeen === undefined ? null : { firstSeen, id: Number(id) };
+      const [rows, run] = await Promise.all([listFindings(db, { kind, verdict, limit: limit + 1, after }), lastRun(db)]);
+      const page = rows.slice(0, limit);
+      const last = rows.length > limit ? page.at(-1)! : null;
       return {
-        findings: findings.map((row) => ({
+        findings: page.map(({ place: _place, ...row }) => ({
           ...row,
           first_seen: row.first_seen.toISOString(),
           last_seen: row.last_seen.toISOString(),
           done_at: row.done_at?.toISOString() ?? null,
         })),
-        last_run: last === null ? null : viewOf(last),
+        next_cursor: last === null ? null : sealCursor(last.place, String(last.id)),
+        last_run: run === null ? null : viewOf(run),
       };
     },
   );
