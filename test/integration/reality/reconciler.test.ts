@@ -41,7 +41,7 @@ async function cli(line: string): Promise<{ exit: number; out: string; err: stri
   const out: string[] = [];
   const err: string[] = [];
   const exit = await run(line.split(' '), {
-    environment: { GPU_DEV_URL: url, GPU_DEV_USER: 'ada' },
+    environment: { GPU_DEV_URL: url, GPU_DEV_USER: 'operator' },
     directory: '/nowhere',
     out: { write: (text) => out.push(text) },
     err: { write: (text) => err.push(text) },
@@ -103,7 +103,7 @@ describe('the comparison of database and cluster', () => {
     expect(await here.has('Secret', 'left-over')).toBe(false);
 
     const done = JSON.parse((await cli('admin reconcile --json')).out);
-    expect(done).toMatchObject({ status: 'done', dry_run: false, asked_by: 'ada', unanswered: [] });
+    expect(done).toMatchObject({ status: 'done', dry_run: false, asked_by: 'operator', unanswered: [] });
     expect(await here.has('ConfigMap', 'left-later')).toBe(false);
     expect(await here.has('Service', 'nobody-knows')).toBe(true);
   });
