@@ -5,7 +5,7 @@ import { Problem } from '../problem.ts';
 import { PROFILING_LABEL } from '../reservation/ports.ts';
 import { redact } from '../secret.ts';
 import { buildOf } from './build-context.ts';
-import { countsOf, type GpuType, refuseMaintenance, shareOf, slotsOf } from './catalogue.ts';
+import { countsOf, type GpuType, shareOf, slotsOf } from './catalogue.ts';
 import { check, CreateMessage } from './messages.ts';
 
 /** Defaults when a field is left out. Source: the settled questions of the design, 2 and 5. */
@@ -55,7 +55,6 @@ export function parseCreate(body: unknown, catalogue: ReadonlyMap<string, GpuTyp
   checkCount(type, gpuCount);
   const durationHours = message.duration_hours ?? DEFAULTS.hours;
   checkDuration(type, durationHours);
-  refuseMaintenance(type, message.user_id);
   const slots = slotsOf(type, gpuCount);
   const build = message.dockerfile ? buildOf(message.dockerfile) : null;
   const known = new Set(Object.keys(CreateMessage.shape));

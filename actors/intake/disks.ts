@@ -28,7 +28,10 @@ export const INSERT_DISK = `insert into disks (disk_id, user_id, disk_name, size
      on conflict (user_id, disk_name) where purged_at is null do nothing`;
 
 /** Make the row of a new disk. @returns false if the owner has a disk of that name, deleted or not. */
-export async function insertDisk(tx: Transaction, disk: { id: string; owner: string; name: string; sizeGb: number }): Promise<boolean> {
+export async function insertDisk(
+  tx: Transaction,
+  disk: { id: string; owner: string; name: string; sizeGb: number },
+): Promise<boolean> {
   const { rowCount } = await tx.query(INSERT_DISK, [disk.id, disk.owner, disk.name, disk.sizeGb]);
   return rowCount === 1;
 }
@@ -132,4 +135,3 @@ export async function deletionTime(tx: Transaction, date: string | null): Promis
   if (Number.isNaN(wished) || past) return new Date(now + UNDELETE_DAYS * DAY).toISOString();
   return new Date(Math.max(wished, now)).toISOString();
 }
-

@@ -11,7 +11,7 @@ import type { Message } from '../../persistence/mailbox.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { Problem } from '../problem.ts';
 import { entryOf, entryOfCreate, sendAudit } from './audit-entry.ts';
-import { readCatalogue } from './catalogue.ts';
+import { readCatalogue, refuseMaintenance } from './catalogue.ts';
 import { momentOf, type ParsedCreate, parseCreate } from './create.ts';
 import { acceptDiskOperation } from './disk-operations.ts';
 import { resolveDisk } from './disks.ts';
@@ -82,7 +82,8 @@ export const CLAIM_ID = 'insert into secrets (secret_ref, owner, value) values (
 export const KEEP_CONTEXT = 'insert into build_contexts (hash, owner, archive) values ($1, $2, $3) on conflict (hash) do nothing';
 
 async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, sender: Sender): Promise<Accepted> {
-  const parsed = parseCreate(body, await readCatalogue(tx));
+  const catalogue = await readCatalogue(tx);
+  const parsed = parseCreate(body, catalogue);
   const { owner } = parsed;
   const id = idOf(parsed, sender);
   const accepted: Accepted = {
@@ -94,6 +95,8 @@ async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, send
   };
   const duplicate: Accepted = { ...accepted, duplicate: true };
   if (await isTaken(tx, id, parsed)) return duplicate;
+  // Whoever only repeats what was accepted before is not refused.
+  refuseMaintenance(catalogue.get(parsed.request.gpuType)!, owner);
   // This row claims the id: of two who send one id at the same time, the second waits here for the first.
   const { rowCount: claimed } = await tx.query(CLAIM_ID, [id, owner, secretsOf(parsed, sender)]);
   if (claimed === 0 && (await isTaken(tx, id, parsed))) return duplicate;

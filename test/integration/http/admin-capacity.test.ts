@@ -22,7 +22,8 @@ const cancel = async (id: string, user = 'ann') => {
 
 describe('maintenance of a GPU type', () => {
   it('refuses new requests at once with the reason, at every door, but for the users whom it does not concern', async () => {
-    const running = (await admin.reserve('ann')).body.id;
+    const wish = { gpu_type: 't4', gpu_count: 1, duration_hours: 2, disk_name: null };
+    const running = (await http.post('/v1/reservations', wish, { user: 'ann', key: 'before' })).body.id;
     await http.world.reaches(running, 'running');
     const until = new Date(Date.now() + 3_600_000).toISOString();
     const set = await admin.put('/maintenance/T4', { reason: 'new drivers', until, allowed_users: ['ops-1'] });
@@ -37,6 +38,11 @@ describe('maintenance of a GPU type', () => {
     expect(await admin.reserve('ann')).toMatchObject({
       status: 409,
       body: { code: 'GPU_TYPE_MAINTENANCE', field: 'gpu_type', details: { reason: 'new drivers', until } },
+    });
+    // What was accepted before is answered as before.
+    expect(await http.post('/v1/reservations', wish, { user: 'ann', key: 'before' })).toMatchObject({
+      status: 200,
+      body: { id: running },
     });
     await http.world.send({ action: 'create_reservation', user_id: 'ann', gpu_type: 't4', gpu_count: 1, disk_name: null });
     const letter = await http.world.until('the queue refuses it too', async () => {
