@@ -270,6 +270,8 @@ export const reservationIntents = {
             { type: 'access.restore', generation: context.generation, grant: context.grant, claim: context.disk.claim },
             { lane: 'access' },
           ),
+          // Starting what runs does nothing but make again what leads to it.
+          ...(context.jupyter.state === 'on' ? jupyter(context, 'jupyter.start') : []),
         ],
   startJupyter: (context) => jupyter(context, 'jupyter.start'),
   stopJupyter: (context) => jupyter(context, 'jupyter.stop'),

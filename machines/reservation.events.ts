@@ -22,7 +22,8 @@ export const ReservationSubmitted = shape('reservation.submitted', {
   domain: z.string().optional(),
 });
 
-export const GITHUB_NAME = /^[a-zA-Z0-9](?:[a-zA-Z0-9]|-(?=[a-zA-Z0-9])){0,38}$/;
+/** GitHub's rule: letters, digits and single hyphens inside, 39 characters at most; an underscore marks a user whom a company manages. */
+export const GITHUB_NAME = /^[a-zA-Z0-9](?:[a-zA-Z0-9]|-(?=[a-zA-Z0-9])){0,38}(?:_[a-zA-Z0-9]{1,10})?$/;
 
 /** What a user may ask of a live reservation. The same names at every door: queue, HTTP, CLI. */
 export const UserEvent = z.discriminatedUnion('type', [

@@ -33,7 +33,8 @@ export interface Belief {
   beside: string | null;
 }
 
-const BELIEVED_SERVERS = `select substr(actor, 13) as id, (snapshot #>> '{context,generation}')::int as generation, snapshot #>> '{context,pod,uid}' as uid
+const BELIEVED_SERVERS = `select substr(actor, 13) as id, (snapshot #>> '{context,generation}')::int as generation, snapshot #>> '{context,pod,uid}' as uid,
+            coalesce(snapshot #>> '{context,jupyter,state}' = 'on', false) as jupyter
        from actors where kind = 'reservation' and state in ('running', 'extending') and snapshot #>> '{context,pod,uid}' is not null`;
 
 const BELIEVED_VOLUMES = `select disk_id, volume_claim from disks
@@ -51,7 +52,7 @@ const BELIEVED_NAMES = `select m.reservation_id as id, m.fqdn as name, (a.snapsh
 /** Read before the cluster is listed: what was made since then is not missed. @throws the database's error */
 export async function readBeliefs(db: Queryable, reality: Reality): Promise<Belief[]> {
   const { rows: pods } = await db.query<MissingPod>(BELIEVED_PODS, []);
-  const { rows: servers } = await db.query<MissingPod>(BELIEVED_SERVERS, []);
+  const { rows: servers } = await db.query<MissingPod & { jupyter: boolean }>(BELIEVED_SERVERS, []);
   const { rows: disks } = await db.query<{ disk_id: string; volume_claim: string }>(BELIEVED_VOLUMES, []);
   const { rows: published } = await db.query<PublishedThing>(BELIEVED_NAMES, []);
   const ref = ({ id, generation }: MissingPod) => ({ reservationId: id, generation });
@@ -69,7 +70,7 @@ export async function readBeliefs(db: Queryable, reality: Reality): Promise<Beli
       }),
     ),
     ...servers.flatMap((server) =>
-      reality.accessOf(ref(server)).map(
+      reality.accessOf(ref(server), server).map(
         ({ kind, name }): Belief => ({
           actor: `reservation/${server.id}`,
           kind,

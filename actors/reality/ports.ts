@@ -62,8 +62,8 @@ export interface Reality {
   remove(object: FoundObject): Promise<'removed' | 'changed' | 'gone'>;
   /** True only if the API server answers 404 for this very object. @throws if it cannot tell */
   isGone(kind: Kind, name: string): Promise<boolean>;
-  /** Names of what a running server has around its pod without which nobody can log in. */
-  accessOf(server: ServerRef): { kind: Kind; name: string }[];
+  /** Names of what a running server has around its pod without which nobody can log in, or reach its Jupyter. */
+  accessOf(server: ServerRef, options: { jupyter: boolean }): { kind: Kind; name: string }[];
   /** Name of the pod of this life. */
   podOf(server: ServerRef): string;
 }

@@ -30,7 +30,11 @@ export async function startJupyter(
   const { context } = await readReservation(ports.db, at.actor);
   const { jupyterToken } = await readSecrets(ports.db, context.request.secretsRef);
   try {
-    const { url, port } = await ports.servers.startJupyter({ reservationId: context.id, generation }, jupyterToken);
+    const { url, port } = await ports.servers.startJupyter(
+      { reservationId: context.id, generation },
+      jupyterToken,
+      context.jupyter.port,
+    );
     return { type: 'jupyter.started', generation, url, port };
   } catch (error) {
     if (error instanceof TerminalError) return { type: 'jupyter.failed', generation, reason: error.message };

@@ -43,6 +43,8 @@ export interface ServerSpec {
   /** Lines of authorized_keys. */
   authorizedKeys: string[];
   jupyterToken: Secret<string>;
+  /** The port by which people know this very server, if it is made again around it: asked for, and another one taken if somebody has it. */
+  sshPort: number | null;
   gang: { id: string; index: number; size: number } | null;
 }
 
@@ -80,8 +82,11 @@ export interface DevServers {
   setKeys(server: ServerRef, authorizedKeys: string[]): Promise<void>;
   /** Put a notice inside the server (a file that the shell prompt shows), replacing those it makes obsolete. @throws ServerGoneError if there is none. */
   post(server: ServerRef, notice: Notice): Promise<void>;
-  /** Start Jupyter if it does not run, and its service. The URL bears no token. */
-  startJupyter(server: ServerRef, token: Secret<string>): Promise<{ url: string; port: number }>;
+  /**
+   * Start Jupyter if it does not run, and its service. The URL bears no token.
+   * @param port by which people know it already, as {@link ServerSpec.sshPort}; null if there is none
+   */
+  startJupyter(server: ServerRef, token: Secret<string>, port?: number | null): Promise<{ url: string; port: number }>;
   stopJupyter(server: ServerRef): Promise<void>;
 }
 

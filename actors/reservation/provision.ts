@@ -86,10 +86,11 @@ interface Stored {
   /** Of the node that was granted; null if that has gone, or its address is not known. */
   address: string | null;
   nodeCpuMillis: number | null;
+  nodeMemoryBytes: number | null;
 }
 
 export const WHAT_TO_CREATE = `
-  select a.snapshot, s.value as secrets, n.address, n.cpu_millis as "nodeCpuMillis",
+  select a.snapshot, s.value as secrets, n.address, n.cpu_millis as "nodeCpuMillis", n.memory_bytes as "nodeMemoryBytes",
          case when t.gpu_type is not null then
            jsonb_build_object('gpuType', t.gpu_type, 'instanceType', t.instance_type, 'resourceName', t.resource_name, 'maxGpus', t.max_gpus,
                               'maxPerNode', t.max_per_node, 'cpus', t.cpus, 'memoryGb', t.memory_gb, 'efaCount', t.efa_count) end as type
@@ -107,8 +108,10 @@ async function specOf(
   stored: Stored,
 ): Promise<ServerSpec> {
   const { request, policy } = context;
-  const { type, nodeCpuMillis } = stored;
+  const { type, nodeCpuMillis, nodeMemoryBytes } = stored;
   if (type === null) throw new TerminalError(`The GPU type ${request.gpuType} is no longer offered`);
+  const node =
+    nodeCpuMillis === null || nodeMemoryBytes === null ? null : { cpuMillis: nodeCpuMillis, memoryBytes: nodeMemoryBytes };
   const secrets = secretsOf(stored.secrets);
   const gathered = await gatherKeys(keys, context);
   return {
@@ -119,7 +122,7 @@ async function specOf(
     gpuType: type.gpuType,
     gpuCount: request.gpuCount,
     instanceType: type.instanceType,
-    ...sharesOf(type, request.gpuCount, policy, nodeCpuMillis),
+    ...sharesOf(type, request.gpuCount, policy, node),
     node: effect.grant.node,
     nodeAddress: stored.address,
     zone: effect.grant.zone,
@@ -132,6 +135,7 @@ async function specOf(
     environment: secrets.environment,
     authorizedKeys: gathered.lines,
     jupyterToken: secrets.jupyterToken,
+    sshPort: effect.type === 'access.restore' ? (context.connection?.port ?? null) : null,
     gang: request.gang,
   };
 }

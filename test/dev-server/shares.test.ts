@@ -153,6 +153,22 @@ describe('the share of a dev server', () => {
 
   it('is never more CPU than the node says it has', () => {
     const h100 = catalogue.get('h100')!;
-    expect(sharesOf(h100, 8, shareOf(h100, 8), 182_400).cpuLimitMillis).toBe(182_400);
+    expect(sharesOf(h100, 8, shareOf(h100, 8), { cpuMillis: 182_400, memoryBytes: 2048 * GIB }).cpuLimitMillis).toBe(182_400);
+  });
+
+  it('is never more memory than its part of what the node has to give, and never less than it asks for', () => {
+    for (const type of catalogue.values()) {
+      if (type.resourceName === null || type.gpuType.includes('-mig-')) continue;
+      for (const part of [0.97, 0.92, 0.5]) {
+        const node = { cpuMillis: type.cpus * 1_000, memoryBytes: Math.floor(type.memoryGb * GIB * part) };
+        for (const count of countsOf(type)) {
+          const slots = slotsOf(type, count);
+          const { memoryLimitBytes, memoryRequestBytes } = sharesOf(type, count, shareOf(type, slots), node);
+          const all = (type.maxPerNode / slots) * memoryLimitBytes;
+          expect(memoryLimitBytes).toBeGreaterThanOrEqual(memoryRequestBytes);
+          if (part > 0.9) expect(all, `${type.gpuType} x ${count}`).toBeLessThanOrEqual(node.memoryBytes);
+        }
+      }
+    }
   });
 });

@@ -12,10 +12,11 @@ import { FOLDER, type Manifest, readManifests } from '../deploy/manifests.ts';
 import { realCluster } from '../support/kubernetes/real-cluster.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { databaseEnvironment } from '../support/database-environment.ts';
+import { notTested } from '../support/not-tested.ts';
 
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ada@laptop';
 const hasKubectl = spawnSync('kubectl', ['version', '--client']).status === 0;
-if (!hasKubectl) console.warn('kubectl is not installed: manifests are applied by plain calls instead');
+if (!hasKubectl) notTested('kubectl apply', 'kubectl is not installed: manifests are applied by plain calls instead');
 /** 1.20 has none of policy/v1; test/deploy checks its fields. */
 const manifests = readManifests().filter((each) => each.apiVersion !== 'policy/v1');
 

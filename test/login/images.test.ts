@@ -4,9 +4,10 @@ import { Secret } from '../../actors/secret.ts';
 import { serverSpec } from '../integration/providers/support/specs.ts';
 import { makeScratch, removeScratch } from '../support/scratch.ts';
 import { findPlatform, Machine, type MachineOptions, makeKey } from './support/machine.ts';
+import { notTested } from '../support/not-tested.ts';
 
 const platform = await findPlatform();
-if ('missing' in platform) console.warn(`test/login is skipped: ${platform.missing}`);
+if ('missing' in platform) notTested('test/login/images.test.ts', platform.missing);
 
 const TEXT = `it's "q" $HOME \`id\` $(id) \\ \ttab\nand 'more'`;
 

@@ -3,9 +3,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { serverSpec } from '../integration/providers/support/specs.ts';
 import { until } from '../integration/providers/support/wait.ts';
 import { findPlatform, Machine } from './support/machine.ts';
+import { notTested } from '../support/not-tested.ts';
 
 const platform = await findPlatform();
-if ('missing' in platform) console.warn(`test/login is skipped: ${platform.missing}`);
+if ('missing' in platform) notTested('test/login/jupyter.test.ts', platform.missing);
 
 const TOKEN = 'the-token-of-jupyter';
 /** Stands in for Jupyter, which is large: it listens where it is told, and notes how it was started. */

@@ -5,9 +5,10 @@ import { serverSpec } from '../integration/providers/support/specs.ts';
 import { until } from '../integration/providers/support/wait.ts';
 import { makeScratch, removeScratch } from '../support/scratch.ts';
 import { findPlatform, Machine, makeKey } from './support/machine.ts';
+import { notTested } from '../support/not-tested.ts';
 
 const platform = await findPlatform();
-if ('missing' in platform) console.warn(`test/login is skipped: ${platform.missing}`);
+if ('missing' in platform) notTested('test/login/login.test.ts', platform.missing);
 
 /** All that a shell might take for more than text. */
 const NASTY = `it's "quoted" $HOME \${HOME} $(touch /workspace/ran) \`touch /workspace/ran\` \\ & ; | #\ntwo lines\n!! *`;

@@ -18,6 +18,7 @@ import { promisify } from 'node:util';
 import { afterAll } from 'vitest';
 import { unpackDebian } from './debian.ts';
 import { exclusively } from './kubernetes/once.ts';
+import { notTested } from './not-tested.ts';
 
 const run = promisify(execFile);
 const VERSION = '5.1.1';
@@ -47,7 +48,7 @@ export interface Moto {
 export async function startMoto(): Promise<Moto> {
   const found = await exclusively(FOLDER, install, () => {});
   if ('missing' in found) {
-    process.stderr.write(`\nNOT TESTED on moto, an emulator of AWS: ${found.missing}\n`);
+    notTested('on moto, an emulator of AWS', found.missing);
     return { missing: found.missing, url: '', reset: async () => {} };
   }
   const { url, child } = await serve(found);

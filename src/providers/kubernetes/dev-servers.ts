@@ -57,7 +57,7 @@ export class KubernetesDevServers implements DevServers {
     const client = this.#client;
     const name = sshServiceName(spec);
     const [{ nodePort }, host] = await Promise.all([
-      ensureService(client, spec, pod, { name, port: PORTS.ssh, label: 'ssh' }),
+      ensureService(client, spec, pod, { name, port: PORTS.ssh, label: 'ssh', nodePort: spec.sshPort }),
       spec.nodeAddress ?? this.#addressOf(spec.node),
       ensurePolicy(client, spec, pod, this.#network).then(() => ensureAccessSecret(client, spec, pod, spec)),
       ensureScripts(client, spec, pod),
@@ -134,12 +134,17 @@ export class KubernetesDevServers implements DevServers {
     return this.#inside(server, (pod) => postNotice(this.#client, pod, notice));
   }
 
-  startJupyter(server: ServerRef, token: Secret<string>): Promise<{ url: string; port: number }> {
+  startJupyter(server: ServerRef, token: Secret<string>, port: number | null = null): Promise<{ url: string; port: number }> {
     return this.#inside(server, async (name) => {
       const pod = await this.#living(server);
       await startInside(this.#client, name, token);
       const [{ nodePort }, host] = await Promise.all([
-        ensureService(this.#client, server, pod, { name: jupyterServiceName(server), port: PORTS.jupyter, label: 'jupyter' }),
+        ensureService(this.#client, server, pod, {
+          name: jupyterServiceName(server),
+          port: PORTS.jupyter,
+          label: 'jupyter',
+          nodePort: port,
+        }),
         this.#addressOf(pod.node),
         ensureJupyterPolicy(this.#client, server, pod, this.#network),
       ]);

@@ -11,7 +11,18 @@ import {
 import type { ServerRef } from '../../../actors/reservation/ports.ts';
 import { briefly, type KubernetesClient } from './client.ts';
 import { attempt, attemptOrNull, hasStatus } from './errors.ts';
-import { accessSecretName, ANNOTATION, LABEL, MANAGED_BY, podName, policyName, serverOf, sshServiceName } from './objects.ts';
+import {
+  accessSecretName,
+  ANNOTATION,
+  jupyterPolicyName,
+  jupyterServiceName,
+  LABEL,
+  MANAGED_BY,
+  podName,
+  policyName,
+  serverOf,
+  sshServiceName,
+} from './objects.ts';
 
 /** Objects of one page. */
 const PAGE = 500;
@@ -107,11 +118,17 @@ export class KubernetesReality implements Reality {
     return (await attemptOrNull(`reading ${kind} ${name}`, () => this.#calls[kind].read(name))) === null;
   }
 
-  accessOf(server: ServerRef): { kind: Kind; name: string }[] {
+  accessOf(server: ServerRef, { jupyter }: { jupyter: boolean }): { kind: Kind; name: string }[] {
     return [
       { kind: 'Service', name: sshServiceName(server) },
       { kind: 'Secret', name: accessSecretName(server) },
       { kind: 'NetworkPolicy', name: policyName(server) },
+      ...(jupyter
+        ? [
+            { kind: 'Service' as const, name: jupyterServiceName(server) },
+            { kind: 'NetworkPolicy' as const, name: jupyterPolicyName(server) },
+          ]
+        : []),
     ];
   }
 

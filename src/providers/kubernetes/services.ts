@@ -25,27 +25,39 @@ export function serviceCalls({ namespace, core }: KubernetesClient, name: string
 /** Ports come free when servers end: the refusal passes, though it comes as one of the object (422) or of the API server (500). */
 const NO_PORT = /failed to allocate a nodePort/;
 
-/** A NodePort Service to one port of the server; the API server picks the node's port, so two can never get the same. */
+/** The port that was asked for has gone to another Service meanwhile, or is none of this cluster's. */
+const PORT_TAKEN = /provided port is already allocated|provided port is not in the valid range/;
+
+/**
+ * A NodePort Service to one port of the server. The API server picks the node's port, so two can never get the same; one that people know already
+ * (`nodePort`) is asked for first.
+ */
 export async function ensureService(
   client: KubernetesClient,
   server: ServerRef,
   pod: PodIdentity,
-  { name, port, label }: { name: string; port: number; label: string },
+  { name, port, label, nodePort: known = null }: { name: string; port: number; label: string; nodePort?: number | null },
 ): Promise<{ nodePort: number }> {
-  const body: V1Service = {
+  const bodyWith = (nodePort: number | null): V1Service => ({
     metadata: ownedMetadata(client, server, pod, name),
     spec: {
       type: 'NodePort',
       externalTrafficPolicy: 'Local',
       selector: { [LABEL.reservation]: server.reservationId, [LABEL.generation]: String(server.generation) },
-      ports: [{ name: label, port, targetPort: port, protocol: 'TCP' }],
+      ports: [{ name: label, port, targetPort: port, protocol: 'TCP', ...(nodePort === null ? {} : { nodePort }) }],
     },
-  };
-  const service = await createOrAdopt(server, pod, callsOf(client, name, body)).catch((error: unknown) => {
-    if (error instanceof KubernetesError && NO_PORT.test(error.detail))
-      throw new NotYet(5_000, 'Every node port of the cluster is taken');
-    throw error;
   });
+  const ensure = (nodePort: number | null) => createOrAdopt(server, pod, callsOf(client, name, bodyWith(nodePort)));
+  const says = (error: unknown, words: RegExp) => error instanceof KubernetesError && words.test(error.detail);
+  const service = await ensure(known)
+    .catch((error: unknown) => {
+      if (known !== null && says(error, PORT_TAKEN)) return ensure(null);
+      throw error;
+    })
+    .catch((error: unknown) => {
+      if (says(error, NO_PORT)) throw new NotYet(5_000, 'Every node port of the cluster is taken');
+      throw error;
+    });
   const nodePort = service.spec?.ports?.[0]?.nodePort;
   if (nodePort === undefined) throw new NotYet(200, `Service ${name} has no port yet`);
   return { nodePort };

@@ -1,6 +1,7 @@
 /** Keys from GitHub: the public keys that a user has there, kept for a while. */
 import { TerminalError } from '../../../actors/errors.ts';
 import type { KeySource } from '../../../actors/reservation/ports.ts';
+import { GITHUB_NAME } from '../../../machines/reservation.events.ts';
 import { publicKeys } from './keys-format.ts';
 
 export interface GithubKeysOptions {
@@ -15,8 +16,6 @@ export interface GithubKeysOptions {
   now?: () => number;
 }
 
-/** GitHub's rule: letters, digits and single hyphens inside, 39 characters at most (an underscore marks a managed user). */
-const USER_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9]|-(?=[A-Za-z0-9])){0,38}(?:_[A-Za-z0-9]{1,10})?$/;
 const MOST_REMEMBERED = 10_000;
 const LONGEST_ANSWER = 256 * 1024;
 
@@ -38,7 +37,7 @@ export class GithubKeys implements KeySource {
 
   /** @throws TerminalError if the name is no GitHub name, has no account or no keys; Error if GitHub does not answer */
   async keysOf(githubUser: string): Promise<string[]> {
-    if (!USER_NAME.test(githubUser)) throw new TerminalError(`"${githubUser.slice(0, 60)}" is not a GitHub user name`);
+    if (!GITHUB_NAME.test(githubUser)) throw new TerminalError(`"${githubUser.slice(0, 60)}" is not a GitHub user name`);
     // GitHub's names do not differ by case.
     const user = githubUser.toLowerCase();
     const known = this.#remembered.get(user);

@@ -57,7 +57,11 @@ export function prepareUpdate(
     if (stored.status === undefined) delete next.status;
     else next.status = stored.status;
   }
-  if (resource.id === 'secrets') foldStringData(next);
+  if (resource.id === 'secrets') {
+    foldStringData(next);
+    // One that is sent without a type is of the usual one, as at its creation.
+    next.type ||= 'Opaque';
+  }
   if (resource.id === 'pods' && next.spec) addDefaultTolerations(next.spec);
   if (resource.id === 'services' && next.spec) {
     allocateService(world, next, stored);

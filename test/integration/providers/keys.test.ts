@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { TerminalError } from '../../../actors/errors.ts';
+import { UserEvent } from '../../../machines/reservation.events.ts';
 import { GithubKeys } from '../../../src/providers/local/github-keys.ts';
 import { LocalKeys } from '../../../src/providers/local/keys.ts';
 import { publicKeys } from '../../../src/providers/local/keys-format.ts';
@@ -17,6 +18,20 @@ function line(type: string): string {
   length.writeUInt32BE(type.length);
   return `${type} ${Buffer.concat([length, Buffer.from(type), Buffer.alloc(20, 7)]).toString('base64')} me@here`;
 }
+
+test('names that the doors take are those that are asked for at GitHub: of managed users too', async () => {
+  const keys = new GithubKeys({ baseUrl: 'http://127.0.0.1:9', timeoutMs: 200 });
+  const accepted = (githubUsername: string) => UserEvent.safeParse({ type: 'add_user', by: null, githubUsername }).success;
+  const refusal = (name: string) => keys.keysOf(name).catch((error: unknown) => error);
+  for (const name of ['octo', 'octo-cat', 'a', 'octo_corp', 'octo-cat_corp1', 'x'.repeat(39)]) {
+    expect(accepted(name), name).toBe(true);
+    expect(await refusal(name), name).not.toBeInstanceOf(TerminalError);
+  }
+  for (const name of ['', '-a', 'a-', 'a--b', '_corp', 'octo_', 'octo_a_b', 'octo_-b', 'x'.repeat(40), 'a/b', 'a_b;c']) {
+    expect(accepted(name), name).toBe(false);
+    expect(await refusal(name), name).toBeInstanceOf(TerminalError);
+  }
+});
 
 describe('lines of public keys', () => {
   test.each([

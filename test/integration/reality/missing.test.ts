@@ -71,6 +71,48 @@ describe('what is missing around a running server', () => {
     expect(rows.map(({ closed_at }) => closed_at !== null)).toEqual([true, true, true]);
   });
 
+  it('keeps the ports by which people know it: of ssh, and of Jupyter while that is on', async () => {
+    const id = await running(world);
+    const { core, networking } = world.client;
+    const name = `gpu-dev-${id}-1`;
+    await world.send({ action: 'enable_jupyter', reservation_id: id });
+    const before = await world.until('Jupyter is on', async () => {
+      const row = await world.reservation(id);
+      return row?.['jupyter_state'] === 'on' ? row : null;
+    });
+    expect((await telling().compare()).findings).toEqual([]);
+    for (const service of [`${name}-ssh`, `${name}-jupyter`]) await core.deleteNamespacedService({ namespace, name: service });
+    await networking.deleteNamespacedNetworkPolicy({ namespace, name: `${name}-jupyter` });
+    const { findings } = await telling().compare();
+    expect(findings.map(({ kind, name: one, action }) => `${kind} ${one} ${action}`)).toEqual([
+      `Service ${name}-jupyter told`,
+      `Service ${name}-ssh told`,
+      `NetworkPolicy ${name}-jupyter told`,
+    ]);
+    const portOf = (service: string) =>
+      world.until(`${service} is back`, async () => {
+        const found = await core.readNamespacedService({ namespace, name: service }).catch(() => null);
+        return found?.spec?.ports?.[0]?.nodePort ?? null;
+      });
+    expect(await portOf(`${name}-ssh`)).toBe(before['node_port']);
+    expect(await portOf(`${name}-jupyter`)).toBe(before['jupyter_port']);
+    await world.until('its policy is back', async () =>
+      networking.readNamespacedNetworkPolicy({ namespace, name: `${name}-jupyter` }).then(
+        () => true,
+        () => false,
+      ),
+    );
+    expect((await telling().compare()).findings).toEqual([]);
+    expect(await world.reservation(id)).toMatchObject({
+      status: 'running',
+      jupyter_state: 'on',
+      jupyter_port: before['jupyter_port'],
+      jupyter_url: before['jupyter_url'],
+    });
+    await world.send({ action: 'cancel', reservation_id: id });
+    await world.reaches(id, 'cancelled');
+  });
+
   it('is told once, and once more if it has not helped within a grace', async () => {
     const id = await running(world);
     const name = `gpu-dev-${id}-1-ssh`;

@@ -26,7 +26,7 @@ function start(n: 0 | 1): Reconciler {
     },
     remove: (object) => honest.remove(object),
     isGone: (kind, name) => honest.isGone(kind, name),
-    accessOf: (server) => honest.accessOf(server),
+    accessOf: (server, options) => honest.accessOf(server, options),
     podOf: (server) => honest.podOf(server),
   };
   const onError = (error: unknown) => void errors.push(error);

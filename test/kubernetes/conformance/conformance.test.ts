@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe } from 'vitest';
+import { apiConforms } from './api.ts';
 import { realApiServer, simulated } from './clusters.ts';
 import { devServersConform } from './dev-servers.ts';
 import { eventsConform } from './events.ts';
@@ -20,6 +21,7 @@ for (const cluster of [simulated, real]) {
       });
       afterAll(() => subject?.close());
       for (const conforms of [
+        apiConforms,
         devServersConform,
         insideConforms,
         volumesConform,

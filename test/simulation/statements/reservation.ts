@@ -97,6 +97,7 @@ twin(provision.WHAT_TO_CREATE, (t, tx, [actor, node]) => {
       secrets: secret?.value ?? null,
       address: place?.address ?? null,
       nodeCpuMillis: place?.cpuMillis ?? null,
+      nodeMemoryBytes: place?.memoryBytes ?? null,
       type,
     },
   ]);

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { makeScratch, removeScratch } from '../scratch.ts';
 import { ensurePrograms } from './programs.ts';
 import { type ClusterProcess, startClusterProcess } from './process.ts';
+import { notTested } from '../not-tested.ts';
 
 /** What a test file is answered: where the run's cluster is, or why there is none. */
 export type SharedAnswer = ({ programs: string } & ClusterProcess['facts']) | { missing: string };
@@ -37,7 +38,7 @@ export async function startCoordinator(): Promise<Coordinator> {
       const running = await started?.catch(() => null);
       await running?.stop();
       if (running !== undefined && running !== null && 'missing' in running.answer) {
-        process.stderr.write(`\nNOT TESTED on a real Kubernetes API server: ${running.answer.missing}\n`);
+        notTested('on a real Kubernetes API server', running.answer.missing);
         if (process.env.GPU_DEV_KUBERNETES === 'required') process.exitCode = 1;
       }
     },

@@ -34,6 +34,7 @@ export function serverSpec(change: Partial<ServerSpec> = {}): ServerSpec {
     environment: new Secret({}),
     authorizedKeys: [KEY],
     jupyterToken: new Secret('token-of-jupyter'),
+    sshPort: null,
     gang: null,
     ...change,
   };
