@@ -6,6 +6,7 @@
 import { parseArgs } from 'node:util';
 import { measureMemory } from './footprint.ts';
 import { measureFreedToPod } from './freed-to-pod.ts';
+import { measureFrontDoor } from './front-door.ts';
 import { measureGrowth } from './growth.ts';
 import { measureKubernetes } from './kubernetes.ts';
 import { measureQueueToPod } from './queue-to-pod.ts';
@@ -61,6 +62,13 @@ const MEASURES: Record<string, (server: BenchServer, options: BenchOptions) => P
   freed: async (server, { log, environment }) => ({
     freedToPodMs: await measureFreedToPod(server, { samples: 200, log, environment }),
   }),
+  http: async (server, { log }) => {
+    const loads = [
+      { perSecond: 20, seconds: 10 },
+      { perSecond: 200, seconds: 10 },
+    ];
+    return { frontDoor: await measureFrontDoor(server, { streams: 500, users: 100, loads, log }) };
+  },
   takeover: (server, { rounds, log, environment }) => measureTakeover(server, { rounds, log, environment }),
   memory: async (server, { log, environment }) => {
     const line = await measureMemory(server, { pods: 2_000, queued: 100_000 }, { log, environment });
