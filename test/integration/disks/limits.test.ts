@@ -17,6 +17,8 @@ beforeAll(async () => {
         detach: (diskId) => ports.volumes.detach(diskId),
         snapshot: (diskId, snapshotId) => ports.volumes.snapshot(diskId, snapshotId),
         purge: (diskId, snapshotIds) => ports.volumes.purge(diskId, snapshotIds),
+        discard: (diskId, afterSnapshot) => ports.volumes.discard(diskId, afterSnapshot),
+        removeSnapshot: (diskId, snapshotId) => ports.volumes.removeSnapshot(diskId, snapshotId),
         remove: async (diskId, afterSnapshot) => {
           if (!deletes) throw new NotYet(100, 'The volume is being deleted');
           return ports.volumes.remove(diskId, afterSnapshot);

@@ -17,6 +17,8 @@ beforeAll(async () => {
         detach: (diskId) => ports.volumes.detach(diskId),
         snapshot: (diskId, snapshotId) => ports.volumes.snapshot(diskId, snapshotId),
         purge: (diskId, snapshotIds) => ports.volumes.purge(diskId, snapshotIds),
+        discard: (diskId, afterSnapshot) => ports.volumes.discard(diskId, afterSnapshot),
+        removeSnapshot: (diskId, snapshotId) => ports.volumes.removeSnapshot(diskId, snapshotId),
         remove: async (diskId, afterSnapshot) => {
           if (!removes) return ports.volumes.remove(diskId, afterSnapshot);
           await ports.volumes.purge(diskId, []);
@@ -39,7 +41,7 @@ const claims = async () => {
 describe('a volume that is missing', () => {
   it('D2: and held data that no snapshot has, fails the next session, which is told so, and no empty one is made', async () => {
     const first = await open(world, 'only');
-    await world.simulate('/faults', { kind: 'error', status: 404, reason: 'x', path: 'volumesnapshots' });
+    await world.simulate('/faults', { kind: 'error', status: 422, reason: 'Invalid', path: 'volumesnapshots' });
     expect((await close(world, first))['failure_reason']).toMatch(/given up: .*nothing of it was deleted/);
     await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
     const disk = await diskOf(world, 'only');

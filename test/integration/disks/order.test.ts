@@ -22,6 +22,8 @@ beforeAll(async () => {
       const watched: Volumes = {
         ensure: (request) => volumes.ensure(request),
         purge: (diskId, snapshotIds) => volumes.purge(diskId, snapshotIds),
+        discard: (diskId, afterSnapshot) => volumes.discard(diskId, afterSnapshot),
+        removeSnapshot: (diskId, snapshotId) => volumes.removeSnapshot(diskId, snapshotId),
         detach: async (diskId) => {
           const found = await volumes.detach(diskId);
           note(`volume ${found}`);

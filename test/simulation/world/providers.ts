@@ -133,6 +133,32 @@ export function volumesOf(outside: Outside, session: Session): VolumesPort {
         },
         false,
       ),
+    discard: (diskId, afterSnapshot) =>
+      network.call(
+        session,
+        'discard volume',
+        () => {
+          const claim = Volumes.claimOf(diskId);
+          const volume = volumes.volumes.get(claim);
+          if (volume === undefined) return;
+          const saved = volumes.snapshots.get(afterSnapshot);
+          if (saved?.state !== 'complete' || saved.content !== volume.content)
+            violated(
+              'no disk without its last good snapshot',
+              `${claim} is discarded, and ${afterSnapshot} does not hold it all`,
+            );
+          if (volume.users.size > 0) violated('a volume in use stays', `${claim} is discarded while a server uses it`);
+          volumes.volumes.delete(claim);
+        },
+        false,
+      ),
+    removeSnapshot: (_diskId, snapshotId) =>
+      network.call(session, 'remove snapshot', () => {
+        const needed = outside.needers(snapshotId);
+        if (needed.length > 0 && !needed.every((disk) => outside.isPurging(disk)))
+          violated('no disk without its last good snapshot', `${snapshotId} is removed, and ${needed[0]} needs it`);
+        volumes.snapshots.delete(snapshotId);
+      }),
     purge: (diskId, snapshotIds) =>
       network.call(session, 'purge disk', () => {
         if (!outside.isPurging(diskId))
