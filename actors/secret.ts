@@ -25,6 +25,8 @@ export class Secret<T> {
 
 /** Names whose values may be secret. Rather one too many: what is masked can be asked for, what is shown cannot be taken back. */
 const SECRET_KEYS = /env|cred|pass|key|auth|secret|token/i;
+/** Keys of this API, wherever they stand. */
+const KEYS_OF_OURS = /gpudev_[A-Za-z0-9_-]{43}/g;
 const DESCRIBED = /^\[string of \d+ characters\]$/;
 
 /**
@@ -39,7 +41,7 @@ export function redact(value: unknown): unknown {
 }
 
 function clean(value: unknown): unknown {
-  if (typeof value === 'string') return isJson(value) ? described(value) : value;
+  if (typeof value === 'string') return isJson(value) ? described(value) : value.replace(KEYS_OF_OURS, MASK);
   if (Array.isArray(value)) return value.map(clean);
   if (value === null || typeof value !== 'object') return value;
   return Object.fromEntries(

@@ -82,6 +82,7 @@ describe('a secret value of a request', () => {
       payload: JSON.stringify({ env_vars: { HF_TOKEN: `${CANARY}-h` } }),
       twice: JSON.stringify(JSON.stringify({ a: `${CANARY}-i` })),
       note: `${'n'.repeat(250)}${CANARY}-j`,
+      remark: `use gpudev_${'k'.repeat(43)} for it`,
       team: 'vision',
     });
     await world.send(body);
@@ -96,6 +97,7 @@ describe('a secret value of a request', () => {
       credentials: ['[secret]'],
       nested: { DB_PASS: '[secret]', list: [{ Authorization: '[secret]' }], sshKey: '[secret]' },
       team: 'vision',
+      remark: 'use [secret] for it',
     });
     expect(rows[0]!.extra['note']).toHaveLength(201);
     expect(JSON.stringify(rows[0]!.extra)).not.toContain(CANARY);
