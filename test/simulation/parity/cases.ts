@@ -34,6 +34,7 @@ import * as outbox from '../../../persistence/outbox.ts';
 import * as pgmq from '../../../persistence/pgmq.ts';
 import * as a from './arbitrary.ts';
 import { DISK_CASES } from './disk-cases.ts';
+import { QUOTA_CASES } from './quota-cases.ts';
 
 type Parameters = fc.Arbitrary<unknown[]>;
 
@@ -138,6 +139,7 @@ const reservationRow = fc
   );
 export const CASES: readonly (readonly [string, Parameters])[] = [
   ...DISK_CASES,
+  ...QUOTA_CASES,
   [actors.LOCK_READY, all(of(1, 10), of(1, 3), ...known, maybe(a.at), of([], [a.ACTORS[0]]))],
   [actors.WAIT_BRIEFLY, fc.constant([])],
   [actors.LOCK_OLDEST, all(of(1, 10), of(1, 3), ...known, maybe(a.at), of([], [a.ACTORS[0]]))],

@@ -8,6 +8,7 @@ import './intake.ts';
 import './ledger.ts';
 import './mailbox.ts';
 import './names.ts';
+import './quotas.ts';
 import './outbox.ts';
 import './reservation.ts';
 import './tracker.ts';
