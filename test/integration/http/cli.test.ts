@@ -175,7 +175,7 @@ describe('for operators', () => {
       async () => (await json('admin dead-letters', { GPU_DEV_USER: 'operator' })).dead_letters.length === 1,
     );
     const shown = await cli('admin dead-letters', { GPU_DEV_USER: 'operator' });
-    expect(shown.out).toMatch(/gpu_reservations \d+ +GPU_ACTION_UNKNOWN +The action "frobnicate" is unknown\n/);
+    expect(shown.out).toMatch(/gpu_reservations \d+ +GPU_ACTION_UNKNOWN +open +The action "frobnicate" is unknown\n/);
     expect((await cli('admin dead-letters --json', { GPU_DEV_USER: 'operator' })).out).not.toContain('sesame');
   });
 });
