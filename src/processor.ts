@@ -63,6 +63,7 @@ export class Processor {
       db,
       kernel,
       reality: providers.reality,
+      cloud: providers.cloudDisks ?? null,
       ...config.reconcile,
       onReport: (report, dryRun) => tellReport(log, report, dryRun),
       onError: (error) => log.warn({ err: error }, 'the comparison with the cluster failed and goes on'),

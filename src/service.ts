@@ -6,6 +6,7 @@ import type { ClusterEvents } from '../actors/gpu-pool/ports.ts';
 import { Kernel } from '../actors/kernel/kernel.ts';
 import { gpuDevKinds, type Ports } from '../actors/kinds.ts';
 import { ClusterDoubt, type ClusterGuard } from '../actors/reality/cluster-guard.ts';
+import type { CloudDisks } from '../actors/reality/cloud-ports.ts';
 import type { Reality } from '../actors/reality/ports.ts';
 import type { KeySource } from '../actors/reservation/ports.ts';
 import { REALITY_CHANNEL } from '../actors/reality/reconciler.ts';
@@ -28,6 +29,8 @@ export interface Providers extends Omit<Ports, 'db'> {
   guard: Pick<ClusterGuard, 'confirm' | 'doubt'>;
   /** What the cluster really has, to compare the database with. */
   reality: Reality;
+  /** Disks in a cloud, to compare the database with as well; null: they are on the cluster. */
+  cloudDisks?: CloudDisks | null;
   /** Whether the API server answers 404 for the node; throws if it cannot tell. */
   confirmNodeGone: (node: string) => Promise<boolean>;
   /** What is missing for the work to be done, in words for the operator. @throws if that cannot be told now. */

@@ -9,12 +9,16 @@ import { endRun, type Report, requestRun, type RunRow, takeRun } from '../../per
 import type { Kernel } from '../kernel/kernel.ts';
 import { type Clock, databaseClock } from '../kernel/kind.ts';
 import { Loop } from '../kernel/loop.ts';
+import { type CloudReport, sweepCloud } from './cloud-disks.ts';
+import type { CloudDisks } from './cloud-ports.ts';
 import type { Reality } from './ports.ts';
-import { sweep } from './sweep.ts';
+import { sweep, type SweepSettings } from './sweep.ts';
 
 const LEASE = 'reality';
 /** Where a request for a comparison is announced. */
 export const REALITY_CHANNEL = 'reality';
+/** Lines of a report, at most. */
+const LINES = 1_000;
 /** How often requests are looked for that nobody announced, in milliseconds. */
 const LOOK_MS = 5_000;
 
@@ -22,6 +26,8 @@ export interface ReconcilerSettings {
   db: Store;
   kernel: Pick<Kernel, 'post' | 'wake'>;
   reality: Reality;
+  /** Disks in a cloud, compared beside the cluster; null: disks are on the cluster. */
+  cloud?: CloudDisks | null;
   /** Between two comparisons, in milliseconds. */
   everyMs: number;
   /** Between the first sight of something that has ended and its removal, in milliseconds. */
@@ -94,27 +100,25 @@ export class Reconciler {
 
   /** A run that fails says why, and the next one tries anew. One that is cut off by a lost lease is taken up by the next holder. */
   async #run({ id, dry_run: dryRun }: RunRow, token: number): Promise<void> {
-    const { db, kernel, reality, graceMs, clock = databaseClock, onError, onReport } = this.#settings;
+    const { db, kernel, reality, cloud = null, graceMs, clock = databaseClock, onError, onReport } = this.#settings;
     const isOver = () => this.#stopping || this.#token !== token;
     let report: Report | null = null;
     let error: string | null = null;
     try {
-      report = await sweep(
-        {
-          db,
-          reality,
-          clock,
-          graceMs,
-          lease: { name: LEASE, token },
-          isOver,
-          onError,
-          post: async (messages) => {
-            await kernel.post(messages);
-            kernel.wake();
-          },
+      const settings: Omit<SweepSettings, 'reality'> = {
+        db,
+        clock,
+        graceMs,
+        lease: { name: LEASE, token },
+        isOver,
+        onError,
+        post: async (messages) => {
+          await kernel.post(messages);
+          kernel.wake();
         },
-        { dryRun },
-      );
+      };
+      report = await sweep({ ...settings, reality }, { dryRun });
+      if (cloud !== null) report = joined(report, await sweepCloud({ ...settings, cloud }, { dryRun }));
       onReport?.(report, dryRun);
     } catch (cause) {
       if (cause instanceof LeaseLostError) {
@@ -127,4 +131,14 @@ export class Reconciler {
     }
     if (!isOver()) await endRun(db, id, { report, error });
   }
+}
+
+/** Both in one; what does not fit is counted, and on record all the same. */
+function joined(report: Report, { lines, unanswered }: CloudReport): Report {
+  const all = [...report.findings, ...lines];
+  return {
+    findings: all.slice(0, LINES),
+    left_out: report.left_out + Math.max(0, all.length - LINES),
+    unanswered: [...report.unanswered, ...unanswered],
+  };
 }

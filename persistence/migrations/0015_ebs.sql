@@ -17,6 +17,9 @@ create table ebs_volumes (
   attempted_at  timestamptz,
   created_at    timestamptz not null default now(),
   gone_at       timestamptz,
+  -- As EBS had it when it was last compared: instances that hold it, one or, where it allows that, many.
+  attached_to   text[] not null default '{}',
+  seen_at       timestamptz,
   primary key (disk_id, generation),
   check (state in ('making', 'gone') or volume_id is not null)
 );
@@ -31,6 +34,9 @@ create table ebs_snapshots (
   ebs_snapshot_id text unique check (ebs_snapshot_id ~ '^snap-'),
   attempted_at    timestamptz,
   created_at      timestamptz not null default now(),
-  completed_at    timestamptz
+  completed_at    timestamptz,
+  -- As EBS had it when it was last compared.
+  state           text,
+  seen_at         timestamptz
 );
 create index ebs_snapshots_of on ebs_snapshots (disk_id);

@@ -2,6 +2,7 @@
 import type { Store } from '../../../persistence/database.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import type { AwsProviderSettings } from './configuration.ts';
+import { EbsListing } from './ebs-listing.ts';
 import { EbsVolumes } from './ebs-volumes.ts';
 import { Ec2 } from './ec2.ts';
 import { findMissingEc2Rights } from './rights.ts';
@@ -9,6 +10,7 @@ import { findMissingEc2Rights } from './rights.ts';
 export interface AwsProvider {
   ec2: Ec2;
   volumes: EbsVolumes;
+  cloudDisks: EbsListing;
   /** What is missing for it to work, in words for the operator. @throws AwsError if AWS does not say */
   findObstacles(): Promise<string[]>;
 }
@@ -19,6 +21,7 @@ export function awsProvider(settings: AwsProviderSettings, { client, db }: { cli
   return {
     ec2,
     volumes: new EbsVolumes({ client, db, ec2, volumeType }),
+    cloudDisks: new EbsListing(ec2),
     findObstacles: () => findMissingEc2Rights(ec2, volumeType),
   };
 }

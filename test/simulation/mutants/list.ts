@@ -22,6 +22,36 @@ export const MUTANTS: readonly Mutant[] = [
     ],
   },
   {
+    name: 'a name is free while it stands in DNS',
+    edits: [
+      { file: 'actors/reservation/names.ts', from: "any($1::text[]) and fqdn is null'", to: "any($1::text[])'" },
+      {
+        file: 'test/simulation/statements/reservation.ts',
+        from: '|| row.fqdn !== null) continue;',
+        to: ') continue;',
+      },
+      {
+        file: 'test/simulation/statements/reservation.ts',
+        from: 'if (slot.value === null || slot.value.fqdn !== null) continue;',
+        to: '',
+      },
+    ],
+  },
+  {
+    name: 'a name that is proven gone after its owner has left stays taken',
+    edits: [{ file: 'actors/reservation/published-names.ts', from: 'await tx.query(DROP_FREED_NAME, [reservationId]);', to: '' }],
+  },
+  {
+    name: 'a way to Jupyter is not withdrawn',
+    edits: [
+      {
+        file: 'machines/reservation.effects.ts',
+        from: "[...withdraw(context, 'name'), ...withdraw(context, 'route')]",
+        to: "[...withdraw(context, 'name')]",
+      },
+    ],
+  },
+  {
     name: 'a stale deadline is not ignored',
     edits: [
       {

@@ -1,0 +1,230 @@
+/** EBS and the database are compared both ways: the database is the truth, and nothing is deleted on a guess. */
+import { v7 } from 'uuid';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { sweepCloud } from '../../actors/reality/cloud-disks.ts';
+import { Database } from '../../persistence/database.ts';
+import { holdLease, LeaseLostError } from '../../persistence/leases.ts';
+import type { Message } from '../../persistence/mailbox.ts';
+import { openFindings } from '../../persistence/reality.ts';
+import { EbsListing } from '../../src/providers/aws/ebs-listing.ts';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { Ec2Stub } from './stub/ec2-stub.ts';
+import { CLUSTER, ec2At, giveRow } from './support/ebs.ts';
+
+let database: TestDatabase;
+let db: Database;
+let stub: Ec2Stub;
+let told: Message[];
+const HOUR = 3_600_000;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  db = new Database(database.config);
+});
+afterAll(async () => {
+  await db?.close();
+  await database?.drop();
+});
+beforeEach(async () => {
+  stub = await Ec2Stub.start();
+  told = [];
+  await db.query('truncate disks, ebs_volumes, ebs_snapshots, reality_findings cascade');
+});
+afterEach(() => stub.stop());
+
+const compare = (dryRun = false, settings = {}) =>
+  sweepCloud(
+    {
+      db,
+      cloud: new EbsListing(ec2At(stub.url, { maxAttempts: 1 })),
+      clock: { now: () => null },
+      lease: null,
+      isOver: () => false,
+      onError: () => {},
+      post: async (messages) => told.push(...messages),
+      ...settings,
+    },
+    { dryRun },
+  );
+
+function inEbs(diskId: string, tags: Record<string, string> = {}, ageMs = HOUR) {
+  const all = {
+    'gpu-dev:cluster': CLUSTER,
+    'gpu-dev:disk': diskId,
+    'gpu-dev:owner': 'ada',
+    'gpu-dev:disk-name': `disk-${diskId}`,
+    ...tags,
+  };
+  const asked = { zone: 'us-east-2a', sizeGb: 100, snapshotId: null, type: 'gp3', encrypted: true, token: '' };
+  const volume = stub.state.createVolume({ ...asked, tags: new Map(Object.entries(all)) });
+  volume.createdAt -= ageMs;
+  return volume;
+}
+async function disk(): Promise<string> {
+  const diskId = v7();
+  await giveRow(db, { diskId, owner: 'ada', sizeGb: 100 });
+  return diskId;
+}
+/** Put on record, an hour ago. */
+async function recorded(diskId: string, volumeId: string, state = 'live', generation = 1): Promise<void> {
+  await db.query(
+    `insert into ebs_volumes (disk_id, generation, volume_id, zone, size_gb, state, created_at, gone_at)
+     values ($1, $2, $3, 'us-east-2a', 100, $4, now() - interval '1 hour', case when $4 = 'gone' then now() - interval '1 hour' end)`,
+    [diskId, generation, volumeId, state],
+  );
+}
+
+it('finds nothing where all is as it is on record, and writes down sizes and who holds what, many holders too', async () => {
+  const diskId = await disk();
+  const volume = inEbs(diskId);
+  await recorded(diskId, volume.id);
+  volume.sizeGb = 300;
+  volume.attachments.set('i-b', 'attached').set('i-a', 'attached');
+  expect((await compare()).lines).toEqual([]);
+  const { rows } = await db.query('select size_gb, attached_to from ebs_volumes');
+  expect(rows).toEqual([{ size_gb: 300, attached_to: ['i-a', 'i-b'] }]);
+  expect((await db.query('select in_use, reservation_id, user_id from disks')).rows).toEqual([
+    { in_use: false, reservation_id: null, user_id: 'ada' },
+  ]);
+});
+
+it('D15: of two volumes that claim to be one disk ours is the one on record; the other is reported, and neither is touched', async () => {
+  const diskId = await disk();
+  const mine = inEbs(diskId);
+  await recorded(diskId, mine.id);
+  const other = inEbs(diskId);
+  const { lines } = await compare();
+  expect(lines).toMatchObject([{ name: other.id, verdict: 'unrecorded', action: 'reported', actor: `disk/${diskId}` }]);
+  expect(lines[0]?.why).toContain(`our record names ${mine.id}`);
+  expect(stub.calls.filter((call) => !call.startsWith('Describe'))).toEqual([]);
+});
+
+it('a volume that was replaced on purpose is no second claimant; one that is on record as deleted and still there is told of', async () => {
+  const diskId = await disk();
+  const [leaving, now, gone] = [inEbs(diskId), inEbs(diskId), inEbs(diskId)];
+  await recorded(diskId, gone.id, 'gone', 1);
+  await recorded(diskId, leaving.id, 'leaving', 2);
+  await recorded(diskId, now.id, 'live', 3);
+  expect((await compare()).lines).toMatchObject([{ name: gone.id, verdict: 'ended', action: 'reported' }]);
+  expect(stub.state.volumes.size).toBe(3);
+});
+
+it('D12 D24: an orphan is reported with its age and what it costs, and never deleted', async () => {
+  const volume = inEbs(v7(), { 'gpu-dev:owner': 'grace' }, 12 * 24 * HOUR);
+  const snapshot = stub.state.createSnapshot(volume.id, volume.tags);
+  snapshot.startedAt -= 12 * 24 * HOUR;
+  const { lines } = await compare();
+  expect(lines.map(({ name, verdict, why }) => ({ name, verdict, why }))).toEqual([
+    {
+      name: volume.id,
+      verdict: 'unknown',
+      why: expect.stringMatching(/of grace, which we do not know; 100 GB, 12 days old, about \$8\.00 a month/),
+    },
+    { name: snapshot.id, verdict: 'unknown', why: expect.stringMatching(/100 GB, 12 days old, at most \$5\.00 a month/) },
+  ]);
+  expect([stub.state.volumes.size, stub.state.snapshots.size]).toEqual([1, 1]);
+});
+
+it('R19: what is young belongs to somebody who is at work: it is no finding, and no record is changed for it', async () => {
+  const diskId = await disk();
+  inEbs(diskId, {}, 60_000);
+  await db.query(
+    `insert into ebs_volumes (disk_id, generation, volume_id, zone, size_gb, state) values ($1, 1, 'vol-0', 'us-east-2a', 100, 'live')`,
+    [diskId],
+  );
+  expect((await compare()).lines).toEqual([]);
+  expect((await db.query('select state from ebs_volumes')).rows).toEqual([{ state: 'live' }]);
+});
+
+it('a volume on record that EBS proves to be gone is told to its disk, once; a list that lacks it is no proof', async () => {
+  const diskId = await disk();
+  await db.query(`update disks set state = 'idle', volume_claim = 'disk-x' where disk_id = $1`, [diskId]);
+  const volume = inEbs(diskId);
+  await recorded(diskId, volume.id);
+  // It has lost our tag: the list lacks it, and it is there.
+  volume.tags.delete('gpu-dev:cluster');
+  expect((await compare()).lines).toEqual([]);
+  stub.state.volumes.delete(volume.id);
+  expect((await compare()).lines).toMatchObject([{ name: volume.id, verdict: 'missing', action: 'told' }]);
+  await compare();
+  expect(told).toMatchObject([{ actor: `disk/${diskId}`, event: { type: 'volume.missing', claim: 'disk-x' } }]);
+});
+
+it('D16: a disk that was renamed is the same disk: EBS gets its label, and owners are never taken from there', async () => {
+  const diskId = await disk();
+  const volume = inEbs(diskId, { 'gpu-dev:disk-name': 'its-old-name', 'gpu-dev:owner': 'mallory' });
+  await recorded(diskId, volume.id);
+  const { lines } = await compare();
+  expect(volume.tags.get('gpu-dev:disk-name')).toBe(`disk-${diskId}`);
+  expect(lines).toMatchObject([
+    { name: volume.id, verdict: 'unrecorded', why: expect.stringMatching(/mallory.* By our record it is ada/) },
+  ]);
+  expect((await db.query('select user_id from disks')).rows).toEqual([{ user_id: 'ada' }]);
+});
+
+it('D6 D27: snapshots are written down as they come along; copies by others are reported', async () => {
+  const diskId = await disk();
+  const volume = inEbs(diskId);
+  await recorded(diskId, volume.id);
+  const tags = new Map([...volume.tags, ['gpu-dev:snapshot', 's-1']]);
+  const snapshot = stub.state.createSnapshot(volume.id, tags);
+  const copy = stub.state.createSnapshot(volume.id, tags);
+  for (const each of [snapshot, copy]) each.startedAt -= HOUR;
+  await db.query(`insert into ebs_snapshots (snapshot_id, disk_id, volume_id, ebs_snapshot_id) values ('s-1', $1, $2, $3)`, [
+    diskId,
+    volume.id,
+    snapshot.id,
+  ]);
+  await db.query(`insert into disk_snapshots (snapshot_id, disk_id, status, created_at) values ('s-1', $1, 'complete', now())`, [
+    diskId,
+  ]);
+  expect((await compare()).lines).toMatchObject([{ name: copy.id, verdict: 'unrecorded' }]);
+  expect((await db.query('select state, completed_at is not null as done from ebs_snapshots')).rows).toEqual([
+    { state: 'completed', done: true },
+  ]);
+  expect((await db.query('select snapshot_count from disks')).rows).toEqual([{ snapshot_count: 1 }]);
+  stub.state.snapshots.clear();
+  await db.query(`update ebs_snapshots set created_at = now() - interval '1 hour'`);
+  expect((await compare()).lines).toMatchObject([{ name: snapshot.id, verdict: 'missing' }]);
+});
+
+it('a list that did not come to its end proves nothing, and closes no finding', async () => {
+  const orphan = inEbs(v7());
+  await compare();
+  stub.fault = (action) => (action === 'DescribeVolumes' ? 'fail' : null);
+  const { lines, unanswered } = await compare();
+  expect(lines).toEqual([]);
+  expect(unanswered).toEqual([expect.stringMatching(/EbsVolume: .*500/)]);
+  expect(await openFindings(db, 10)).toMatchObject([{ name: orphan.id }]);
+  stub.fault = () => null;
+  stub.state.volumes.clear();
+  await compare();
+  expect(await openFindings(db, 10)).toEqual([]);
+});
+
+it('a dry run changes nothing, here or there', async () => {
+  const diskId = await disk();
+  const volume = inEbs(diskId, { 'gpu-dev:disk-name': 'old' });
+  await recorded(diskId, volume.id);
+  volume.sizeGb = 500;
+  inEbs(v7());
+  expect((await compare(true)).lines).toHaveLength(1);
+  expect(volume.tags.get('gpu-dev:disk-name')).toBe('old');
+  expect((await db.query('select size_gb from ebs_volumes')).rows).toEqual([{ size_gb: 100 }]);
+  expect(await openFindings(db, 10)).toEqual([]);
+});
+
+it('R18: whoever lost the lease writes nothing more', async () => {
+  inEbs(v7());
+  const token = await holdLease(db, 'reality', 'one', 10);
+  await db.query(`update leases set token = token + 1 where name = 'reality'`);
+  await expect(compare(false, { lease: { name: 'reality', token } })).rejects.toThrow(LeaseLostError);
+  expect(await openFindings(db, 10)).toEqual([]);
+});
+
+it('S27: many pages are one list', async () => {
+  stub.pageSize = 3;
+  for (let count = 0; count < 10; count += 1) inEbs(v7());
+  expect((await compare()).lines).toHaveLength(10);
+  expect(stub.count('DescribeVolumes')).toBe(4);
+});
