@@ -49,7 +49,8 @@ describe('GET /openapi.json', () => {
         if (Number(status) < 400 || ((path === '/health' || path === '/health/ready') && status === '503')) continue;
         expect(Object.keys(content ?? {}), `${name} ${status}`).toEqual(['application/problem+json']);
       }
-      if (method === 'post') {
+      // Logins and keys answer with secrets, which are not kept to be given again.
+      if (method === 'post' && operation.tags[0] !== 'identity') {
         const headers = (operation.parameters ?? []).filter((one: Json) => one.in === 'header').map((one: Json) => one.name);
         expect(headers, name).toContain('Idempotency-Key');
       }
