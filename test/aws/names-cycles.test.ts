@@ -16,6 +16,8 @@ import { CLUSTER, DOMAIN, type Domain, domainPorts, makeDomain } from './support
 const CYCLES = Number(process.env['GPU_DEV_CYCLES'] ?? 9);
 const AT_ONCE = 4;
 const NODES = 6;
+/** A machine with other work to do is slow to start processes. */
+const PATIENCE_MS = 120_000;
 const moto = await startMoto();
 
 describe.skipIf(moto.missing)('names and ways to Jupyter', () => {
@@ -65,14 +67,20 @@ describe.skipIf(moto.missing)('names and ways to Jupyter', () => {
   const send = (id: string, action: string, fields: object = {}) =>
     scene.send({ action, user_id: 'ann', reservation_id: id, ...fields });
   const published = (id: string) =>
-    scene.until(`${id} is published`, async () => {
-      const { rowCount } = await scene.db.query(
-        `select 1 from domain_mappings m join alb_target_groups g using (reservation_id)
+    scene.until(
+      `${id} is published`,
+      async () => {
+        const { rowCount } = await scene.db.query(
+          `select 1 from domain_mappings m join alb_target_groups g using (reservation_id)
           where reservation_id = $1 and m.published_at is not null and g.published_at is not null`,
-        [id],
-      );
-      return rowCount === 1;
-    });
+          [id],
+        );
+        return rowCount === 1;
+      },
+      PATIENCE_MS,
+    );
+  const reaches = (id: string, status: string) =>
+    scene.until(`${id} is ${status}`, async () => (await scene.reservation(id))?.['status'] === status, PATIENCE_MS);
   const killOne = async () => {
     const victim = Math.floor(Math.random() * workers.length);
     const { [victim]: program } = workers;
@@ -100,7 +108,7 @@ describe.skipIf(moto.missing)('names and ways to Jupyter', () => {
     await pause(Math.random() * 2_500);
     if (number % 3 === 1) await killOne();
     await send(id, 'cancel');
-    await scene.reaches(id, 'cancelled');
+    await reaches(id, 'cancelled');
     return null;
   }
 
@@ -120,7 +128,11 @@ describe.skipIf(moto.missing)('names and ways to Jupyter', () => {
       await Promise.all(Array.from({ length: AT_ONCE }, guest));
       expect(kills).toBeGreaterThanOrEqual(Math.floor(CYCLES / 3));
       // Those that live have their names, each one, and nobody else has any.
-      await scene.until('only the living have names', async () => (await domain.records()).length === alive.length * 2);
+      await scene.until(
+        'only the living have names',
+        async () => (await domain.records()).length === alive.length * 2,
+        PATIENCE_MS,
+      );
       expect(await domain.rules()).toHaveLength(alive.length);
       expect(await domain.groups()).toHaveLength(alive.length);
       const { rows: places } = await scene.db.query<{ place: number }>('select place from alb_target_groups order by place');
@@ -132,10 +144,11 @@ describe.skipIf(moto.missing)('names and ways to Jupyter', () => {
         return rowCount === 0;
       });
       scene.advance(3);
-      for (const id of alive) await scene.reaches(id, 'expired');
+      for (const id of alive) await reaches(id, 'expired');
       await scene.until(
         'all effects have ended',
         async () => (await scene.db.query("select 1 from effects where status = 'pending'")).rowCount === 0,
+        PATIENCE_MS,
       );
       // What a killed process had under way may have come late: the comparison takes it away.
       const client = createClient({ kubeconfig: `${scene.folder}/kubeconfig` });
@@ -148,6 +161,6 @@ describe.skipIf(moto.missing)('names and ways to Jupyter', () => {
       );
       expect(rows).toEqual([]);
     },
-    60_000 + CYCLES * 10_000,
+    120_000 + CYCLES * 10_000,
   );
 });
