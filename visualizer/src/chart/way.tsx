@@ -28,12 +28,12 @@ export const Way = memo(({ id, data, markerEnd }: EdgeProps<Edge<WayData>>) => {
             type="button"
             className="way-label nodrag nopan"
             data-chosen={isChosen || undefined}
-            aria-label={`From ${shown(edge.source)} to ${shown(edge.target)}: ${lines.map((line) => line.trim()).join(', ')}`}
             aria-pressed={isChosen}
             style={{ transform: `translate(${label.x}px, ${label.y}px)`, width: label.width, height: label.height }}
             onFocus={reveal}
             onClick={() => choose(id)}
           >
+            <span className="hidden">{`From ${shown(edge.source)} to ${shown(edge.target)}: `}</span>
             <span className="lines">{lines.join('\n')}</span>
             {taken > 0 ? <b className="rate">{rate(taken)}/min</b> : null}
           </button>

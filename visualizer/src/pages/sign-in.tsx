@@ -1,5 +1,5 @@
 import { type FormEvent, useState } from 'react';
-import { signIn } from '../session.ts';
+import { ApiProblem, signIn } from '../session.ts';
 
 export function SignIn({ reason }: { reason: string | null }) {
   const [key, setKey] = useState('');
@@ -12,7 +12,11 @@ export function SignIn({ reason }: { reason: string | null }) {
     try {
       await signIn(key);
     } catch (error) {
-      setProblem((error as Error).message);
+      setProblem(
+        error instanceof ApiProblem && error.code === 'GPU_KEY_INVALID'
+          ? 'This service knows no such key.'
+          : (error as Error).message,
+      );
       setBusy(false);
     }
   };
