@@ -40,8 +40,8 @@ export class JointReality implements Reality {
     return isNameKind(kind) ? this.#outside(kind).isGone(kind, name) : this.#cluster.isGone(kind, name);
   }
 
-  accessOf(server: ServerRef): { kind: ClusterKind | NameKind; name: string }[] {
-    return this.#cluster.accessOf(server);
+  accessOf(server: ServerRef, options: { jupyter: boolean }): { kind: ClusterKind | NameKind; name: string }[] {
+    return this.#cluster.accessOf(server, options);
   }
 
   podOf(server: ServerRef): string {
