@@ -12,6 +12,7 @@ import { registerKeys } from './keys.ts';
 import { registerList } from './list.ts';
 import { registerLogin } from './login.ts';
 import { registerReserve } from './reserve.ts';
+import { registerShare } from './share.ts';
 import { registerShow } from './show.ts';
 import type { Surroundings } from './surroundings.ts';
 import { registerWatch } from './watch.ts';
@@ -51,6 +52,7 @@ export function buildProgram(surroundings: Surroundings): Command {
   registerJupyter(program, surroundings);
   registerLogin(program, surroundings);
   registerKeys(program, surroundings);
+  registerShare(program, surroundings);
   registerEnv(program, surroundings);
   registerAdmin(program, surroundings);
   for (const command of withAllBelow(program)) {
