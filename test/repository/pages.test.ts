@@ -47,6 +47,8 @@ it('the defaults it tells are the true ones', () => {
     GPU_DEV_HOME: config.home,
     TIME_SCALE: config.timeScale,
     LOG_LEVEL: config.logLevel,
+    RATE_LIMIT_PER_KEY: config.rates.perKey,
+    RATE_LIMIT_PER_ADDRESS: config.rates.perAddress,
     DRAIN_SECONDS: config.drainMs / 1_000,
     BUILDKIT_REGISTRY_URL: config.builds.repository,
     BUILDKIT_IMAGE: config.builds.builderImage,
