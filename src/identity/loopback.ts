@@ -41,7 +41,7 @@ export function comesFromHere({ socket, headers }: IncomingMessage): string | nu
   if (host !== 'localhost' && !isLoopback(host)) return 'the request is addressed to another name than localhost';
   // Our own page comes from where the request goes; all others come from elsewhere.
   const site = headers['sec-fetch-site'];
-  if (site !== undefined && site !== 'none' && site !== 'same-origin') return 'a web page asks, not a person';
-  if (headers.origin !== undefined && headers.origin !== `http://${headers.host}`) return 'a web page asks, not a person';
+  if (site !== undefined && site !== 'none' && site !== 'same-origin') return 'a web page of another place asks';
+  if (headers.origin !== undefined && headers.origin !== `http://${headers.host}`) return 'a web page of another place asks';
   return null;
 }

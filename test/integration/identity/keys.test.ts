@@ -216,6 +216,12 @@ describe('a local login', () => {
     expect(await send({ host: '127.0.0.1.nip.example' })).toEqual(off);
     expect(await send({ origin: 'http://127.0.0.1:3000' })).toEqual(off);
     expect(await send({ 'sec-fetch-site': 'cross-site' })).toEqual(off);
+    expect(await send({ host: 'localhost:8080', origin: 'http://localhost:3000' })).toEqual(off);
+    expect(await send({ host: 'rebound.example:8080', origin: 'http://rebound.example:8080' })).toEqual(off);
+    // The service's own page is at this machine as much as its user.
+    expect((await send({ host: 'localhost:8080', origin: 'http://localhost:8080', 'sec-fetch-site': 'same-origin' }))[0]).toBe(
+      200,
+    );
     expect((await send({ host: 'localhost:8080' }))[0]).toBe(200);
   });
 
