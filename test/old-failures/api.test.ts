@@ -93,9 +93,9 @@ it('T8: no field name and no value of a request becomes part of a statement', as
 });
 
 it('T13: an error of ours tells strangers nothing of what is inside', async () => {
-  const secret = 'sesame-in-the-database';
+  const SECRET = 'sesame-in-the-database';
   await http.world.db.query(
-    `create function betray() returns trigger language plpgsql as $$ begin raise exception 'password=${secret} at /var/lib/postgresql'; end $$`,
+    `create function betray() returns trigger language plpgsql as $$ begin raise exception 'password=${SECRET} at /var/lib/postgresql'; end $$`,
   );
   await http.world.db.query('create trigger betray before insert on secrets for each row execute function betray()');
   try {
@@ -105,7 +105,7 @@ it('T13: an error of ours tells strangers nothing of what is inside', async () =
         duration_hours: 1,
         no_persistent_disk: true,
         instance_type: 'x',
-        env_vars: { TOKEN: secret },
+        env_vars: { TOKEN: SECRET },
       };
       const answer = await http.post(path, wish, { user: 'dora' });
       expect(answer.body).toEqual({
@@ -126,16 +126,16 @@ it('T13: an error of ours tells strangers nothing of what is inside', async () =
   // Nor does a refusal repeat what it refuses: it may be a secret in the wrong place.
   const wrong = await http.post(
     '/v1/reservations',
-    { gpu_type: 't4', env_vars: { 'A B': secret }, duration_hours: secret },
+    { gpu_type: 't4', env_vars: { 'A B': SECRET }, duration_hours: SECRET },
     { user: 'dora' },
   );
   expect(wrong.status).toBe(400);
-  expect(JSON.stringify(wrong.body)).not.toContain(secret);
+  expect(JSON.stringify(wrong.body)).not.toContain(SECRET);
   const broken = await http.app.inject({
     method: 'POST',
     url: '/v1/reservations',
     headers: { ...(await http.as('dora')), 'content-type': 'application/json' },
-    payload: `{"a": "${secret}"`,
+    payload: `{"a": "${SECRET}"`,
   });
-  expect([broken.statusCode, broken.json().code, broken.body.includes(secret)]).toEqual([400, 'GPU_BODY_INVALID', false]);
+  expect([broken.statusCode, broken.json().code, broken.body.includes(SECRET)]).toEqual([400, 'GPU_BODY_INVALID', false]);
 });
