@@ -8,6 +8,11 @@ import type { Database } from '../../persistence/database.ts';
  */
 const BY_DESIGN: Readonly<Record<string, readonly string[]>> = {
   'public.mailbox': ['id'],
+  'public.history': ['xact'],
+  'public.quotas': ['set_at'],
+  'public.quota_claims': ['claimed_at'],
+  'public.audit_log': ['id', 'at'],
+  'public.audit_pending': ['id'],
   'public.effects': ['takeovers'],
   'public.disks': ['created_at'],
   'public.secrets': ['created_at', 'value'],
