@@ -76,7 +76,9 @@ export function maintenanceRoutes(app: Server, deps: HttpDeps): void {
         throw new Problem('GPU_FIELD_INVALID', 'The field until must be to come, and after from', { field: 'until' });
       }
       const allowed = [...new Set(allowed_users ?? [])];
-      const wish = { reason, from: from ?? null, until: end ?? null, allowed };
+      // What has begun already begins now.
+      const begin = from == null || Date.parse(from) <= Date.now() ? null : from;
+      const wish = { reason, from: begin, until: end ?? null, allowed };
       await tell(gpuType, request, { type: 'pool.paused', by: operatorOf(request), ...wish }, 'maintenance.set');
       return viewOfMaintenance((await listMaintenance(db, gpuType))[0]!);
     },

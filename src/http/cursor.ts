@@ -1,6 +1,11 @@
 /** Cursors: opaque to their holders, they say where the page before ended. */
 import { Problem } from '../errors.ts';
 
+/** What a part of a cursor looks like. */
+export interface Shape {
+  test(text: string): boolean;
+}
+
 /** A cursor of these parts. */
 export function sealCursor(...parts: readonly string[]): string {
   return Buffer.from(JSON.stringify(parts)).toString('base64url');
@@ -11,7 +16,7 @@ export function sealCursor(...parts: readonly string[]): string {
  * @param shapes what each part looks like
  * @throws Problem if it is none of ours
  */
-export function openCursor<P extends readonly RegExp[]>(
+export function openCursor<P extends readonly Shape[]>(
   cursor: string | undefined,
   ...shapes: P
 ): { [K in keyof P]: string } | null {
@@ -32,8 +37,16 @@ function partsOf(cursor: string): string[] {
   }
 }
 
-/** A moment as Postgres writes it, exact to the microsecond. */
-export const MOMENT = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?\+00$/;
+const POSTGRES_MOMENT = /^(?!0000)\d{4}-\d\d-\d\d ([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?\+00$/;
+
+/** A moment as Postgres writes it, exact to the microsecond; one that the calendar has. */
+export const MOMENT: Shape = {
+  test: (text) => {
+    if (!POSTGRES_MOMENT.test(text)) return false;
+    const day = new Date(`${text.slice(0, 10)}T00:00:00Z`);
+    return !Number.isNaN(day.getTime()) && day.toISOString().startsWith(text.slice(0, 10));
+  },
+};
 /** A whole number. */
 export const NUMBER = /^\d{1,15}$/;
 /** A name or an id, whatever it is of. */

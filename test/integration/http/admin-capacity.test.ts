@@ -124,6 +124,9 @@ describe('maintenance of a GPU type', () => {
       status: 400,
       body: { field: 'until' },
     });
+    const early = { reason: 'since ever', from: '0000-01-01T00:00:00Z' };
+    expect(await admin.put('/maintenance/cpu-x86', early)).toMatchObject({ status: 200, body: { in_force: true } });
+    await admin.remove('/maintenance/cpu-x86');
     expect((await admin.put('/maintenance/t99', { reason: 'nothing there' })).body.code).toBe('GPU_TYPE_UNKNOWN');
     expect((await admin.put('/maintenance/t4', { reason: '' })).body.field).toBe('reason');
     const headers = await http.as('eve');

@@ -41,7 +41,10 @@ describe('a disk over HTTP', () => {
     expect(await disk('data')).toMatchObject({ name: 'data', size_gb: 50, state: 'idle', in_use: false });
     const again = await post('', { disk_name: 'data', size_gb: 50 }, 'make-data');
     expect(again).toMatchObject({ status: 200, body: { operation_id: first.body.operation_id } });
-    expect(await post('', { disk_name: 'other' }, 'make-data')).toMatchObject({ status: 409, body: { code: 'GPU_IDEMPOTENCY_CONFLICT' } });
+    expect(await post('', { disk_name: 'other' }, 'make-data')).toMatchObject({
+      status: 409,
+      body: { code: 'GPU_IDEMPOTENCY_CONFLICT' },
+    });
     expect(await post('', { disk_name: 'data' })).toMatchObject({ status: 409, body: { code: 'GPU_DISK_EXISTS' } });
     // The same key of another user is another key.
     expect((await http.post('/v1/disks', { disk_name: 'data' }, { user: 'eve', key: 'make-data' })).status).toBe(202);
@@ -63,6 +66,10 @@ describe('a disk over HTTP', () => {
     expect((await http.get('/v1/disks?user=lea', 'eve')).status).toBe(403);
     expect((await http.get('/v1/disks?user=lea')).body.total).toBe(3);
     expect((await http.get('/v1/disks?cursor=bogus', 'lea')).body.code).toBe('GPU_FIELD_INVALID');
+    for (const day of ['2026-02-30', '0000-01-01']) {
+      const cursor = Buffer.from(JSON.stringify([`${day} 00:00:00+00`, 'snap-1'])).toString('base64url');
+      expect(await http.get(`/v1/disks/page-1/snapshots?cursor=${cursor}`, 'lea')).toMatchObject({ status: 400 });
+    }
     expect((await http.post('/v1/disks?user=lea', { disk_name: 'by-operator' })).body).toMatchObject({ user_id: 'lea' });
   });
 
