@@ -8,6 +8,8 @@ import type { World } from '../support/world.ts';
 import { BadDay } from './support/bad-day.ts';
 import { type Domain, domainPorts, makeDomain } from './support/domain.ts';
 
+const NAME = 'select * from domain_mappings where reservation_id = $1';
+const WAY = 'select * from alb_target_groups where reservation_id = $1';
 const moto = await startMoto();
 
 describe.skipIf(moto.missing)('the name of a server', () => {
@@ -30,11 +32,10 @@ describe.skipIf(moto.missing)('the name of a server', () => {
     await day?.stop();
   });
 
-  const row = async (id: string, table = 'domain_mappings') =>
-    (await world.db.query<Record<string, unknown>>(`select * from ${table} where reservation_id = $1`, [id])).rows[0] ?? null;
-  const published = (id: string, table?: string) =>
+  const row = async (id: string, of: string = NAME) => (await world.db.query<Record<string, unknown>>(of, [id])).rows[0] ?? null;
+  const published = (id: string, of?: string) =>
     world.until(`${id} is published`, async () => {
-      const found = await row(id, table);
+      const found = await row(id, of);
       return found !== null && found['published_at'] !== null ? found : null;
     });
   const nothingLeft = async () => {
@@ -53,7 +54,7 @@ describe.skipIf(moto.missing)('the name of a server', () => {
     const id = await scene.running({ name: 'My_Box', jupyter_enabled: true });
     const { fqdn, node_ip: host, node_port: port } = await published(id);
     expect(fqdn).toBe('my-box.dev.test');
-    const routed = await published(id, 'alb_target_groups');
+    const routed = await published(id, WAY);
     expect(await domain.records()).toEqual([
       `_gpu-dev.my-box.dev.test TXT "heritage=gpu-dev,cluster=prod,reservation=${id},life=1,port=${port}"`,
       `my-box.dev.test A ${host}`,
@@ -118,7 +119,7 @@ describe.skipIf(moto.missing)('the name of a server', () => {
     });
     expect(told).toMatchObject({ jupyter_state: 'on', jupyter_url: expect.stringMatching(/^http:\/\/10\./) });
     expect(told['jupyter_error']).toMatch(/no room/);
-    expect(await row(id, 'alb_target_groups')).toBeNull();
+    expect(await row(id, WAY)).toBeNull();
     day.fate = () => 'done';
     await scene.cancel(id);
     await nothingLeft();
@@ -126,7 +127,7 @@ describe.skipIf(moto.missing)('the name of a server', () => {
 
   it('Jupyter switched off and on again has a way when it is on, and none when it is off', async () => {
     const id = await scene.running({ jupyter_enabled: true });
-    await published(id, 'alb_target_groups');
+    await published(id, WAY);
     await world.send({ action: 'disable_jupyter', reservation_id: id });
     await world.until('the way is gone', async () => (await domain.rules()).length + (await domain.groups()).length === 0);
     await world.send({ action: 'enable_jupyter', reservation_id: id });

@@ -26,6 +26,7 @@ export interface JupyterRoutesOptions {
 const QUOTA =
   /^TooMany(TargetGroups|Rules|Listeners|UniqueTargetGroupsPerLoadBalancer|Targets|RegistrationsForTargetId)|^TargetGroupAssociationLimit/;
 const TAKEN = /^(PriorityInUse|DuplicateListener)/;
+const IN_USE = /^ResourceInUse/;
 
 /** Name of the target group of a reservation: 32 characters at most, and no two alike. */
 export function targetGroupName(cluster: string, reservationId: string): string {
@@ -55,24 +56,29 @@ export class JupyterRoutes implements Routes {
   publish(route: PublishedRoute): Promise<RouteObjects> {
     return withinQuota(async () => {
       const instance = await this.#options.instanceOf(route.node);
+      const target = { id: instance, port: route.port };
       const group = await this.#ensureGroup(route);
-      await this.#pointTo(group.arn, { id: instance, port: route.port });
-      const rule = await this.#ensureWay(route, group.arn);
+      if (group.fresh) await this.#options.balancing.register(group.arn, target);
+      else await this.#pointTo(group.arn, target);
+      const rule = (group.fresh ? null : await this.#adoptWay(route, group.arn)) ?? (await this.#makeWay(route, group.arn));
       const url = this.#options.through.kind === 'alb' ? `https://${route.fqdn}/` : `http://${route.fqdn}:${route.place}/`;
       return { url, targetGroup: group.arn, rule };
     });
   }
 
-  /** A target group in use cannot be deleted: when it is gone, so is all that led to it. */
-  async withdraw({ reservationId }: { reservationId: string }): Promise<void> {
+  /** A target group in use cannot be deleted: when it is gone, so is all that led to it. @param rule what is on record to lead there */
+  async withdraw({ reservationId, rule }: { reservationId: string; rule?: string | null }): Promise<void> {
     const { balancing } = this.#options;
     const group = await this.#groupOf(reservationId);
     if (group === null || !group.ours) return;
-    for (const way of await this.ways())
-      if (way.targetGroups.includes(group.arn)) {
-        await this.removeWay(way.arn);
-      }
-    await balancing.deleteTargetGroup(group.arn);
+    if (rule != null) await this.removeWay(rule);
+    try {
+      await balancing.deleteTargetGroup(group.arn);
+    } catch (error) {
+      if (!isCode(error, IN_USE)) throw error;
+      for (const way of await this.#waysTo(group.arn)) await this.removeWay(way.arn);
+      await balancing.deleteTargetGroup(group.arn);
+    }
   }
 
   /** @throws AwsError */
@@ -97,9 +103,10 @@ export class JupyterRoutes implements Routes {
     return group;
   }
 
-  async #ensureGroup({ reservationId, generation, fqdn }: PublishedRoute): Promise<{ arn: string }> {
+  /** `fresh` if nothing can lead to it yet, nor it anywhere. */
+  async #ensureGroup({ reservationId, generation, fqdn }: PublishedRoute): Promise<{ arn: string; fresh: boolean }> {
     const found = await this.#adopt(reservationId);
-    if (found !== null) return found;
+    if (found !== null) return { arn: found.arn, fresh: false };
     const { balancing, cluster, vpc, through } = this.#options;
     const request = {
       Name: targetGroupName(cluster, reservationId),
@@ -113,11 +120,13 @@ export class JupyterRoutes implements Routes {
         : { Protocol: 'TCP' as const }),
     };
     try {
-      return { arn: await balancing.createTargetGroup(request, this.#tags(reservationId, generation, fqdn)) };
+      return { arn: await balancing.createTargetGroup(request, this.#tags(reservationId, generation, fqdn)), fresh: true };
     } catch (error) {
       if (!isCode(error, /^DuplicateTargetGroupName/)) throw error;
       // Ours, from a call whose answer was lost; or a stranger's, which is said.
-      return (await this.#adopt(reservationId)) ?? Promise.reject(error);
+      const now = await this.#adopt(reservationId);
+      if (now === null) throw error;
+      return { arn: now.arn, fresh: false };
     }
   }
 
@@ -132,18 +141,19 @@ export class JupyterRoutes implements Routes {
     );
   }
 
-  /** What leads to the target group, at this place: adopted if it is there. */
-  async #ensureWay({ reservationId, generation, fqdn, place }: PublishedRoute, targetGroup: string): Promise<string> {
-    const { balancing, through } = this.#options;
-    const ways = await this.ways();
-    const ours = ways.filter((way) => way.targetGroups.includes(targetGroup));
-    const [kept, ...spare] = [...ours.filter((way) => way.place === place), ...ours.filter((way) => way.place !== place)];
-    for (const way of kept?.place === place ? spare : ours) {
-      await this.removeWay(way.arn);
+  /** What leads to the target group already, if it does so at this place; at others it is removed. */
+  async #adoptWay({ place }: PublishedRoute, targetGroup: string): Promise<string | null> {
+    let adopted: string | null = null;
+    for (const way of await this.#waysTo(targetGroup)) {
+      if (way.place === place && adopted === null) adopted = way.arn;
+      else await this.removeWay(way.arn);
     }
-    if (kept?.place === place) return kept.arn;
-    const taken = () => ways.flatMap((way) => (way.place === null || ours.includes(way) ? [] : [way.place]));
-    if (taken().includes(place)) throw new PlaceTakenError(taken());
+    return adopted;
+  }
+
+  /** @throws PlaceTakenError */
+  async #makeWay({ reservationId, generation, fqdn, place }: PublishedRoute, targetGroup: string): Promise<string> {
+    const { balancing, through } = this.#options;
     const tags = this.#tags(reservationId, generation, fqdn);
     try {
       if (through.kind === 'alb')
@@ -151,11 +161,16 @@ export class JupyterRoutes implements Routes {
       return await balancing.createListener({ loadBalancer: through.loadBalancer, port: place, targetGroup }, tags);
     } catch (error) {
       if (!isCode(error, TAKEN)) throw error;
+      // By ourselves, in a call whose answer was lost; or by somebody else.
       const now = await this.ways();
       const made = now.find((way) => way.place === place && way.targetGroups.includes(targetGroup));
       if (made !== undefined) return made.arn;
       throw new PlaceTakenError(now.flatMap((way) => (way.place === null ? [] : [way.place])));
     }
+  }
+
+  async #waysTo(targetGroup: string): Promise<Way[]> {
+    return (await this.ways()).filter((way) => way.targetGroups.includes(targetGroup));
   }
 
   /** Everything that leads anywhere from where we publish, whosever it is. @throws AwsError */

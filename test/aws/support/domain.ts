@@ -113,7 +113,9 @@ export async function makeDomain(endpoint: string, dns: { url: string; zone: str
     groups: async () => {
       const { TargetGroups = [] } = await balancing.send(new DescribeTargetGroupsCommand({ PageSize: 400 }));
       const found = TargetGroups.map(async ({ TargetGroupArn, TargetGroupName }) => {
-        const health = await balancing.send(new DescribeTargetHealthCommand({ TargetGroupArn }));
+        const health = await balancing
+          .send(new DescribeTargetHealthCommand({ TargetGroupArn }))
+          .catch((error: Error) => (/NotFound/.test(error.name) ? { TargetHealthDescriptions: [] } : Promise.reject(error)));
         const targets = (health.TargetHealthDescriptions ?? []).map(({ Target }) => `${Target?.Id}:${Target?.Port}`);
         return `${TargetGroupName} → ${targets.join(', ')}`;
       });
