@@ -151,7 +151,13 @@ export class Run {
         where d.actor = due.actor and d.name = due.name and fired_at is null`,
       [due.map(({ actor }) => actor), due.map(({ name }) => name), this.#clock.now()],
     );
-    if (rowCount !== due.length) throw new Error(`of ${due.length} deadlines ${rowCount} stand`);
+    if (rowCount === due.length) return;
+    const { rows } = await this.db.query<{ place: string }>(
+      `select actor || ' ' || name as place from deadlines where fired_at is null`,
+    );
+    const standing = new Set(rows.map(({ place }) => place));
+    const missing = due.map(({ actor, name }) => `${actor} ${name}`).filter((place) => !standing.has(place));
+    throw new Error(`These deadlines do not stand: ${missing.join(', ')}`);
   }
 
   /** Put messages on a queue. @returns their numbers. */
