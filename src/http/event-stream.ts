@@ -1,11 +1,15 @@
 /** One client that listens: frames of server-sent events on their way to it, and no more of them than it takes. */
 import { Readable } from 'node:stream';
+import type { FastifyReply } from 'fastify';
 
 /** What may wait for a client before it is cut off, in bytes, and from where on it is waited for. */
 const TOO_MUCH = 1024 * 1024;
 const ENOUGH = 64 * 1024;
 /** How long a client for which something waits may take nothing, in milliseconds. */
 const PATIENCE_MS = 30_000;
+
+/** As handlerTimeout of a route that streams: to the server an answer is not given before its stream has ended. */
+export const WITHOUT_END_MS = 2 ** 31 - 1;
 
 /** How long a client waits before it connects again, in milliseconds. */
 const RETRY_MS = 2_000;
@@ -104,4 +108,14 @@ export class EventStream extends Readable {
   #cutOff(): void {
     this.destroy(new SlowReaderError('the client takes too little'));
   }
+}
+
+/**
+ * Answer with a stream. Its connection ends with it: one that was kept for further requests would hold up a service that is closing for a
+ * minute after its last stream.
+ */
+export function sendEvents(reply: FastifyReply, stream: EventStream): FastifyReply {
+  return reply
+    .headers({ 'content-type': 'text/event-stream; charset=utf-8', 'x-accel-buffering': 'no', connection: 'close' })
+    .send(stream);
 }

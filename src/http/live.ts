@@ -12,7 +12,7 @@ import { OwnTopics } from '../live/own.ts';
 import { Topic } from '../live/topic.ts';
 import { principalOf } from './access.ts';
 import type { HttpDeps, Server } from './deps.ts';
-import { EventStream } from './event-stream.ts';
+import { EventStream, sendEvents, WITHOUT_END_MS } from './event-stream.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ById } from './reservations.ts';
@@ -69,13 +69,14 @@ export function liveRoutes(app: Server, deps: HttpDeps, reader: ReservationReade
     // A client that goes, or is too slow, is no error of ours.
     stream.on('error', () => {});
     for (const topic of wanted) topic.join(stream);
-    return reply.header('content-type', 'text/event-stream; charset=utf-8').header('x-accel-buffering', 'no').send(stream);
+    return sendEvents(reply, stream);
   };
 
   app.get(
     '/v1/live',
     {
       exposeHeadRoute: false,
+      handlerTimeout: WITHOUT_END_MS,
       config: { access: { scope: 'read', on: 'service' } },
       schema: {
         tags: ['service'],
@@ -104,6 +105,7 @@ export function liveRoutes(app: Server, deps: HttpDeps, reader: ReservationReade
     '/v1/reservations/:id/live',
     {
       exposeHeadRoute: false,
+      handlerTimeout: WITHOUT_END_MS,
       config: { access: { scope: 'read', on: 'reservation', role: 'view' } },
       schema: {
         tags: ['reservations'],

@@ -1,11 +1,11 @@
 /** GET /v1/stream and GET /v1/reservations/:id/stream: what happens, as server-sent events. */
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { endedKeys, sharedWith, viewersOf } from '../../persistence/viewers.ts';
 import { Problem } from '../errors.ts';
 import { principalOf } from './access.ts';
 import type { HttpDeps, Server } from './deps.ts';
-import type { EventStream } from './event-stream.ts';
+import { sendEvents, WITHOUT_END_MS } from './event-stream.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ById } from './reservations.ts';
@@ -52,6 +52,7 @@ export function streamRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
     '/v1/reservations/:id/stream',
     {
       exposeHeadRoute: false,
+      handlerTimeout: WITHOUT_END_MS,
       config: { access: { scope: 'read', on: 'reservation', role: 'view' } },
       schema: {
         tags: ['reservations'],
@@ -71,7 +72,7 @@ export function streamRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
       if (lastId !== null && !/^\d{1,15}$/.test(lastId)) throw malformed('the number of a step');
       const after = lastId === null ? null : Number(lastId);
       if (after !== null && (await StreamOfOne.isOver(db, id, after))) return reply.code(204).send(null);
-      return send(reply, await streams.ofOne(by, { id, owner }, after));
+      return sendEvents(reply, await streams.ofOne(by, { id, owner }, after));
     },
   );
 
@@ -79,6 +80,7 @@ export function streamRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
     '/v1/stream',
     {
       exposeHeadRoute: false,
+      handlerTimeout: WITHOUT_END_MS,
       config: { access: { scope: 'read', on: 'self' } },
       schema: {
         tags: ['reservations'],
@@ -97,7 +99,7 @@ export function streamRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
     async (request, reply) => {
       const by = listening(request);
       const lastId = lastIdOf(request, request.query.last_event_id);
-      return send(reply, await streams.ofMany(by, userOfList(request, request.query.user), lastId));
+      return sendEvents(reply, await streams.ofMany(by, userOfList(request, request.query.user), lastId));
     },
   );
   return streams;
@@ -119,8 +121,4 @@ function malformed(what: string): Problem {
   return new Problem('GPU_FIELD_INVALID', `The Last-Event-ID must be ${what}, as a stream has given it`, {
     field: 'last_event_id',
   });
-}
-
-function send(reply: FastifyReply, stream: EventStream): FastifyReply {
-  return reply.header('content-type', 'text/event-stream; charset=utf-8').header('x-accel-buffering', 'no').send(stream);
 }

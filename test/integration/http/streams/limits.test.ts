@@ -59,6 +59,16 @@ it('ends with its key, at once when the key is revoked', async () => {
   await allGone();
 });
 
+it('goes on for longer than a handler may take', async () => {
+  const hasty = await startReplica(http.world, { handleMs: 300, streams: { every: { beat: 30 } } });
+  const client = await StreamClient.open(`${hasty.url}/v1/stream`, await http.as('ada'));
+  const begun = Date.now();
+  await client.until('it has gone on', () => Date.now() - begun > 1_000);
+  expect(client.lastId).toMatch(/^-@/);
+  client.cut();
+  await hasty.app.close();
+});
+
 it('is nothing to a stranger: the reservation of another is not there', async () => {
   const id = await reserve('ada');
   expect((await listen(`/v1/reservations/${id}/stream`, 'eve')).status).toBe(404);
