@@ -31,6 +31,8 @@ export interface ReservationRow {
   secondary_users: string[];
   warnings_sent: number[];
   last_extension: { hours: number; granted: boolean; reason: string | null; at: string } | null;
+  /** Why its name is not in DNS as it should be. */
+  name_problem: string | null;
   oom_count: number;
   last_oom_at: Date | null;
   gang_id: string | null;
@@ -45,8 +47,9 @@ const COLUMNS = `
   r.duration_hours, r.total_hours, r.created_at, r.launched_at, r.expires_at, r.reservation_ended as ended_at, r.failure_reason,
   r.ssh_command, r.node_name as node, r.node_port, r.jupyter_state, r.jupyter_url, r.jupyter_error, r.disk_id, r.disk_name, r.snapshot_id,
   r.secondary_users, r.warnings_sent, r.last_extension, r.oom_count, r.last_oom_at, r.master_reservation_id as gang_id,
-  r.created_at::text as place, a.machine_version, a.snapshot
-  from reservations r left join actors a on a.actor = 'reservation/' || r.reservation_id`;
+  r.created_at::text as place, a.machine_version, a.snapshot, m.problem as name_problem
+  from reservations r left join actors a on a.actor = 'reservation/' || r.reservation_id
+       left join domain_mappings m on m.reservation_id = r.reservation_id`;
 
 /** One reservation by its full id; null if there is none. */
 export async function findReservationRow(db: Queryable, id: string): Promise<ReservationRow | null> {

@@ -57,6 +57,7 @@ function linesOf(view: ReservationView): string {
     ['ended', view.ended_at === null ? null : `${clock(view.ended_at)}, ${fromNow(view.ended_at)}`],
     ['because', view.failure_reason],
     ['ssh', view.ssh_command],
+    ['dns', view.hostname === null || view.ended_at !== null ? null : dns(view.hostname)],
     ['node', view.node],
     [
       'disk',
@@ -74,6 +75,11 @@ function linesOf(view: ReservationView): string {
     ['takes', view.accepts.length === 0 ? null : view.accepts.join(', ')],
   ];
   return table(rows.flatMap(([name, value]) => (value === null ? [] : [[name, value]])));
+}
+
+function dns({ name, published, problem }: NonNullable<ReservationView['hostname']>): string {
+  if (published) return name;
+  return `${name}, which is not in DNS yet${problem === null ? '' : `: ${problem}`}`;
 }
 
 function historyOf({ entries, effects, deadlines }: History): string {

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { QueuePlace } from '../../actors/gpu-pool/line-view.ts';
 import type { ActorKind } from '../../actors/kernel/kind.ts';
 import { migrateSnapshot, revive } from '../../actors/kernel/revive.ts';
+import type { ReservationContext } from '../../machines/reservation.context.ts';
 import type { UserEvent } from '../../machines/reservation.events.ts';
 import type { ReservationRow } from '../../persistence/reservations.ts';
 
@@ -44,6 +45,10 @@ export const ReservationView = z
     ended_at: Moment.nullable(),
     failure_reason: z.string().nullable().meta({ description: 'Why it ended, or is ending.' }),
     ssh_command: z.string().nullable(),
+    hostname: z
+      .object({ name: z.string(), published: z.boolean(), problem: z.string().nullable() })
+      .nullable()
+      .meta({ description: 'Its name in DNS, and whether it stands there; null where servers have none.' }),
     node: z.string().nullable(),
     node_port: z.number().int().nullable(),
     jupyter: z.object({ state: z.string(), url: z.string().nullable(), error: z.string().nullable() }),
@@ -81,6 +86,7 @@ export function viewOf(row: ReservationRow, place: QueuePlace | null, kind: Acto
     ended_at: iso(row.ended_at),
     failure_reason: row.failure_reason,
     ssh_command: row.ssh_command,
+    hostname: hostnameOf(row),
     node: row.node,
     node_port: row.node_port,
     jupyter: { state: row.jupyter_state, url: row.jupyter_url, error: row.jupyter_error },
@@ -96,6 +102,13 @@ export function viewOf(row: ReservationRow, place: QueuePlace | null, kind: Acto
     links: { self: `/v1/reservations/${row.id}`, stream: `/v1/reservations/${row.id}/stream` },
     accepts: acceptedBy(row, kind),
   };
+}
+
+/** From the snapshot: what it was born with, and what it was told since. */
+function hostnameOf({ name, snapshot, name_problem: problem }: ReservationRow): ReservationView['hostname'] {
+  const { domain, hostname } = (snapshot?.context ?? {}) as Partial<Pick<ReservationContext, 'domain' | 'hostname'>>;
+  if (domain == null) return null;
+  return { name: `${name}.${domain}`, published: hostname?.name != null, problem: hostname?.problem ?? problem };
 }
 
 /** The user events that the machine accepts in this snapshot; none if it cannot be revived or has ended. */

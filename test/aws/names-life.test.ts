@@ -1,6 +1,8 @@
 // Names and ways to Jupyter through a whole gpu-dev, from the request to the proof that nothing is left: by moto's own lists, not by our tables.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { serveDomain } from '../../persistence/names.ts';
+import { findReservationRow } from '../../persistence/reservations.ts';
+import { viewOf } from '../../src/http/reservation-view.ts';
 import { type Scene, startScene } from '../old-failures/scene.ts';
 import { historyOf } from '../old-failures/support.ts';
 import { startMoto } from '../support/moto.ts';
@@ -48,6 +50,8 @@ describe.skipIf(moto.missing)('the name of a server', () => {
       .catch((error: Error) => Promise.reject(new Error(`${error.message}: ${left.join('; ')}`)));
     await scene.checkEnd();
   };
+  /** As people read it. */
+  const hostname = async (id: string) => viewOf((await findReservationRow(world.db, id))!, null, undefined).hostname;
   const types = async (id: string) => (await historyOf(world.db, id)).map((entry) => entry.type as string);
 
   it('N1 N2 N3: stands while the server is usable, with the way to its Jupyter, and goes with it', async () => {
@@ -66,6 +70,7 @@ describe.skipIf(moto.missing)('the name of a server', () => {
       return found?.['jupyter_url'] === 'https://my-box.dev.test/' ? found : null;
     });
     expect(shown['jupyter_state']).toBe('on');
+    expect(await hostname(id)).toEqual({ name: 'my-box.dev.test', published: true, problem: null });
     expect(await types(id)).toEqual(expect.arrayContaining(['name.published', 'route.published']));
     await scene.cancel(id);
     await nothingLeft();
@@ -96,6 +101,7 @@ describe.skipIf(moto.missing)('the name of a server', () => {
       published_at: null,
       problem: expect.stringMatching(/InternalFailure/),
     });
+    expect(await hostname(id)).toEqual({ name: 'slow.dev.test', published: false, problem: waiting!['problem'] });
     day.fate = () => 'done';
     await published(id);
     day.fate = () => 'failed';
