@@ -178,3 +178,22 @@ describe('gpu-dev keys', () => {
     expect((await cli('whoami', { GPU_DEV_API_KEY: key })).exit).toBe(4);
   });
 });
+
+describe('gpu-dev share', () => {
+  it('lets somebody in, shows who is, and lets them in no more', async () => {
+    await cli('login');
+    await cli('login --local --user pia');
+    const { id } = JSON.parse((await cli('reserve --type t4 --hours 1 --no-persist --no-wait --json')).out) as Json;
+    const shared = await cli(`share pia ${id} --role view`);
+    expect(shared.out).toMatch(/mia@example\.com +owns it\npia +view\n/);
+    expect((await cli(`show ${id} --user pia`)).exit).toBe(0);
+    expect((await cli(`cancel ${id} --user pia`)).err).toMatch(/You may view this reservation; for this one must own it/);
+    expect((await cli(`share pia ${id} --role attach`)).out).toMatch(
+      /Their SSH keys are not let in: pia has not proven a GitHub name yet/,
+    );
+    expect((await cli(`shared ${id}`)).out).toMatch(/pia +attach/);
+    expect((await cli(`unshare pia ${id}`)).out).not.toMatch(/pia/);
+    expect((await cli(`show ${id} --user pia`)).exit).toBe(3);
+    expect((await cli(`cancel ${id}`)).exit).toBe(0);
+  });
+});
