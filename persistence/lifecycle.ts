@@ -63,7 +63,7 @@ export async function reservationsIn(
 const ACTORS_IN = `
   select substr(a.actor, length(a.kind) + 2) as id, a.updated_at as since,
          coalesce(d.disk_name, substr(a.actor, length(a.kind) + 2)) as label, d.user_id
-    from actors a left join disks d on a.kind = 'disk' and d.disk_id = substr(a.actor, 6)::uuid
+    from actors a left join disks d on d.disk_id = case when a.kind = 'disk' then substr(a.actor, 6)::uuid end
    where a.kind = $1 and a.state = $2 and ($3::text is null or d.user_id = $3 or a.kind = 'gpu-pool') and a.actor > $1 || '/' || $4
    order by a.actor limit $5`;
 

@@ -43,7 +43,8 @@ export async function momentOf(
   if (row === null || kind === undefined || seq < 1 || seq > row.seq) return null;
   const checkpoint = await latestCheckpoint(db, actor);
   const start = checkpoint !== null && checkpoint.seq < seq ? checkpoint : null;
-  const entries = await readHistory(db, actor, start?.seq ?? 0, seq - (start?.seq ?? 0));
+  const all = await readHistory(db, actor, start?.seq ?? 0, seq - (start?.seq ?? 0));
+  const entries = all.filter((each) => each.seq <= seq);
   const entry = entries.at(-1);
   if (entry?.seq !== seq) return null;
   const untold = (problem: string): Moment => ({ ...EMPTY, entry, last: row.seq, problem });
