@@ -40,3 +40,6 @@ create table ebs_snapshots (
   seen_at         timestamptz
 );
 create index ebs_snapshots_of on ebs_snapshots (disk_id);
+
+-- Down Migration
+drop table ebs_snapshots, ebs_volumes;

@@ -9,6 +9,7 @@ import type { Database } from '../../persistence/database.ts';
 import type { Config } from '../config.ts';
 import type { Providers } from '../service.ts';
 import { nameProviders } from './aws/name-providers.ts';
+import { ECR_SECRET } from './aws/ecr.ts';
 import type { EksAccess } from './aws/eks.ts';
 import { awsProvider } from './aws/provider.ts';
 import { EBS_RIGHTS } from './aws/rights.ts';
@@ -48,6 +49,14 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger, ac
       ? new LocalKeys({ home: config.home, sshFolder: join(homedir(), '.ssh'), note: (text) => log.info(text) })
       : new GithubKeys({ baseUrl: config.githubUrl });
   const naming = nameProviders(config.names, client);
+  const builder = (registry: { repository?: string; registrySecret?: string } = {}) =>
+    new JobBuilder({
+      client,
+      ...config.builds,
+      ...registry,
+      // As long as a build may take, and some more to find a place.
+      grant: async (build) => new Secret(await issueToken(db, build, 3_600)),
+    });
   return {
     names: naming.names,
     routes: naming.routes,
@@ -59,6 +68,7 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger, ac
         sharedVolume: config.sharedVolume,
       },
       network: config.network,
+      personalFiles: aws?.personalFiles,
     }),
     keys,
     volumes:
@@ -68,12 +78,7 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger, ac
         snapshots: config.snapshots,
         copies: { image: config.copyImage, priorityClass: config.priorityClass },
       }),
-    builder: new JobBuilder({
-      client,
-      ...config.builds,
-      // As long as a build may take, and some more to find a place.
-      grant: async (build) => new Secret(await issueToken(db, build, 3_600)),
-    }),
+    builder: aws?.builderOver?.((repository) => builder({ repository, registrySecret: ECR_SECRET })) ?? builder(),
     guard,
     reality: new JointReality(new KubernetesReality({ client }), naming.reality),
     cloudDisks: aws?.cloudDisks ?? null,

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
-import { DISKS_POLICY, policyDocument } from '../../src/providers/aws/policy.ts';
+import { DISKS_POLICY, MORE_POLICY, policyDocument } from '../../src/providers/aws/policy.ts';
 import { EBS_RIGHTS, findMissingEc2Rights } from '../../src/providers/aws/rights.ts';
 import { problemsOf } from '../deploy/manifests.ts';
 import { Ec2Stub } from './stub/ec2-stub.ts';
@@ -57,6 +57,17 @@ describe('the policy', () => {
     expect([...new Set(DISKS_POLICY.flatMap(({ Action }) => Action))].sort()).toEqual([...new Set(commands)].sort());
   });
 
+  it('allows every call that is made for file systems, images and the cluster', () => {
+    const services = { 'efs.ts': 'elasticfilesystem', 'ecr.ts': 'ecr', 'eks.ts': 'eks' };
+    const allowed = MORE_POLICY.flatMap(({ Action }) => Action);
+    for (const [file, service] of Object.entries(services)) {
+      const { text } = sources.find((each) => each.file === file)!;
+      const calls = [...text.matchAll(/new sdk\.(\w+)Command\(/g)].map(([, name]) => `${service}:${name}`);
+      expect(calls.length).toBeGreaterThan(0);
+      expect(calls.filter((call) => !allowed.includes(call))).toEqual([]);
+    }
+  });
+
   it('T16 D32: changes and removes nothing that does not bear our tag', () => {
     for (const { Action, Condition, Sid } of DISKS_POLICY) {
       const changes = Action.some((each) => !/:(Describe|List|Get)/.test(each));
@@ -65,7 +76,8 @@ describe('the policy', () => {
   });
 
   it('is the one that docs/aws.md shows', () => {
-    expect(readFileSync(at('docs/aws.md'), 'utf8')).toContain(policyDocument(DISKS_POLICY));
+    const page = readFileSync(at('docs/aws.md'), 'utf8');
+    for (const statements of [DISKS_POLICY, MORE_POLICY]) expect(page).toContain(policyDocument(statements));
   });
 
   it('rights on the cluster are granted as they are checked', () => {

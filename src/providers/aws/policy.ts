@@ -67,6 +67,61 @@ export const DISKS_POLICY: readonly Statement[] = [
   { Sid: 'RemoveOurSnapshots', Effect: 'Allow', Action: ['ec2:DeleteSnapshot'], Resource: ec2('snapshot', ''), Condition: OURS },
 ];
 
+/** Beside that, for what is set up: file systems of people, images, and a way to the cluster from outside of it. */
+export const MORE_POLICY: readonly Statement[] = [
+  {
+    Sid: 'FileSystemsLook',
+    Effect: 'Allow',
+    Action: ['elasticfilesystem:DescribeFileSystems', 'elasticfilesystem:DescribeMountTargets'],
+    Resource: '*',
+  },
+  {
+    Sid: 'FileSystemsMake',
+    Effect: 'Allow',
+    Action: ['elasticfilesystem:CreateFileSystem', 'elasticfilesystem:TagResource'],
+    Resource: '*',
+    Condition: NEW_IS_OURS,
+  },
+  {
+    Sid: 'FileSystemsReach',
+    Effect: 'Allow',
+    Action: ['elasticfilesystem:CreateMountTarget'],
+    Resource: `arn:aws:elasticfilesystem:${PLACE.region}:${PLACE.account}:file-system/*`,
+    Condition: OURS,
+  },
+  {
+    Sid: 'FileSystemsReachBySubnets',
+    Effect: 'Allow',
+    // What EFS does in the caller's name for a mount target.
+    Action: ['ec2:DescribeSubnets', 'ec2:DescribeNetworkInterfaces', 'ec2:CreateNetworkInterface'],
+    Resource: '*',
+  },
+  { Sid: 'ImagesLogin', Effect: 'Allow', Action: ['ecr:GetAuthorizationToken'], Resource: '*' },
+  {
+    Sid: 'ImagesPush',
+    Effect: 'Allow',
+    // The first two are ours, the others the builder's.
+    Action: [
+      'ecr:CreateRepository',
+      'ecr:TagResource',
+      'ecr:BatchCheckLayerAvailability',
+      'ecr:InitiateLayerUpload',
+      'ecr:UploadLayerPart',
+      'ecr:CompleteLayerUpload',
+      'ecr:PutImage',
+      'ecr:BatchGetImage',
+      'ecr:GetDownloadUrlForLayer',
+    ],
+    Resource: `arn:aws:ecr:${PLACE.region}:${PLACE.account}:repository/REPOSITORY`,
+  },
+  {
+    Sid: 'ClusterFind',
+    Effect: 'Allow',
+    Action: ['eks:DescribeCluster'],
+    Resource: `arn:aws:eks:${PLACE.region}:${PLACE.account}:cluster/${PLACE.cluster}`,
+  },
+];
+
 /** The policy as IAM takes it. */
 export function policyDocument(statements: readonly Statement[]): string {
   return JSON.stringify({ Version: '2012-10-17', Statement: statements }, null, 2);

@@ -30,14 +30,18 @@ export interface DevServersOptions {
   pods?: Partial<Omit<PodSettings, 'namespace'>>;
   /** Who reaches them, and whom they reach. */
   network?: Partial<NetworkSettings>;
+  /** The server of a file system that this person has alone, at /shared-personal. @throws NotYet while it is being made */
+  personalFiles?: ((owner: string) => Promise<string>) | undefined;
 }
 
 export class KubernetesDevServers implements DevServers {
   readonly #client: KubernetesClient;
   readonly #settings: PodSettings;
   readonly #network: NetworkSettings;
+  readonly #personalFiles: ((owner: string) => Promise<string>) | undefined;
 
-  constructor({ client, pods, network }: DevServersOptions) {
+  constructor({ client, pods, network, personalFiles }: DevServersOptions) {
+    this.#personalFiles = personalFiles;
     this.#client = client;
     this.#network = { ...NETWORK_DEFAULTS, ...network };
     this.#settings = { ...POD_DEFAULTS, ...pods, namespace: client.namespace };
@@ -76,7 +80,8 @@ export class KubernetesDevServers implements DevServers {
 
   async #createPod(spec: ServerSpec): Promise<PodIdentity> {
     const { core, namespace } = this.#client;
-    const body = podOf(spec, this.#settings);
+    const personalServer = (await this.#personalFiles?.(spec.owner)) ?? null;
+    const body = podOf(spec, { ...this.#settings, personalServer });
     const name = podName(spec);
     let pod: V1Pod;
     try {

@@ -27,6 +27,8 @@ export interface PodSettings {
   /** PriorityClass of dev servers; null leaves it to the cluster. */
   priorityClass: string | null;
   sharedVolume: SharedVolume | null;
+  /** NFS server of the owner's own files, in place of their folder on the shared volume. */
+  personalServer: string | null;
 }
 
 export const POD_DEFAULTS: PodSettings = {
@@ -35,6 +37,7 @@ export const POD_DEFAULTS: PodSettings = {
   imagePullPolicy: 'IfNotPresent',
   priorityClass: null,
   sharedVolume: null,
+  personalServer: null,
 };
 
 /** How long a pod stays on a node that no longer answers, in seconds: with the cluster's own delay, its user is told within a minute or so. */
@@ -93,7 +96,7 @@ export function podOf(spec: ServerSpec, settings: PodSettings): V1Pod {
       ],
       securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
       containers: [container(spec, settings)],
-      volumes: volumes(spec, settings.sharedVolume),
+      volumes: volumes(spec, settings.sharedVolume, settings.personalServer),
     },
   };
 }
@@ -101,7 +104,7 @@ export function podOf(spec: ServerSpec, settings: PodSettings): V1Pod {
 function container(spec: ServerSpec, settings: PodSettings): V1Container {
   const own = spec.preserveEntrypoint;
   const hasEnvironment = Object.keys(spec.environment.reveal()).length > 0;
-  const { namespace, sharedVolume } = settings;
+  const { namespace, sharedVolume, personalServer } = settings;
   return {
     name: MAIN_CONTAINER,
     image: spec.image ?? settings.defaultImage,
@@ -112,7 +115,7 @@ function container(spec: ServerSpec, settings: PodSettings): V1Container {
     ...(hasEnvironment ? { envFrom: [{ secretRef: { name: environmentSecretName(spec) } }] } : {}),
     ports: [{ name: 'ssh', containerPort: PORTS.ssh, protocol: 'TCP' }],
     resources: resources(spec),
-    volumeMounts: mounts(spec, sharedVolume),
+    volumeMounts: mounts(spec, sharedVolume, personalServer),
     securityContext: securityContext(spec),
     // Why it ended reaches the user by the pod's status.
     terminationMessagePolicy: 'FallbackToLogsOnError',

@@ -12,7 +12,7 @@ export type SharedVolume = { claim: string } | { nfs: { server: string; path: st
 const SCRATCH = '500Gi';
 
 /** No fsGroup with any of them: with it, the node would change the owner of each file of a disk before the server starts. */
-export function volumes(spec: ServerSpec, shared: SharedVolume | null): V1Volume[] {
+export function volumes(spec: ServerSpec, shared: SharedVolume | null, personal: string | null): V1Volume[] {
   return [
     {
       name: 'home',
@@ -25,10 +25,12 @@ export function volumes(spec: ServerSpec, shared: SharedVolume | null): V1Volume
     { name: 'access', secret: { secretName: accessSecretName(spec), defaultMode: 0o400 } },
     { name: 'scripts', configMap: { name: scriptsName(spec), defaultMode: 0o555 } },
     ...(shared === null ? [] : [sharedVolume(shared)]),
+    ...(personal === null ? [] : [{ name: 'personal', nfs: { server: personal, path: '/' } }]),
   ];
 }
 
-export function mounts(spec: ServerSpec, shared: SharedVolume | null): V1VolumeMount[] {
+export function mounts(spec: ServerSpec, shared: SharedVolume | null, personal: string | null): V1VolumeMount[] {
+  const folder = { name: 'shared', mountPath: '/shared-personal', subPath: `personal/${folderOf(spec.owner)}` };
   return [
     { name: 'home', mountPath: HOME },
     { name: 'workspace', mountPath: '/workspace' },
@@ -38,10 +40,8 @@ export function mounts(spec: ServerSpec, shared: SharedVolume | null): V1VolumeM
     { name: 'scripts', mountPath: SCRIPTS_FOLDER, readOnly: true },
     ...(shared === null
       ? []
-      : [
-          { name: 'shared', mountPath: '/shared', subPath: 'shared' },
-          { name: 'shared', mountPath: '/shared-personal', subPath: `personal/${folderOf(spec.owner)}` },
-        ]),
+      : [{ name: 'shared', mountPath: '/shared', subPath: 'shared' }, ...(personal === null ? [folder] : [])]),
+    ...(personal === null ? [] : [{ name: 'personal', mountPath: '/shared-personal' }]),
   ];
 }
 

@@ -105,7 +105,7 @@ export class Ec2State {
     token: string;
     tags: Map<string, string>;
   }): Volume {
-    const same = [...this.volumes.values()].find(({ token }) => token !== '' && token === asked.token);
+    const same = asked.token === '' ? undefined : [...this.volumes.values()].find(({ token }) => token === asked.token);
     if (same !== undefined) {
       const alike =
         same.zone === asked.zone &&
