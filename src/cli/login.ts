@@ -1,6 +1,5 @@
 /** `gpu-dev login`, `logout` and `whoami`. */
 import type { Command } from 'commander';
-import { signedLogin } from './aws-login.ts';
 import { type Context, contextOf } from './context.ts';
 import { credentialsFile, forgetKeys } from './credentials.ts';
 import { CliError } from './exit.ts';
@@ -30,7 +29,7 @@ export function registerLogin(program: Command, surroundings: Surroundings): voi
       const answer =
         options.local === true
           ? await localLogin(base, userOf(surroundings, command.optsWithGlobals()), surroundings.interrupted)
-          : await signedLogin(base, surroundings, options.profile);
+          : await (await import('./aws-login.ts')).signedLogin(base, surroundings, options.profile);
       context.session.keep(answer, options.local === true ? 'local' : 'aws');
       tell(context, answer);
     });

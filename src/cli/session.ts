@@ -1,7 +1,6 @@
 /** As whom commands talk to a service: which key they send, and how they get the next one before it ends. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { isLoopback } from '../identity/loopback.ts';
-import { signedLogin } from './aws-login.ts';
 import { UnreachableError } from './client.ts';
 import { keepKey, readKeys, type StoredKey } from './credentials.ts';
 import { CliError, EXIT, errorOf } from './exit.ts';
@@ -150,6 +149,8 @@ export class Session {
 
   async #obtain(last: StoredKey | null): Promise<void> {
     if (last?.source === 'aws') {
+      // What knows AWS takes a while to load; most commands need none of it.
+      const { signedLogin } = await import('./aws-login.ts');
       this.keep(await signedLogin(this.#base, this.#surroundings), 'aws');
       return;
     }

@@ -10,7 +10,6 @@ import { type AwsUser, awsUserOf } from './aws-identity.ts';
 import { type Login, logIn, type Origin } from './login.ts';
 import { forwardable, type SignedRequest } from './signed-request.ts';
 import type { IdentitySettings } from './settings.ts';
-import { signIdentityRequest } from './sign.ts';
 import { askSts, type CallerIdentity, signingRegion, stsOf } from './sts.ts';
 
 const Id = z.string().regex(/^[A-Z0-9]{16,128}$/, 'must be an AWS access key id');
@@ -69,6 +68,8 @@ export async function logInWithKeys(
   refuseIfOff(aws);
   const { host, origin: sts } = stsOf(aws);
   const given = keys.reveal();
+  // Few services ever need it, and it takes a while to load.
+  const { signIdentityRequest } = await import('./sign.ts');
   const signed = await signIdentityRequest(
     {
       accessKeyId: given.aws_access_key_id,
