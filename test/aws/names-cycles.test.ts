@@ -64,8 +64,7 @@ describe.skipIf(moto.missing)('names and ways to Jupyter', () => {
     await day?.stop();
   });
 
-  const send = (id: string, action: string, fields: object = {}) =>
-    scene.send({ action, user_id: 'ann', reservation_id: id, ...fields });
+  const send = (id: string, action: string, fields: object = {}) => scene.send({ action, reservation_id: id, ...fields });
   const published = (id: string) =>
     scene.until(
       `${id} is published`,
@@ -79,8 +78,17 @@ describe.skipIf(moto.missing)('names and ways to Jupyter', () => {
       },
       PATIENCE_MS,
     );
-  const reaches = (id: string, status: string) =>
-    scene.until(`${id} is ${status}`, async () => (await scene.reservation(id))?.['status'] === status, PATIENCE_MS);
+  const reaches = async (id: string, status: string) => {
+    const row = await scene.until(
+      `${id} has ended`,
+      async () => {
+        const found = await scene.reservation(id);
+        return found?.['reservation_ended'] == null ? null : found;
+      },
+      PATIENCE_MS,
+    );
+    expect(row['status'], `${id}: ${row['failure_reason']}`).toBe(status);
+  };
   const killOne = async () => {
     const victim = Math.floor(Math.random() * workers.length);
     const { [victim]: program } = workers;
@@ -94,6 +102,8 @@ describe.skipIf(moto.missing)('names and ways to Jupyter', () => {
   async function live(number: number): Promise<string | null> {
     const id = crypto.randomUUID() as string;
     await send(id, 'create_reservation', {
+      // Each of another person: nobody may have so many.
+      user_id: `user-${number}`,
       gpu_type: 'h100',
       gpu_count: 1,
       disk_name: null,
