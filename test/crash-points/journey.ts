@@ -84,19 +84,20 @@ export class Plan {
     if (effect !== null) answers.set(effect.effectId, { event, round: this.#round });
     const way = effect !== null ? 'effect' : wayOf(event, this.#deadlines);
     stages.push({ event, way, round: this.#round });
-    if (way === 'sweep') this.#deadlines.delete(nameOf(event));
     const mail = { id: 0, actor, key: '', event, sender: '', sentAt: null };
     const { actor: next, intents } = takeTurn(this.twin, mail, { ...event, at: timeOf(this.#round).toISOString() });
     this.twin = next;
     for (const [index, intent] of intents.entries())
       note(intent, `${actor}:${next.seq}:${index}`, next.seq, this.#asked, this.#deadlines);
+    // Whether one sets itself anew may be decided by rows, which this path has not.
+    if (event.type.startsWith('deadline.')) this.#deadlines.delete(nameOf(event));
     if (next.stored?.status === 'done') this.#deadlines.clear();
     return way;
   }
 
-  /** Whether an effect that was asked for can answer this. */
-  canAnswer(event: Case): boolean {
-    return findAnswer(this.journey.kind, this.#asked, event) !== undefined;
+  /** Whether an effect that was asked for can answer this, or it is a deadline that stands. */
+  brings(event: Case): boolean {
+    return findAnswer(this.journey.kind, this.#asked, event) !== undefined || wayOf(event, this.#deadlines) === 'sweep';
   }
 }
 

@@ -4,9 +4,11 @@ import { type Model, pathsOf } from '../model/explore.ts';
 import { BIRTH, statePath, transitionsTaken } from '../model/graph.ts';
 import { idOf, MODELS, ownedBy } from '../model/owned.ts';
 import { choosePaths, type Path } from '../model/paths.ts';
-import { type Journey, Plan, planJourney } from './journey.ts';
+import { type Journey, Plan, planJourney, type Way } from './journey.ts';
 import { RESULTS } from './ways.ts';
 
+/** What comes by itself, and is not sent. */
+const OWN_WAYS: ReadonlySet<Way> = new Set<Way>(['effect', 'sweep']);
 const IS_RESULT: ReadonlySet<string> = new Set(Object.values(RESULTS).flat());
 
 /** A journey for each chosen path of each model. */
@@ -21,8 +23,8 @@ export function allJourneys(): Journey[] {
 }
 
 /**
- * Paths for results that the given paths post, and that an effect could have brought: there, a step before asks for the effect. Each state and
- * transition once.
+ * Paths for results and deadlines that the given paths post, and that an effect or the sweeper could have brought: there, a step before asks for
+ * the effect, or sets the deadline. Each state and transition once.
  */
 function answeredPaths(model: Model, paths: readonly Path[]): Path[] {
   const { kind } = model;
@@ -32,7 +34,7 @@ function answeredPaths(model: Model, paths: readonly Path[]): Path[] {
     const plan = new Plan(kind, 0, 'model');
     for (const event of path.events) {
       const before = plan.twin.live;
-      if (plan.add(event) === 'effect') for (const name of taken(model, before!, event)) answered.add(name);
+      if (OWN_WAYS.has(plan.add(event))) for (const name of taken(model, before!, event)) answered.add(name);
     }
     return plan;
   };
@@ -45,11 +47,11 @@ function answeredPaths(model: Model, paths: readonly Path[]): Path[] {
         if (snapshot.status !== 'active') return;
         let plan: Plan | null = null;
         for (const event of scenario.events(snapshot)) {
-          if (!IS_RESULT.has(event.type)) continue;
+          if (!IS_RESULT.has(event.type) && !event.type.startsWith('deadline.')) continue;
           const fresh = taken(model, snapshot, event).filter((name) => !answered.has(name));
           if (fresh.length === 0) continue;
           plan ??= planOf({ name: path.name, events });
-          if (!plan.canAnswer(event)) continue;
+          if (!plan.brings(event)) continue;
           for (const name of fresh) answered.add(name);
           found.push({ name: path.name, events: [...events, event] });
         }

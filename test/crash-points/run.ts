@@ -8,7 +8,7 @@ import { Database, isRetryableDatabaseError } from '../../persistence/database.t
 import type { Message } from '../../persistence/mailbox.ts';
 import { KINDS } from '../model/drive.ts';
 import type { Case } from '../model/graph.ts';
-import { openPools } from '../model/owned.ts';
+import { openPools, saveDisks } from '../model/owned.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { type Answer, type Journey, nameOf, timeOf } from './journey.ts';
 import { type Fate, Life, QUEUES } from './life.ts';
@@ -59,10 +59,9 @@ export class Run {
   /** A database for journeys, which goes when the run is ended. */
   static async begin(points: readonly CrashPoint[], journeys: readonly Journey[], settings: RunSettings = {}): Promise<Run> {
     const run = new Run(await createTestDatabase(), points, { fate: 'death', ...settings });
-    await openPools(
-      run.db,
-      journeys.filter(({ kind }) => kind.kind === 'gpu-pool').map(({ id }) => id),
-    );
+    const idsOf = (name: string) => journeys.filter(({ kind }) => kind.kind === name).map(({ id }) => id);
+    await openPools(run.db, idsOf('gpu-pool'));
+    await saveDisks(run.db, idsOf('disk'));
     for (const { answers } of journeys) for (const [effectId, answer] of answers) run.#answers.set(effectId, answer);
     return run;
   }

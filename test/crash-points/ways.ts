@@ -14,6 +14,7 @@ export const RESULTS: Readonly<Record<string, readonly string[]>> = {
   'volume.ensure': ['volume.ready', 'volume.failed'],
   'volume.detach': ['volume.detached', 'volume.failed'],
   'volume.delete': ['volume.deleted', 'volume.failed'],
+  'volume.discard': ['volume.discarded', 'volume.failed'],
   'disk.purge': ['purge.done', 'volume.failed'],
   'snapshot.take': ['snapshot.complete', 'snapshot.failed'],
   'image.build': ['build.succeeded', 'build.failed'],
