@@ -107,6 +107,9 @@ const Environment = z.object({
     .url({ protocol: /^https?$/ })
     .transform((url) => url.replace(/\/+$/, ''))
     .default('https://github.com'),
+  /** Whether admins may show reservations to Stately's inspector, and where that is. */
+  GPU_DEV_INSPECTOR: z.enum(['true', 'false']).default('false'),
+  GPU_DEV_INSPECTOR_URL: z.url({ protocol: /^https?$/ }).default('https://stately.ai/inspect'),
   GPU_DEV_HOME: z.string().min(1).default('.gpu-dev'),
   TIME_SCALE: z.coerce.number().min(1).max(100_000).default(1),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
@@ -200,6 +203,7 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     },
     buildContextPort: env.BUILD_CONTEXT_PORT,
     githubUrl: env.GITHUB_URL,
+    inspector: env.GPU_DEV_INSPECTOR === 'true' ? { url: env.GPU_DEV_INSPECTOR_URL } : null,
     home: env.GPU_DEV_HOME,
     timeScale: env.TIME_SCALE,
     logLevel: env.LOG_LEVEL,

@@ -105,6 +105,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
     logger: log,
     timeScale: config.timeScale,
     cluster: config.cluster,
+    inspector: config.inspector,
     identity: { ...config.identity, proofKeys: proofKeysOf(config, providers) },
     trustedProxies: config.identity.trustedProxies,
     rates: config.rates,

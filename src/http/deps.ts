@@ -46,6 +46,8 @@ export interface HttpDeps {
   trackerAgeMs: () => number | null;
   /** What the dev servers run on: a simulated pod has no shell, and people are told. */
   cluster?: 'simulated' | 'kube';
+  /** Stately's inspector, to which admins may show a reservation; null or left out: nowhere. */
+  inspector?: { url: string } | null;
   /** Folder of the page for people as it was built. Left out: where the build puts it. */
   page?: string;
   /** How often one may ask. Left out: any number of times. */

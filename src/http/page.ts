@@ -31,6 +31,9 @@ export const POLICY = [
   "frame-ancestors 'none'",
 ].join('; ');
 
+/** The page that shows a reservation to the inspector. */
+const INSPECT = 'inspect.html';
+
 interface PageFile {
   type: string;
   tag: string;
@@ -62,13 +65,23 @@ export function readPage(folder: string): Map<string, PageFile> {
   return files;
 }
 
-/** @param onVisit somebody has come who will soon want more @returns whether there is a page */
-export function pageRoutes(app: Server, folder: string, onVisit: () => void): boolean {
+export interface PageSettings {
+  /** Told when somebody has come who will soon want more. */
+  onVisit: () => void;
+  /** Where Stately's inspector is, if reservations may be shown to it. */
+  inspector: string | null;
+}
+
+/** @returns whether there is a page */
+export function pageRoutes(app: Server, folder: string, { onVisit, inspector }: PageSettings): boolean {
   const files = readPage(folder);
+  if (inspector === null) files.delete(INSPECT);
+  const bridge = inspector === null ? '' : `; frame-src ${new URL(inspector).origin}`;
   const answer = (request: FastifyRequest, reply: FastifyReply, path: string) => {
     const file = files.get(path);
     if (file !== undefined && !file.hashed) onVisit();
-    if (file !== undefined) return send(request, reply, file);
+    if (path === INSPECT) void reply.header('x-inspector', inspector ?? '');
+    if (file !== undefined) return send(request, reply, file, path === INSPECT ? `${POLICY}${bridge}` : POLICY);
     throw new Problem(
       'GPU_NOT_FOUND',
       files.size === 0 ? 'The page was not built: npm run build:page' : `The page has no file ${path.slice(0, 100)}`,
@@ -84,12 +97,13 @@ export function pageRoutes(app: Server, folder: string, onVisit: () => void): bo
   return files.size > 0;
 }
 
-function send(request: FastifyRequest, reply: FastifyReply, { type, tag, plain, gzipped, hashed }: PageFile): FastifyReply {
+function send(request: FastifyRequest, reply: FastifyReply, file: PageFile, policy: string): FastifyReply {
+  const { type, tag, plain, gzipped, hashed } = file;
   void reply.headers({
     'cache-control': hashed ? 'public, max-age=31536000, immutable' : 'no-cache',
     etag: tag,
     vary: 'accept-encoding',
-    'content-security-policy': POLICY,
+    'content-security-policy': policy,
     'referrer-policy': 'no-referrer',
     'cross-origin-opener-policy': 'same-origin',
   });

@@ -46,7 +46,11 @@ export function rootRoutes(app: Server, deps: HttpDeps, hasPage: boolean): void 
         description: 'The control plane for reserved GPU dev servers.',
         cluster: deps.cluster ?? null,
         time_scale: deps.timeScale,
-        links: hasPage ? { page: '/ui', ...LINKS } : LINKS,
+        links: {
+          ...(hasPage ? { page: '/ui' } : {}),
+          ...(hasPage && deps.inspector != null ? { inspector: '/ui/inspect.html' } : {}),
+          ...LINKS,
+        },
       };
     },
   );

@@ -34,6 +34,7 @@ import { userRoutes } from './users.ts';
 import { healthRoutes } from './health.ts';
 import { historyRoutes } from './history.ts';
 import { limitKeys, limitStrangers } from './limits.ts';
+import { inspectRoutes } from './inspect.ts';
 import { liveRoutes } from './live.ts';
 import { machineRoutes } from './machines.ts';
 import { metricRoutes } from './metrics.ts';
@@ -109,6 +110,7 @@ async function registerResources(app: Server, deps: HttpDeps, streams: { open: (
     buildLogRoutes,
     collaboratorRoutes,
     liveRoutes,
+    inspectRoutes,
   ]) {
     await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
   }
@@ -141,7 +143,11 @@ async function registerResources(app: Server, deps: HttpDeps, streams: { open: (
     await app.register(async (scope) => routes(scope as unknown as Server, deps));
   }
   await docsRoutes(app);
-  rootRoutes(app, deps, pageRoutes(app, deps.page ?? BUILT_PAGE, prepareCharts));
+  rootRoutes(
+    app,
+    deps,
+    pageRoutes(app, deps.page ?? BUILT_PAGE, { onVisit: prepareCharts, inspector: deps.inspector?.url ?? null }),
+  );
 }
 
 /** The caller's request id if it is a decent one, else a new one. */

@@ -34,7 +34,7 @@ describe('the built page', () => {
   it('is kept by browsers as long as its names say, compressed, and nothing but it is given out', async () => {
     const app = newServer(false, {});
     let visits = 0;
-    expect(pageRoutes(app, BUILT_PAGE, () => visits++)).toBe(true);
+    expect(pageRoutes(app, BUILT_PAGE, { onVisit: () => void visits++, inspector: null })).toBe(true);
     const index = await app.inject({ url: '/ui' });
     expect([index.statusCode, index.headers['cache-control'], index.headers['content-security-policy']]).toEqual([
       200,
@@ -67,7 +67,7 @@ describe('the built page', () => {
 
   it('is missed in words where it was not built', async () => {
     const app = newServer(false, {});
-    expect(pageRoutes(app, '/nowhere', () => {})).toBe(false);
+    expect(pageRoutes(app, '/nowhere', { onVisit: () => {}, inspector: null })).toBe(false);
     const { statusCode, body } = await app.inject({ url: '/ui' });
     expect(statusCode).toBe(404);
     expect(body).toContain('npm run build:page');

@@ -79,14 +79,15 @@ describe.skipIf(missing !== '')('every page, light and dark, wide and narrow', (
   }, 120_000);
   afterAll(() => scene?.stop());
 
-  it.each([
+  const pages: [name: string, path: () => string, ready: string][] = [
     ['board', () => '/board', '.node-row .hold'],
     ['lifecycle', () => '/lifecycle', '.state .count'],
     ['machine of disks', () => '/lifecycle/disk', '.state'],
     ['reservation', () => `/reservation/${id}`, '.state[data-active]'],
     ['operators', () => '/operators', '[data-letter]'],
     ['reservation that is none', () => '/reservation/00000000-0000-7000-8000-000000000000', '[role="alert"]'],
-  ] as const)('%s: accessible, and nothing lies on anything else', async (name, path, ready) => {
+  ];
+  it.each(pages)('%s: accessible, and nothing lies on anything else', async (name, path, ready) => {
     const { page, wrongs, close } = await scene.open(path());
     await page.locator(ready).first().waitFor();
     for (const [look, { colorScheme, width }] of LOOKS) {

@@ -143,7 +143,20 @@ function Head({ reservation, me }: { reservation: Reservation; me: Me }) {
         )}
       </dl>
       <Actions reservation={reservation} />
+      {me.is_admin ? <Inspector id={reservation.id} /> : null}
     </header>
+  );
+}
+
+/** Where it is switched on. */
+function Inspector({ id }: { id: string }) {
+  const { data } = useGet<{ links: Record<string, string> }>('/');
+  const bridge = data?.links['inspector'];
+  if (bridge === undefined) return null;
+  return (
+    <p>
+      <a href={`${bridge}?reservation=${encodeURIComponent(id)}`}>Show it in Stately’s inspector</a>
+    </p>
   );
 }
 
