@@ -138,13 +138,22 @@ describe.skipIf(moto.missing)('names and ways to Jupyter', () => {
       await Promise.all(Array.from({ length: AT_ONCE }, guest));
       expect(kills).toBeGreaterThanOrEqual(Math.floor(CYCLES / 3));
       // Those that live have their names, each one, and nobody else has any.
-      await scene.until(
-        'only the living have names',
-        async () => (await domain.records()).length === alive.length * 2,
-        PATIENCE_MS,
-      );
-      expect(await domain.rules()).toHaveLength(alive.length);
-      expect(await domain.groups()).toHaveLength(alive.length);
+      const standing = async () => [
+        (await domain.records()).length,
+        (await domain.rules()).length,
+        (await domain.groups()).length,
+      ];
+      let last: number[] = [];
+      await scene
+        .until(
+          'only the living have names and ways',
+          async () => {
+            last = await standing();
+            return String(last) === String([alive.length * 2, alive.length, alive.length]);
+          },
+          PATIENCE_MS,
+        )
+        .catch((error: Error) => Promise.reject(new Error(`${error.message}: ${last} of ${alive.length}`)));
       const { rows: places } = await scene.db.query<{ place: number }>('select place from alb_target_groups order by place');
       expect(new Set(places.map(({ place }) => place)).size).toBe(alive.length);
 
