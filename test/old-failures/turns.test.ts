@@ -277,8 +277,9 @@ describe('many at once', () => {
     }
     const ids = Array.from({ length: 60 }, () => crypto.randomUUID() as string);
     await Promise.all(
-      ids.map(async (id) => {
-        await door.send({ action: 'create_reservation', reservation_id: id, user_id: 'ann', gpu_type: 't4', disk_name: null });
+      ids.map(async (id, index) => {
+        const create = { action: 'create_reservation', user_id: `user-${index}`, gpu_type: 't4', disk_name: null };
+        await door.send({ ...create, reservation_id: id });
         await door.send({ action: 'add_user', reservation_id: id, github_username: 'bob' });
       }),
     );
