@@ -77,7 +77,10 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
       reason: `The disk ${context.name} could not be attached: ${context.problem}`,
       generation: context.holderGeneration,
     }),
-  detachVolume: ({ round, id }) => [effect({ type: 'volume.detach', round, diskId: id }, { lane: 'volume', replaces: true })],
+  detachVolume: ({ round, id, dirty, claim }) => {
+    const unused = dirty || claim !== null ? {} : { unused: true };
+    return [effect({ type: 'volume.detach', round, diskId: id, ...unused }, { lane: 'volume', replaces: true })];
+  },
   tellDetached: (_context, _event, before) => toReservation(before.holder, { type: 'disk.detached' }),
   takeSnapshot: ({ round, id, capturing, holder }) =>
     capturing === null

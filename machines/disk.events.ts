@@ -74,8 +74,11 @@ export const DiskEffect = z.discriminatedUnion('type', [
     node: z.string(),
     zone: z.string().nullable(),
   }),
-  /** Confirm that nothing writes to the volume and no node holds it. */
-  shape('volume.detach', { round, diskId: z.string() }),
+  /**
+   * Confirm that nothing writes to the volume and no node holds it.
+   * `unused`: if there is one, it was made and never told to a server, so it holds nothing.
+   */
+  shape('volume.detach', { round, diskId: z.string(), unused: z.boolean().optional() }),
   /** Take the snapshot of that id, or adopt it, and wait until it is complete. */
   shape('snapshot.take', { round, diskId: z.string(), snapshotId: z.string() }),
   /** Delete the live volume; a provider whose volumes outlive sessions keeps it and says so. */

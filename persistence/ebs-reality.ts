@@ -13,6 +13,8 @@ export interface RecordedVolume {
   name: string;
   /** The claim by which the disk's actor knows its volume, if nobody uses the disk; else null. */
   claim: string | null;
+  /** Nobody uses the disk, and it keeps no volume: its data is in snapshots. */
+  unused: boolean;
   /** Made or changed so lately that EBS may not show it yet. */
   fresh: boolean;
 }
@@ -30,6 +32,7 @@ const VOLUMES = `
   select v.volume_id as "volumeId", v.disk_id as "diskId", v.generation, v.state, v.size_gb as "sizeGb", v.attached_to as "attachedTo",
          d.user_id as owner, d.disk_name as name,
          case when d.state in ('idle', 'deleted') and d.reservation_id is null then d.volume_claim end as claim,
+         d.state in ('idle', 'deleted') and d.reservation_id is null and d.volume_claim is null as unused,
          coalesce(v.gone_at, v.attempted_at, v.created_at) > now() - interval '10 minutes' as fresh
     from ebs_volumes v join disks d using (disk_id)
    where v.volume_id is not null and (v.state <> 'gone' or v.gone_at > now() - interval '30 days')`;

@@ -5,7 +5,7 @@ import type { Queryable } from './database.ts';
 export const ATTEMPT_SECONDS = 15;
 
 /** What was made less than so many seconds ago may not show in EC2's answers yet: its absence proves nothing. */
-const FRESH = `coalesce(attempted_at, created_at) > now() - interval '60 seconds' as fresh`;
+const FRESH = `coalesce(attempted_at > now() - interval '60 seconds', false) as fresh`;
 
 export interface EbsVolume {
   diskId: string;

@@ -31,8 +31,9 @@ export function diskKind(ports: DiskPorts): ActorKind {
       const { claim } = await volumes.ensure(request);
       return { type: 'volume.ready', round, claim } as { type: string };
     },
-    'volume.detach': async ({ round, diskId }: Effect<'volume.detach'>) => {
+    'volume.detach': async ({ round, diskId, unused }: Effect<'volume.detach'>) => {
       if ((await volumes.detach(diskId)) !== 'detached') throw new NotYet(LOOK_AGAIN.detach, 'The volume is still in use');
+      if (unused === true) await volumes.dropUnused?.(diskId);
       return { type: 'volume.detached', round } as { type: string };
     },
     'snapshot.take': async ({ round, diskId, snapshotId }: Effect<'snapshot.take'>) => {

@@ -38,6 +38,11 @@ export interface Volumes {
   ensure(request: VolumeRequest): Promise<{ claim: string }>;
   /** 'detached' only when it is proven that no pod uses the volume and no node holds it. */
   detach(diskId: string): Promise<'detached' | 'attached'>;
+  /**
+   * Delete a volume that was made and never given to a server; resolves when it is gone. Left out: it stays for the next session.
+   * @throws NotYet until then
+   */
+  dropUnused?(diskId: string): Promise<void>;
   /** Start the snapshot of that id or look at it. */
   snapshot(diskId: string, snapshotId: string): Promise<SnapshotProgress>;
   /** Delete the live volume after checking that the snapshot is complete; a provider that keeps volumes says 'kept'. */

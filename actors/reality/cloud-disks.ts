@@ -170,6 +170,14 @@ function onRecord(known: RecordedVolume, volume: CloudVolume): Finding[] {
         why: `Its tags name ${volume.owner} as its owner. By our record it is ${known.owner}, and that counts`,
       },
     ];
+  if (known.state !== 'gone' && known.unused && !known.fresh)
+    return [
+      {
+        ...base,
+        verdict: 'ended',
+        why: 'Nobody uses its disk, which keeps no volume: what it holds is in snapshots. The next session takes it',
+      },
+    ];
   if (volume.state === 'error') return [{ ...base, verdict: 'ended', why: 'EBS says that it is broken' }];
   return [];
 }

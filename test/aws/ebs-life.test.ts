@@ -167,6 +167,22 @@ describe('a volume in EBS', () => {
     expect(stub.state.volumes.size).toBe(0);
   });
 
+  it('D13: that was made and never given to a server goes with its session; one with data does not', async () => {
+    const disk = request();
+    await persist(() => volumes.ensure(disk));
+    await persist(() => volumes.dropUnused(disk.diskId));
+    expect(stub.state.volumes.size).toBe(0);
+    await volumes.dropUnused(v7());
+    // One that took another's place has its data, whatever anybody says.
+    await persist(() => volumes.ensure(disk));
+    await db.query(
+      `insert into ebs_volumes (disk_id, generation, volume_id, zone, size_gb, state) values ($1, 9, $2, 'us-east-2b', 10, 'leaving')`,
+      [disk.diskId, `vol-${disk.diskId}`],
+    );
+    await volumes.dropUnused(disk.diskId);
+    expect(stub.state.volumes.size).toBe(1);
+  });
+
   it('D26: is not called free while EC2 does not answer', async () => {
     const disk = request();
     await persist(() => volumes.ensure(disk));

@@ -150,6 +150,15 @@ it('a volume on record that EBS proves to be gone is told to its disk, once; a l
   expect(told).toMatchObject([{ actor: `disk/${diskId}`, event: { type: 'volume.missing', claim: 'disk-x' } }]);
 });
 
+it('D13: a volume that its idle disk does not keep is told of, and left to the next session', async () => {
+  const diskId = await disk();
+  const volume = inEbs(diskId);
+  await recorded(diskId, volume.id);
+  await db.query(`update disks set state = 'idle' where disk_id = $1`, [diskId]);
+  expect((await compare()).lines).toMatchObject([{ name: volume.id, verdict: 'ended', action: 'reported' }]);
+  expect(stub.state.volumes.size).toBe(1);
+});
+
 it('D16: a disk that was renamed is the same disk: EBS gets its label, and owners are never taken from there', async () => {
   const diskId = await disk();
   const volume = inEbs(diskId, { 'gpu-dev:disk-name': 'its-old-name', 'gpu-dev:owner': 'mallory' });

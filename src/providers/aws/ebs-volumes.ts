@@ -91,6 +91,15 @@ export class EbsVolumes implements Volumes {
     });
   }
 
+  dropUnused(diskId: string): Promise<void> {
+    return asEbsPort(async () => {
+      const volume = await this.#current(diskId);
+      // One that took another's place holds its data.
+      const replaced = (await volumesOf(this.#db, diskId)).some(({ state }) => state === 'leaving');
+      if (volume !== null && !replaced) await this.#delete(volume);
+    });
+  }
+
   /** Nothing is taken of a volume that a node still holds. */
   snapshot(diskId: string, snapshotId: string): Promise<SnapshotProgress> {
     return asEbsPort(async () => {

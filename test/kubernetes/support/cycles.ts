@@ -11,10 +11,21 @@ import { ServiceScene } from './service-scene.ts';
 const TIME_SCALE = '15';
 const HOURS = 0.0834;
 
+export interface Cycles {
+  cycles: number;
+  seed: number;
+  /** What is special about them, for the title. */
+  what: string;
+  /** Further variables of the service, as they are when it starts. */
+  environment?: () => NodeJS.ProcessEnv;
+  /** That nothing is left; left out: on the cluster. */
+  expectNothing?: (scene: ServiceScene) => Promise<void>;
+}
+
 /** @param cluster one of the file's own, with 16 GPUs */
 export function reservationsEndClean(
   cluster: RealCluster,
-  { cycles, seed, what }: { cycles: number; seed: number; what: string },
+  { cycles, seed, what, environment = () => ({}), expectNothing = expectNothingLeft }: Cycles,
 ): void {
   describe.skipIf(cluster.missing)(`${cycles} reservations through the service itself${what}, seed ${seed}`, () => {
     let scene: ServiceScene;
@@ -23,7 +34,7 @@ export function reservationsEndClean(
       scene = await ServiceScene.start(cluster);
       // With 16 GPUs most of a hundred wait for others first.
       scene.patienceMs = 30_000 + cycles * 6_000;
-      service = await scene.service({ TIME_SCALE });
+      service = await scene.service({ TIME_SCALE, ...environment() });
       await scene.knows(3);
     });
     afterAll(() => scene?.stop());
@@ -51,7 +62,7 @@ export function reservationsEndClean(
           for (const id of struck) {
             await comes(id, pick(['provisioning', 'running', 'snapshotting']));
             await service.kill();
-            service = await scene.service({ TIME_SCALE });
+            service = await scene.service({ TIME_SCALE, ...environment() });
             kills += 1;
           }
         };
@@ -68,7 +79,7 @@ export function reservationsEndClean(
         expect(unexpected).toEqual([]);
 
         await expectClean(scene);
-        await expectNothingLeft(scene);
+        await expectNothing(scene);
         for (const id of ids) expect(scene.watch.most.get(id) ?? 0, `pods of ${id} at once`).toBeLessThanOrEqual(1);
       },
       60_000 + cycles * 10_000,
