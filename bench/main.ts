@@ -9,6 +9,7 @@ import { measureFreedToPod } from './freed-to-pod.ts';
 import { measureFrontDoor } from './front-door.ts';
 import { measureGrowth } from './growth.ts';
 import { measureKubernetes } from './kubernetes.ts';
+import { measurePage } from './page.ts';
 import { measureQueueToPod } from './queue-to-pod.ts';
 import { measureRivals } from './rivals.ts';
 import { measureSizes } from './sizes.ts';
@@ -79,6 +80,7 @@ const MEASURES: Record<string, (server: BenchServer, options: BenchOptions) => P
     measureSizes(server, { sizes: [100, 10_000, 1_000_000], rounds, log, environment }),
   growth: (server, { turns, log }) => measureGrowth(server, { turns, log }),
   kubernetes: (server, { log }) => measureKubernetes(server, { log }),
+  page: async (server, { log }) => ({ page: await measurePage(server, { seconds: 120, log }) }),
 };
 
 async function main(): Promise<void> {

@@ -8,7 +8,6 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Browser, chromium } from 'playwright-core';
-import { afterAll } from 'vitest';
 import { unpackDebian } from './debian.ts';
 import { exclusively } from './kubernetes/once.ts';
 
@@ -87,17 +86,28 @@ export interface TestBrowser {
   browser: Browser;
 }
 
-/** A browser of the test file's own, or the reason why there is none; it ends with the file. */
-export async function startBrowser(): Promise<TestBrowser> {
+/** A browser; or, in words, why there is none here. */
+export async function launchBrowser(): Promise<Browser | { missing: string }> {
   const found = await find();
-  const missing = 'missing' in found ? found.missing : '';
-  if (missing !== '') process.stderr.write(`\nNOT TESTED in a browser: ${missing}\n`);
-  if ('missing' in found) return { missing, browser: null as unknown as Browser };
-  const browser = await chromium.launch({
+  if ('missing' in found) return found;
+  return chromium.launch({
     executablePath: found.executable,
     args: ARGUMENTS,
-    env: { ...process.env, LD_LIBRARY_PATH: [...found.libraries, process.env['LD_LIBRARY_PATH'] ?? ''].filter(Boolean).join(':') },
+    env: {
+      ...process.env,
+      LD_LIBRARY_PATH: [...found.libraries, process.env['LD_LIBRARY_PATH'] ?? ''].filter(Boolean).join(':'),
+    },
   });
+}
+
+/** A browser of the test file's own, or the reason why there is none; it ends with the file. */
+export async function startBrowser(): Promise<TestBrowser> {
+  const browser = await launchBrowser();
+  if ('missing' in browser) {
+    process.stderr.write(`\nNOT TESTED in a browser: ${browser.missing}\n`);
+    return { missing: browser.missing, browser: null as unknown as Browser };
+  }
+  const { afterAll } = await import('vitest');
   afterAll(() => browser.close());
-  return { missing, browser };
+  return { missing: '', browser };
 }
