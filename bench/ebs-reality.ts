@@ -81,6 +81,7 @@ async function main(): Promise<void> {
     const ec2 = new Ec2({ region: 'us-east-2', endpoint: made.url, cluster: CLUSTER });
     for (const name of ['first', 'again'] as const) {
       globalThis.gc?.();
+      const processor = process.cpuUsage();
       const before = { rss: process.memoryUsage().rss, sent: ec2.service.sent, at: performance.now() };
       let most = before.rss;
       const watch = setInterval(() => (most = Math.max(most, process.memoryUsage().rss)), 20);
@@ -100,8 +101,10 @@ async function main(): Promise<void> {
       const seconds = ((performance.now() - before.at) / 1_000).toFixed(1);
       const megabytes = Math.round((most - before.rss) / 2 ** 20);
       const calls = ec2.service.sent - before.sent;
+      const used = process.cpuUsage(processor);
+      const processorSeconds = ((used.user + used.system) / 1e6).toFixed(1);
       process.stdout.write(
-        `${JSON.stringify({ name, calls, seconds, megabytes, rss: Math.round(most / 2 ** 20), findings: lines.length, unanswered })}\n`,
+        `${JSON.stringify({ name, calls, seconds, processorSeconds, megabytes, rss: Math.round(most / 2 ** 20), findings: lines.length, unanswered })}\n`,
       );
     }
   } finally {

@@ -18,6 +18,8 @@ import { AwsError } from './errors.ts';
 import { bearsTags, TAG } from './tags.ts';
 
 const GIB = 2 ** 30;
+/** A snapshot takes minutes or hours, and looks at it share one allowance of the account: often at first, then seldom. */
+const LOOK_MS = { atFirst: 2_000, then: 15_000 } as const;
 
 /** A snapshot that a new volume may start from. */
 export interface Origin {
@@ -57,7 +59,8 @@ export class EbsSnapshots {
     if (view === null) return { state: 'failed', reason: `EBS has no snapshot ${record.ebsSnapshotId} any more` };
     const progress = progressOf(view);
     if (progress.state === 'complete') await snapshotDone(this.#db, record.snapshotId);
-    return progress;
+    if (progress.state !== 'pending') return progress;
+    return { ...progress, lookAgainMs: record.fresh ? LOOK_MS.atFirst : LOOK_MS.then };
   }
 
   /** Whether this volume's data is proven to be in that snapshot. */
