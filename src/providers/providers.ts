@@ -64,6 +64,7 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger, ac
       client,
       pods: {
         ...(config.defaultImage === undefined ? {} : { defaultImage: config.defaultImage }),
+        ...(aws === null ? {} : { imageName: aws.imageName }),
         priorityClass: config.priorityClass,
         sharedVolume: config.sharedVolume,
       },

@@ -37,6 +37,11 @@ export const AwsEnvironment = {
     .string()
     .regex(/^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?\/[a-z0-9][a-z0-9._/-]*$/, 'must be a repository of ECR')
     .optional(),
+  /** Where ECR caches images of Docker Hub: `ACCOUNT.dkr.ecr.REGION.amazonaws.com/PREFIX`. */
+  ECR_PULL_THROUGH_CACHE_DOCKERHUB: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9.-]*(\/[a-z0-9._-]+)+$/, 'must be a registry and a prefix')
+    .optional(),
 };
 
 type Variables = z.infer<z.ZodObject<typeof AwsEnvironment>> & { AWS_REGION?: string | undefined };
@@ -50,6 +55,7 @@ export interface AwsProviderSettings {
   contentsBucket: string | null;
   files: { securityGroup: string; subnets: string[] } | null;
   repository: string | null;
+  dockerHubCache: string | null;
 }
 
 /**
@@ -75,5 +81,6 @@ export function awsOf(env: Variables, given: NodeJS.ProcessEnv): AwsProviderSett
         ? null
         : { securityGroup: env.EFS_SECURITY_GROUP_ID, subnets: env.EFS_SUBNET_IDS },
     repository: env.ECR_REPOSITORY_URL ?? null,
+    dockerHubCache: env.ECR_PULL_THROUGH_CACHE_DOCKERHUB ?? null,
   };
 }

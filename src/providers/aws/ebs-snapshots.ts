@@ -19,7 +19,7 @@ import { bearsTags, TAG } from './tags.ts';
 
 const GIB = 2 ** 30;
 /** A snapshot takes minutes or hours, and looks at it share one allowance of the account: often at first, then seldom. */
-const LOOK_MS = { atFirst: 2_000, then: 15_000 } as const;
+const LOOK_MS = { atFirst: 2_000, later: 15_000 } as const;
 
 /** A snapshot that a new volume may start from. */
 export interface Origin {
@@ -60,7 +60,7 @@ export class EbsSnapshots {
     const progress = progressOf(view);
     if (progress.state === 'complete') await snapshotDone(this.#db, record.snapshotId);
     if (progress.state !== 'pending') return progress;
-    return { ...progress, lookAgainMs: record.fresh ? LOOK_MS.atFirst : LOOK_MS.then };
+    return { ...progress, lookAgainMs: record.fresh ? LOOK_MS.atFirst : LOOK_MS.later };
   }
 
   /** Whether this volume's data is proven to be in that snapshot. */

@@ -6,7 +6,7 @@ import type { AwsProviderSettings } from './configuration.ts';
 import { EbsListing } from './ebs-listing.ts';
 import { EbsVolumes } from './ebs-volumes.ts';
 import { Ec2 } from './ec2.ts';
-import { EcrBuilder } from './ecr.ts';
+import { EcrBuilder, throughCache } from './ecr.ts';
 import { UserFilesystems } from './efs.ts';
 import { findMissingEc2Rights } from './rights.ts';
 
@@ -16,6 +16,8 @@ export interface AwsProvider {
   cloudDisks: EbsListing;
   /** Address of a person's own file system; left out: there are none. */
   personalFiles?: (owner: string) => Promise<string>;
+  /** The name by which nodes pull an image. */
+  imageName: (image: string) => string;
   /** Builds whose images go to ECR, over a builder that pushes there with {@link ECR_SECRET}; left out: they go elsewhere. */
   builderOver?: (builder: (repository: string) => ImageBuilder) => ImageBuilder;
   /** What is missing for it to work, in words for the operator. @throws AwsError if AWS does not say */
@@ -30,6 +32,7 @@ export function awsProvider(settings: AwsProviderSettings, { client, db }: { cli
     ec2,
     volumes: new EbsVolumes({ client, db, ec2, volumeType }),
     cloudDisks: new EbsListing(ec2),
+    imageName: (image) => throughCache(image, settings.dockerHubCache),
     ...(filesystems === null ? {} : { personalFiles: (owner: string) => filesystems.ensure(owner) }),
     ...(repository === null
       ? {}

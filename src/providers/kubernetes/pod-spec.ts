@@ -29,6 +29,8 @@ export interface PodSettings {
   sharedVolume: SharedVolume | null;
   /** NFS server of the owner's own files, in place of their folder on the shared volume. */
   personalServer: string | null;
+  /** The name by which nodes pull an image: the one that people know, or that of a copy nearby. */
+  imageName: (image: string) => string;
 }
 
 export const POD_DEFAULTS: PodSettings = {
@@ -38,6 +40,7 @@ export const POD_DEFAULTS: PodSettings = {
   priorityClass: null,
   sharedVolume: null,
   personalServer: null,
+  imageName: (image) => image,
 };
 
 /** How long a pod stays on a node that no longer answers, in seconds: with the cluster's own delay, its user is told within a minute or so. */
@@ -107,7 +110,7 @@ function container(spec: ServerSpec, settings: PodSettings): V1Container {
   const { namespace, sharedVolume, personalServer } = settings;
   return {
     name: MAIN_CONTAINER,
-    image: spec.image ?? settings.defaultImage,
+    image: settings.imageName(spec.image ?? settings.defaultImage),
     imagePullPolicy: settings.imagePullPolicy,
     ...(own ? {} : { command: scriptCall('start.sh') }),
     ...(own && spec.command !== null ? { args: ['/bin/sh', '-c', spec.command] } : {}),
