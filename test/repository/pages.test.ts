@@ -60,6 +60,8 @@ it('the defaults it tells are the true ones', () => {
     RETENTION_HISTORY_DAYS: retention.historyDays,
     RETENTION_EFFECTS_DAYS: retention.effectsDays,
     RETENTION_DEAD_LETTERS_DAYS: retention.deadLettersDays,
+    GPU_DEV_INSPECTOR: String(config.inspector !== null),
+    GPU_DEV_INSPECTOR_URL: readConfig({ POSTGRES_HOST: 'db', GPU_DEV_INSPECTOR: 'true' }).inspector!.url,
     SNAPSHOT_KEEP_COUNT: snapshotRetention.keepCount,
     SNAPSHOT_KEEP_DAYS: snapshotRetention.keepDays,
   };
