@@ -105,7 +105,7 @@ describe.skipIf(missing !== '')('the page', () => {
     await scene.http.world.reaches(id, 'running');
     await scene.http.post(`/v1/reservations/${id}/events`, { type: 'extend', extension_hours: 23 }, { user: 'cleo' });
     const { page, close } = await open(`/reservation/${id}`, { user: 'cleo' });
-    await page.getByRole('button', { name: 'Extend' }).click();
+    await page.getByRole('button', { name: 'Extend', exact: true }).click();
     const dialog = page.getByRole('dialog');
     await dialog.getByLabel('By how many hours').selectOption('24');
     await dialog.getByRole('button', { name: 'Extend' }).click();
