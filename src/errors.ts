@@ -85,6 +85,7 @@ export const ADVICE: Record<ProblemCode, string> = {
   GPU_ROLE_NOT_ALLOWED: 'Use the role that is named in the reason.',
   GPU_GITHUB_TAKEN: 'Use your own; if it is yours, ask an admin to have it forgotten.',
   GPU_GITHUB_UNPROVEN: 'Sign the message again with a key that GitHub shows for you: `gpu-dev github <name>` does both.',
+  GPU_GITHUB_OFF: 'Nothing: the service runs where GitHub is not asked, as on a laptop. A name still lets in its SSH keys.',
   GPU_GITHUB_UNAVAILABLE: 'Try again in a moment.',
   GPU_STS_UNAVAILABLE: 'Try again in a moment.',
   GPU_TIMEOUT: 'Try again, with the same idempotency key.',

@@ -94,7 +94,7 @@ export function githubRoutes(app: Server, deps: HttpDeps): void {
   }
 
   async function keysOf(github: string): Promise<string[]> {
-    if (identity.proofKeys === null) throw new Problem('GPU_GITHUB_UNAVAILABLE', 'This service does not ask GitHub');
+    if (identity.proofKeys === null) throw new Problem('GPU_GITHUB_OFF', 'This service does not ask GitHub');
     try {
       return await identity.proofKeys.keysOf(github);
     } catch (error) {
