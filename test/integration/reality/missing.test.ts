@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { KINDS, type Reality } from '../../../actors/reality/ports.ts';
+import { CLUSTER_KINDS, type Reality } from '../../../actors/reality/ports.ts';
 import { createClient } from '../../../src/providers/kubernetes/client.ts';
 import { KubernetesReality } from '../../../src/providers/kubernetes/reality.ts';
 import { FaultProxy } from '../../support/kubernetes/fault-proxy.ts';
@@ -221,7 +221,7 @@ describe('S33: an API server that cannot be asked', () => {
       writeFileSync(join(folder, 'kubeconfig'), JSON.stringify(kubeconfigOf(Number(new URL(proxy.url).port))));
       const client = createClient({ kubeconfig: join(folder, 'kubeconfig') });
       await new Comparisons(fresh.db, client, { reality: new KubernetesReality({ client }) }).compare();
-      expect(proxy.requests).toHaveLength(KINDS.length);
+      expect(proxy.requests).toHaveLength(CLUSTER_KINDS.length);
       expect(proxy.requests.every(({ path }) => path.includes('labelSelector=') && path.includes('limit='))).toBe(true);
     } finally {
       await proxy.close();
