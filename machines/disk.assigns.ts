@@ -89,7 +89,8 @@ export const diskGuards = {
   hasSnapshot: (context) => context.latestSnapshot !== null,
   savesForRestore: (context, event) => 'round' in event && event.round === context.round && context.restore !== null,
   restoresUnsaved: (context, event) => isThere(event) && context.dirty,
-  restoresSaved: (context, event) => isThere(event) && context.claim !== null && context.latestSnapshot !== null,
+  // Also where no volume is known of: one may be there all the same, with what was on it before.
+  restoresSaved: (context, event) => isThere(event) && context.latestSnapshot !== null,
   restoresNothing: (context, event) => isThere(event) && context.claim === null,
   needsCaptureForClone: (context) => context.latestSnapshot === null && context.dirty,
 } satisfies Record<string, (context: DiskContext, event: DiskEvent) => boolean>;

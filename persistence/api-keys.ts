@@ -95,11 +95,11 @@ export async function listKeys(db: Queryable, userId: number, limit: number): Pr
   return rows;
 }
 
-/** One key of a user; null if they have none of this id. */
+/** One key of a user, locked; null if they have none of this id. */
 export async function findKeyOf(db: Queryable, userId: number, keyId: number): Promise<KeyRow | null> {
   const { rows } = await db.query<KeyRow>(
     `select key_id, key_prefix, description, scopes, source, created_at, expires_at, authenticated_at, last_used_at, is_active, revoked_at
-       from api_keys where user_id = $1 and key_id = $2`,
+       from api_keys where user_id = $1 and key_id = $2 for update`,
     [userId, keyId],
   );
   return rows[0] ?? null;

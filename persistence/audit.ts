@@ -1,5 +1,6 @@
 /** The audit log: who did what to what, from where. Rows are written in the transaction of what they tell. */
 import type { Queryable, Transaction } from './database.ts';
+import { storableJson } from './storable.ts';
 
 export interface AuditEntry {
   /** User name of whoever acts. */
@@ -36,7 +37,7 @@ export function recordAuditValues(rows: readonly AuditEntry[]): unknown[] {
     rows.map((row) => row.door),
     rows.map((row) => row.action),
     rows.map((row) => row.object),
-    rows.map((row) => JSON.stringify(row.details ?? {})),
+    rows.map((row) => storableJson(row.details ?? {})),
     rows.map((row) => row.address ?? null),
     rows.map((row) => row.requestId ?? null),
     rows.map((row) => row.keyPrefix ?? null),

@@ -22,7 +22,7 @@ export async function readVanished(db: Queryable, seconds: number): Promise<Vani
 }
 
 const WAIT = `
-  with gone as (delete from vanished_pods where told_at is null and not (pod_uid = any($1::text[])))
+  with gone as (delete from vanished_pods where told_at is null and accepted_by is null and not (pod_uid = any($1::text[])))
   insert into vanished_pods (pod_uid, reservation_id)
   select * from unnest($1::text[], $2::text[])
   on conflict (pod_uid) do nothing`;

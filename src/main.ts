@@ -13,6 +13,12 @@ import { StartError, startService } from './service.ts';
 /** A second signal does not wait. */
 const FORCED_EXIT = 130;
 
+/** An error for the log, without what a database says of a row or a value that it refused: that may hold anything. */
+function withoutValues(error: Error): object {
+  const { detail: _detail, where: _where, ...told } = pino.stdSerializers.err(error) as object as Record<string, unknown>;
+  return told;
+}
+
 async function main(): Promise<void> {
   const [role] = process.argv.slice(2);
   const config = readConfig(role === undefined ? process.env : { ...process.env, GPU_DEV_ROLE: role });
@@ -21,6 +27,7 @@ async function main(): Promise<void> {
       level: config.logLevel,
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
+      serializers: { err: withoutValues },
       redact: {
         paths: ['*.password', '*.token', '*.env_vars', '*.environment', 'req.headers.authorization', '*.authorization'],
         censor: String(new Secret('')),

@@ -192,9 +192,12 @@ export function refuseReserved(body: unknown): void {
  * @throws Problem naming the first field at fault, in words, without its value (it may be a secret).
  */
 export function check<S extends z.ZodType>(shape: S, body: unknown): z.output<S> {
-  // Postgres cannot store U+0000 in text; better to say so here than to fail there.
-  const nul = findNul(body, []);
-  if (nul !== null) throw new Problem('GPU_FIELD_INVALID', `The field ${nul} contains a NUL character`, { field: nul });
+  // Postgres stores neither U+0000 in text nor half a surrogate pair; better to say so here than to fail there.
+  const found = findUnstorable(body, []);
+  if (found !== null) {
+    const [field, what] = found;
+    throw new Problem('GPU_FIELD_INVALID', `The field ${field} contains ${what}`, { field });
+  }
   const result = shape.safeParse(body);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
@@ -216,16 +219,22 @@ function valueAt(body: unknown, path: readonly PropertyKey[]): unknown {
 /** Deeper than this nobody means it; and what walks a value later must not run out of stack. */
 const DEEPEST = 32;
 
-function findNul(value: unknown, path: string[]): string | null {
+/** Where there is text that cannot be stored, and why; null if there is none. */
+function findUnstorable(value: unknown, path: string[]): [field: string, what: string] | null {
   if (path.length > DEEPEST) {
     const field = path[0]!;
     throw new Problem('GPU_FIELD_INVALID', `The field ${field} is nested more than ${DEEPEST} levels deep`, { field });
   }
-  if (typeof value === 'string') return value.includes('\0') ? path.join('.') || '(body)' : null;
+  if (typeof value === 'string') return wrongIn(value, path.join('.') || '(body)');
   if (value === null || typeof value !== 'object') return null;
   for (const [key, inner] of Object.entries(value)) {
-    const found = key.includes('\0') ? [...path, '(key)'].join('.') : findNul(inner, [...path, key]);
+    const found = wrongIn(key, [...path, '(key)'].join('.')) ?? findUnstorable(inner, [...path, key]);
     if (found !== null) return found;
   }
   return null;
+}
+
+function wrongIn(text: string, field: string): [field: string, what: string] | null {
+  if (text.includes('\0')) return [field, 'a NUL character'];
+  return text.isWellFormed() ? null : [field, 'half of a character (an unpaired surrogate)'];
 }

@@ -10,6 +10,7 @@ import { authorizeObject, authorizeRoute } from '../identity/authorize.ts';
 import type { KeyRing } from '../identity/key-ring.ts';
 import type { Access, Principal } from '../identity/principal.ts';
 import type { Server } from './deps.ts';
+import type { CountRefused } from './limits.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -28,7 +29,7 @@ declare module 'fastify' {
 }
 
 /** From here on the server refuses to have a route that does not say who may use it, and no request reaches a handler without the right. */
-export function requireAccess(app: Server, keys: KeyRing): void {
+export function requireAccess(app: Server, keys: KeyRing, countRefused?: CountRefused): void {
   app.decorate('keyRing', keys);
   app.decorate('routeTable', []);
   app.decorateRequest('principal', null);
@@ -45,7 +46,10 @@ export function requireAccess(app: Server, keys: KeyRing): void {
       request.principal = await keys.principalOf(request.headers.authorization);
       authorizeRoute(request.principal, access);
     } catch (error) {
-      if (error instanceof Problem && error.status === 401) void reply.header('www-authenticate', 'Bearer');
+      if (error instanceof Problem && error.status === 401) {
+        void reply.header('www-authenticate', 'Bearer');
+        await countRefused?.(request, reply);
+      }
       throw error;
     }
   });

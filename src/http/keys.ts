@@ -119,7 +119,10 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
         const old = await mustFind(tx, userId, keyId);
         const ttl = Math.min(identity.keyTtlHours, (old.expires_at.getTime() - old.created_at.getTime()) / 3_600_000);
         const answer = await another(tx, request, { description: old.description, scopes: old.scopes, ttl }, 'key.rotate');
-        if (request.body?.revoke === true) await revokeKey(tx, userId, keyId);
+        if (request.body?.revoke === true) {
+          await revokeKey(tx, userId, keyId);
+          await recordAudit(tx, auditOf(request, 'key.revoke', `key/${keyId}`, { key: old.key_prefix }));
+        }
         return answer;
       });
       if (request.body?.revoke === true) app.keyRing.forget();
@@ -162,7 +165,12 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
     action: string,
   ): Promise<z.infer<typeof KeyAnswer>> {
     const { userId, keyId } = principalOf(request);
-    const { authenticated_at: since } = await mustFind(tx, userId, keyId);
+    const own = await mustFind(tx, userId, keyId);
+    // What was known of it some seconds ago does not count here: a key that has ended must not live on in another.
+    if (!own.is_active || own.expires_at <= new Date()) {
+      throw new Problem('GPU_KEY_INVALID', `The API key ${own.key_prefix}… has ended`);
+    }
+    const { authenticated_at: since } = own;
     const left = since.getTime() / 3_600_000 + ROTATE_DAYS * 24 - Date.now() / 3_600_000;
     if (left <= 0) throw new Problem('GPU_KEY_TOO_OLD', `The login of this key is more than ${ROTATE_DAYS} days ago`);
     const ttlHours = Math.min(wanted.ttl, left);

@@ -21,21 +21,25 @@ const LOGIN = /^\/v1\/auth\//;
 
 type Count = Awaited<ReturnType<ReturnType<Server['createRateLimit']>>>;
 
-/** Count strangers before their keys are looked up. To be called before access is required. */
-export async function limitStrangers(app: Server, { perAddress }: RateLimits): Promise<void> {
+/** Told of a request whose key was not good. @throws Problem 429 when there were too many of them from its address */
+export type CountRefused = (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
+
+/**
+ * Count strangers: those who log in, and, by what is returned, those whose key is not good. Whoever asks from the same address with a good key is
+ * not held up. To be called before access is required.
+ */
+export async function limitStrangers(app: Server, { perAddress }: RateLimits): Promise<CountRefused> {
   await app.register(rateLimit, { global: false, cache: MOST_KEPT });
-  if (perAddress === 0) return;
+  if (perAddress === 0) return async () => undefined;
   const count = app.createRateLimit({ max: perAddress, timeWindow: WINDOW_MS });
+  const countRefused: CountRefused = async (request, reply) => {
+    const found = await count(request);
+    if (isTooMuch(found)) throw tooOften(reply, found, 'this address');
+  };
   app.addHook('onRequest', async (request, reply) => {
-    const isLogin = LOGIN.test(request.routeOptions.url ?? '');
-    // Probes of the service's health come as often as they like.
-    if (request.routeOptions.config.access === 'public' && !isLogin) return;
-    const found = await count(request, { increment: isLogin });
-    if (isLogin ? isTooMuch(found) : isUsedUp(found)) throw tooOften(reply, found, 'this address');
+    if (LOGIN.test(request.routeOptions.url ?? '')) await countRefused(request, reply);
   });
-  app.addHook('onResponse', async (request, reply) => {
-    if (reply.statusCode === 401 && !LOGIN.test(request.routeOptions.url ?? '')) await count(request);
-  });
+  return countRefused;
 }
 
 /** Count the requests of each key. To be called after access is required. */
@@ -52,10 +56,6 @@ export function limitKeys(app: Server, { perKey }: RateLimits): void {
 
 function isTooMuch(found: Count): boolean {
   return !found.isAllowed && found.isExceeded;
-}
-
-function isUsedUp(found: Count): boolean {
-  return !found.isAllowed && found.remaining === 0;
 }
 
 function tooOften(reply: FastifyReply, found: Count, who: string): Problem {

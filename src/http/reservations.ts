@@ -5,6 +5,7 @@ import { findJupyterToken } from '../../persistence/reservations.ts';
 import { GITHUB_NAME } from '../../machines/reservation.events.ts';
 import { Problem } from '../errors.ts';
 import { principalOf } from './access.ts';
+import { MOMENT, NAME, openCursor, sealCursor } from './cursor.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
@@ -54,9 +55,9 @@ export function reservationRoutes(app: Server, deps: HttpDeps, reader: Reservati
         ...whose(request, user, sharedWith, shared),
         gpuType: gpuType?.toLowerCase() ?? null,
         limit,
-        after: cursor === undefined ? null : openCursor(cursor),
+        after: placeOf(cursor),
       });
-      return { reservations: views, next_cursor: next === null ? null : sealCursor(next) };
+      return { reservations: views, next_cursor: next === null ? null : sealCursor(next.place, next.id) };
     },
   );
 
@@ -129,13 +130,8 @@ function statesOf(list: string): string[] {
   return states.flatMap((state) => (state === 'live' ? LIVE : [state]));
 }
 
-// A cursor is opaque to its holder: it says where the page before ended.
-function sealCursor(after: { place: string; id: string }): string {
-  return Buffer.from(`${after.place}|${after.id}`).toString('base64url');
-}
-
-function openCursor(cursor: string): { place: string; id: string } {
-  const [place = '', id = ''] = Buffer.from(cursor, 'base64url').toString().split('|');
-  if (/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?\+00$/.test(place) && /^[0-9a-f-]{36}$/.test(id)) return { place, id };
-  throw new Problem('GPU_FIELD_INVALID', 'The field cursor is not one that a list has given', { field: 'cursor' });
+/** Where the page before ended. @throws Problem if this is no cursor of ours */
+function placeOf(cursor: string | undefined): { place: string; id: string } | null {
+  const found = openCursor(cursor, MOMENT, NAME);
+  return found === null ? null : { place: found[0], id: found[1] };
 }

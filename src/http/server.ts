@@ -87,8 +87,8 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
   const identity = deps.identity ?? DEFAULT_IDENTITY;
   const onError = (error: unknown) => app.log.warn({ err: error }, 'the use of keys could not be noted');
   const rates = deps.rates ?? { perKey: 0, perAddress: 0 };
-  await limitStrangers(app, rates);
-  requireAccess(app, new KeyRing({ db: deps.db, admins: identity.admins, onError }));
+  const countRefused = await limitStrangers(app, rates);
+  requireAccess(app, new KeyRing({ db: deps.db, admins: identity.admins, onError }), countRefused);
   limitKeys(app, rates);
   const streams = { open: () => 0 };
   metricRoutes(app, deps, streams);

@@ -32,6 +32,8 @@ read_mark() {
 # All that was written so far is on the disk before the mark says so, and the mark is before this returns.
 write_mark() {
   sync -f "$TARGET"
+  # Data that was moved in may have something of this name: a link must not be followed, nor a folder stand in the way.
+  rm -rf -- "${TARGET:?}/$MARK.new"
   printf '%s %s %s\n' "$1" "$SNAPSHOT" "$RUN" >"$TARGET/$MARK.new"
   sync -f "$TARGET"
   mv -f "$TARGET/$MARK.new" "$TARGET/$MARK"
@@ -121,7 +123,7 @@ save() {
   take_target
   copy_all "$SOURCE"
   # What an earlier fill left in the volume is no data of its user.
-  rm -rf -- "${TARGET:?}/$FOLDER/$MARK"
+  rm -rf -- "${TARGET:?}/$FOLDER/$MARK" "${TARGET:?}/$FOLDER/$MARK.new"
   still_ours
   same_attributes "$SOURCE" "$TARGET/$FOLDER"
   write_mark complete
