@@ -31,6 +31,8 @@ export interface PageFigures {
 const NODES = 1_000;
 const SLOTS = 8;
 const WAITING = 2_000;
+const HELD = NODES * SLOTS;
+const ALL = HELD + WAITING;
 const LOADS = 5;
 
 const SEED = [
@@ -39,18 +41,18 @@ const SEED = [
   `insert into reservations (reservation_id, user_id, status, substate, gpu_type, gpu_count, duration_hours, total_hours, created_at,
                              state_entered_at, launched_at, expires_at, name)
    select lpad(n::text, 8, '0') || '-0000-7000-8000-000000000000', 'user-' || n % 400,
-          case when n <= ${NODES * SLOTS} then 'running'::reservation_status else 'queued' end,
-          case when n <= ${NODES * SLOTS} then 'serving' else 'capacity' end, 'h100', 1, 8, 8, now() - n * interval '1 s', now(),
-          case when n <= ${NODES * SLOTS} then now() - interval '1 hour' end,
-          case when n <= ${NODES * SLOTS} then now() + (n % 40) * interval '1 hour' end, 'name-' || n
-     from generate_series(1, ${NODES * SLOTS + WAITING}) n`,
+          case when n <= ${HELD} then 'running'::reservation_status else 'queued' end,
+          case when n <= ${HELD} then 'serving' else 'capacity' end, 'h100', 1, 8, 8, now() - n * interval '1 s', now(),
+          case when n <= ${HELD} then now() - interval '1 hour' end,
+          case when n <= ${HELD} then now() + (n % 40) * interval '1 hour' end, 'name-' || n
+     from generate_series(1, ${ALL}) n`,
   `insert into gpu_slots (gpu_type, node, slot, reservation_id, generation, held_since)
    select 'h100', 'node-' || lpad(((n - 1) / ${SLOTS} + 1)::text, 4, '0'), (n - 1) % ${SLOTS}, lpad(n::text, 8, '0') || '-0000-7000-8000-000000000000', 1,
           now() - interval '1 hour'
-     from generate_series(1, ${NODES * SLOTS}) n`,
+     from generate_series(1, ${HELD}) n`,
   `insert into capacity_requests (reservation_id, gpu_type, owner, generation, slots, cpu_millis, memory_bytes, duration_hours, submitted_at, status)
    select reservation_id, 'h100', user_id, 1, 1, 1000, 1e9, 8, created_at, 'waiting' from reservations where status = 'queued'`,
-  `update gpu_availability set total = ${NODES * SLOTS}, in_use = ${NODES * SLOTS}, queued = ${WAITING} where gpu_type = 'h100'`,
+  `update gpu_availability set total = ${HELD}, in_use = ${HELD}, queued = ${WAITING} where gpu_type = 'h100'`,
   'analyze',
 ];
 
