@@ -21,21 +21,21 @@ ${statements.join('\n')}
 }
 `;
 
-it('a promise that floats fails the lint, in each of its shapes', () => {
+// One run for both: the types of the whole project are read for it.
+it('a promise that floats fails the lint, in each of its shapes, and one that is awaited does not', { timeout: 240_000 }, () => {
   const { status, output } = lint(
     program(
       `client.query('select 1');`,
       `pool.query('select $1', [1]);`,
       `pool.connect();`,
       `[1, 2].map((n) => client.query('select $1', [n]));`,
+      `await client.query('select 1');`,
+      `await pool.query('select $1', [1]);`,
     ),
   );
   expect(output.match(/^ +\d+:\d+ +error .*no-floating-promises$/gm)?.map((line) => Number(/\d+/.exec(line)))).toEqual([
     3, 4, 5, 6,
   ]);
+  expect(output).toContain('4 problems');
   expect(status).toBe(1);
-});
-
-it('the same program with its promises awaited passes', () => {
-  expect(lint(program(`await client.query('select 1');`, `await pool.query('select $1', [1]);`))).toMatchObject({ status: 0 });
 });
