@@ -114,3 +114,11 @@ export async function revokeKey(db: Queryable, userId: number, keyId: number): P
   );
   return rows[0] ?? null;
 }
+
+/** Revoke the keys of a user that could do what only admins may. */
+export async function revokeAdminKeys(db: Queryable, userId: number): Promise<void> {
+  await db.query(
+    `update api_keys set is_active = false, revoked_at = now() where user_id = $1 and is_active and 'admin' = any(scopes)`,
+    [userId],
+  );
+}

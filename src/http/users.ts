@@ -1,5 +1,6 @@
 /** Who is asking, and for admins: who there is. */
 import { z } from 'zod';
+import { revokeAdminKeys } from '../../persistence/api-keys.ts';
 import { changeUser, findUser, listUsers, type UserRow } from '../../persistence/api-users.ts';
 import { recordAudit } from '../../persistence/audit.ts';
 import { Problem } from '../errors.ts';
@@ -117,6 +118,8 @@ export function userRoutes(app: Server, deps: HttpDeps): void {
       const row = await db.withTransaction(async (tx) => {
         const changed = await changeUser(tx, request.params.id, { isActive, isAdmin: admin, forgetGithub: github === null });
         if (changed === null) throw new Problem('GPU_USER_UNKNOWN', `There is no user ${request.params.id}`, { field: 'id' });
+        // What was opened with an admin's key ends with it, streams of everybody's included.
+        if (request.body.is_admin === false) await revokeAdminKeys(tx, changed.user_id);
         await recordAudit(tx, auditOf(request, 'user.change', `user/${changed.name}`, { ...request.body }));
         return changed;
       });
