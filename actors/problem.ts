@@ -79,7 +79,7 @@ export const PROBLEMS = {
   GPU_ROLE_NOT_ALLOWED: { status: 403, title: 'This AWS role may not log in' },
   GPU_GITHUB_TAKEN: { status: 409, title: "The GitHub name is somebody else's here" },
   GPU_GITHUB_UNPROVEN: { status: 422, title: 'The GitHub name is not proven' },
-  GPU_GITHUB_OFF: { status: 403, title: 'Names of GitHub cannot be proven here' },
+  GPU_GITHUB_OFF: { status: 409, title: 'Names of GitHub cannot be proven here' },
   GPU_GITHUB_UNAVAILABLE: { status: 503, title: 'GitHub cannot be asked now' },
   GPU_STS_UNAVAILABLE: { status: 503, title: 'AWS does not answer' },
   GPU_TIMEOUT: { status: 503, title: 'The answer took too long' },

@@ -227,17 +227,31 @@ export function kubeconfigOf(port: number) {
   };
 }
 
-async function checkClean({ db, kernel }: World): Promise<void> {
-  for await (const result of verifyAll(db, kernel.kinds)) if (!result.ok) throw new Error(`${result.actor}: ${result.problem}`);
-  const { rows } = await db.query<{ what: string; n: number }>(
-    `select 'slots' as what, count(*)::int as n from gpu_slots s join actors a on a.actor = 'reservation/' || s.reservation_id where a.status = 'done'
+const LEFT_BEHIND = `
+    select 'slots' as what, count(*)::int as n from gpu_slots s join actors a on a.actor = 'reservation/' || s.reservation_id where a.status = 'done'
      union all select 'requests', count(*)::int from capacity_requests r join actors a on a.actor = 'reservation/' || r.reservation_id where a.status = 'done'
      union all select 'names', count(*)::int from domain_mappings m join actors a on a.actor = 'reservation/' || m.reservation_id where a.status = 'done'
      union all select 'deadlines', count(*)::int from deadlines d join actors a using (actor) where a.status = 'done'
      union all select 'effects', count(*)::int from effects e join actors a using (actor) where a.status = 'done' and e.status = 'pending'
      union all select 'disks', count(*)::int from disks d join actors a on a.actor = 'reservation/' || d.reservation_id where a.status = 'done'
-     union all select 'mail', count(*)::int from mailbox`,
-  );
-  const left = rows.filter((row) => row.n > 0);
-  if (left.length > 0) throw new Error(`Left behind: ${left.map((row) => `${row.n} ${row.what}`).join(', ')}`);
+     union all select 'mail', count(*)::int from mailbox`;
+
+const EFFECTS_LEFT = `
+  select effect_id || ' ' || type || ' ' || coalesce(last_error, '') as effect
+    from effects e join actors a using (actor) where a.status = 'done' and e.status = 'pending' limit 5`;
+
+/** How long what an ended actor asked for may still be under way, in milliseconds. */
+const LAST_MS = 10_000;
+
+async function checkClean({ db, kernel }: World): Promise<void> {
+  for await (const result of verifyAll(db, kernel.kinds)) if (!result.ok) throw new Error(`${result.actor}: ${result.problem}`);
+  for (const end = Date.now() + LAST_MS; ; await pause(20)) {
+    const { rows } = await db.query<{ what: string; n: number }>(LEFT_BEHIND);
+    const left = rows.filter((row) => row.n > 0);
+    if (left.length === 0) return;
+    if (Date.now() < end) continue;
+    const { rows: effects } = await db.query<{ effect: string }>(EFFECTS_LEFT);
+    const told = [...left.map((row) => `${row.n} ${row.what}`), ...effects.map(({ effect }) => effect)];
+    throw new Error(`Left behind: ${told.join(', ')}`);
+  }
 }
