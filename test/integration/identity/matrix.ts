@@ -51,7 +51,7 @@ export const MATRIX: Row[] = [
   ['POST /v1/reservations                          401 ok  ok  ok  ok  ok  ok  | 403 ok  403 403 | 403 ok  403 403', [202], { body: {"gpu_type":"h100","gpu_count":1,"duration_hours":1,"no_persistent_disk":true} }],
   ['POST /v1/jobs/submit                           401 ok  ok  ok  ok  ok  ok  | 403 ok  403 403 | 403 ok  403 403', [202, 200, 201], { body: {"instance_type":"p5.48xlarge","duration_hours":1,"env_vars":{"GPU_TYPE":"h100","GPU_COUNT":"1","NO_PERSISTENT_DISK":"true"}} }],
   ['POST /v1/me/github                             401 ok  ok  ok  ok  ok  ok  | 403 ok  403 403 | 403 ok  403 403', [200], { body: {"github_username":"some-body"} }],
-  ['POST /v1/me/github/proof                       401 ok  ok  ok  ok  ok  ok  | 403 ok  403 403 | 403 ok  403 403', [422, 503], { body: {"signature":"x"} }],
+  ['POST /v1/me/github/proof                       401 ok  ok  ok  ok  ok  ok  | 403 ok  403 403 | 403 ok  403 403', [422, 409], { body: {"signature":"x"} }],
   ['POST /v1/disks                                 401 ok  ok  ok  ok  ok  ok  | 403 403 ok  403 | 403 403 ok  403', [202, 200, 409], { body: {"disk_name":"made-here"} }],
   ['GET /v1/reservations/:id                       401 404 ok  ok  ok  ok  ok  | ok  403 403 403 | 404 403 403 403', [200]],
   ['GET /v1/reservations/:id/at/:seq               401 404 ok  ok  ok  ok  ok  | ok  403 403 403 | 404 403 403 403', [200], { path: '/v1/reservations/{id}/at/1' }],
