@@ -60,7 +60,8 @@ it('D1 D10 D11: writers have stopped before the volume is let go, that is proven
   deeds.length = 0;
   const ended = await close(world, session);
   const stages = ['server gone', 'volume detached', 'snapshot complete', 'volume may go'];
-  expect(deeds.filter((deed) => stages.includes(deed))).toEqual(stages);
+  // What is asked once more, when an answer was slow, is answered as before: the first time of each counts.
+  expect([...new Set(deeds.filter((deed) => stages.includes(deed)))]).toEqual(stages);
   expect(deeds.indexOf('snapshot pending')).toBeGreaterThan(deeds.indexOf('volume detached'));
   expect(ended['snapshot_id']).toMatch(/^snap-/);
 });
