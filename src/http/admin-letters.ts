@@ -1,6 +1,5 @@
 /** Dead letters: operators look at them, send them on their way again, or drop them with a reason. */
 import { z } from 'zod';
-import { redact } from '../../actors/secret.ts';
 import { type DeadLetterRow, findLetter, listLetters, lockLetter, resolveLetter } from '../../persistence/dead-letters.ts';
 import { Problem } from '../errors.ts';
 import { actOnce, ADMIN, audit, Key, operatorOf, Reason } from './admin-act.ts';
@@ -8,22 +7,12 @@ import { replay } from './admin-replay.ts';
 import { NUMBER, openCursor, sealCursor } from './cursor.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { iso } from './disk-view.ts';
+import { LETTER, letterOf, Source } from './letter-view.ts';
 import { problems } from './problems.ts';
 
-const Source = z.enum(['queue', 'mailbox', 'effect']);
 const LetterView = z
   .object({
-    id: z.number().int(),
-    source: Source,
-    queue: z.string().nullable(),
-    msg_id: z.number().int().nullable(),
-    actor: z.string().nullable(),
-    key: z.string().nullable(),
-    code: z.string(),
-    field: z.string().nullable(),
-    reason: z.string(),
-    created_at: z.string(),
-    body: z.unknown().meta({ description: 'The message, with secrets masked.' }),
+    ...LETTER,
     resolved: z.enum(['replayed', 'dropped']).nullable().meta({ description: 'null: open.' }),
     resolved_at: z.string().nullable(),
     resolved_by: z.string().nullable(),
@@ -33,17 +22,8 @@ const LetterView = z
   .meta({ description: 'A message or an effect that was set aside.' });
 
 export function viewOfLetter(row: DeadLetterRow): z.infer<typeof LetterView> {
-  const { id, source, msg_id, code, reason, resolved, resolved_by, resolution, replayed_as } = row;
-  return {
-    ...{ id, source, msg_id, code, reason, resolved, resolved_by, resolution, replayed_as },
-    queue: row.queue ?? null,
-    actor: row.actor ?? null,
-    key: row.key ?? null,
-    field: row.field ?? null,
-    created_at: row.created_at.toISOString(),
-    body: redact(row.body) ?? null,
-    resolved_at: iso(row.resolved_at),
-  };
+  const { resolved, resolved_by, resolution, replayed_as } = row;
+  return { ...letterOf(row), resolved, resolved_at: iso(row.resolved_at), resolved_by, resolution, replayed_as };
 }
 
 const ById = z.object({ id: z.coerce.number().int().positive() });

@@ -1,25 +1,11 @@
 /** GET /v1/dead-letters: what could not be understood or processed, for operators. */
 import { z } from 'zod';
-import { redact } from '../../actors/secret.ts';
 import { openDeadLetters } from '../../persistence/dead-letters.ts';
 import type { HttpDeps, Server } from './deps.ts';
+import { LETTER, letterOf } from './letter-view.ts';
 import { problems } from './problems.ts';
 
-const DeadLetter = z
-  .object({
-    id: z.number().int(),
-    source: z.enum(['queue', 'mailbox', 'effect']),
-    queue: z.string().nullable(),
-    msg_id: z.number().int().nullable(),
-    actor: z.string().nullable(),
-    key: z.string().nullable(),
-    code: z.string(),
-    field: z.string().nullable(),
-    reason: z.string(),
-    created_at: z.string(),
-    body: z.unknown().meta({ description: 'The message, with secrets masked.' }),
-  })
-  .meta({ description: 'A message that was set aside.' });
+const DeadLetter = z.object(LETTER).meta({ description: 'A message that was set aside.' });
 
 export function deadLetterRoutes(app: Server, deps: HttpDeps): void {
   app.get(
@@ -34,19 +20,7 @@ export function deadLetterRoutes(app: Server, deps: HttpDeps): void {
       },
     },
     async (request) => ({
-      dead_letters: (await openDeadLetters(deps.db, request.query.limit)).map((row) => ({
-        id: row.id,
-        source: row.source,
-        queue: row.queue ?? null,
-        msg_id: row.msg_id,
-        actor: row.actor ?? null,
-        key: row.key ?? null,
-        code: row.code,
-        field: row.field ?? null,
-        reason: row.reason,
-        created_at: row.created_at.toISOString(),
-        body: redact(row.body) ?? null,
-      })),
+      dead_letters: (await openDeadLetters(deps.db, request.query.limit)).map(letterOf),
     }),
   );
 }

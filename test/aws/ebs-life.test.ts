@@ -8,6 +8,7 @@ import { startCluster, type TestCluster } from '../integration/providers/support
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { Ec2Stub } from './stub/ec2-stub.ts';
 import { captured, CLUSTER, DisksWithRows, ec2At, giveRow, GP3, persist } from './support/ebs.ts';
+import { volumeRequest } from '../integration/providers/support/specs.ts';
 
 let cluster: TestCluster;
 let database: TestDatabase;
@@ -30,16 +31,8 @@ beforeEach(async () => {
 });
 afterEach(() => stub.stop());
 
-const request = (change: Partial<VolumeRequest> = {}): VolumeRequest => ({
-  diskId: v7(),
-  owner: 'ada',
-  sizeGb: 100,
-  snapshotId: null,
-  expectVolume: false,
-  node: 'h100-1',
-  zone: 'us-east-2a',
-  ...change,
-});
+const request = (change: Partial<VolumeRequest> = {}): VolumeRequest =>
+  volumeRequest({ owner: 'ada', sizeGb: 100, zone: 'us-east-2a', ...change });
 const only = () => {
   const all = [...stub.state.volumes.values()];
   expect(all).toHaveLength(1);

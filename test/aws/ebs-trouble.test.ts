@@ -1,5 +1,4 @@
 /** Disks in EBS on a bad day: whatever goes wrong at EC2, nothing is made twice, nothing is lost, and everything ends right. */
-import { v7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { VolumeRequest } from '../../actors/disk/ports.ts';
 import { NotYet, TerminalError } from '../../actors/errors.ts';
@@ -10,6 +9,7 @@ import { until } from '../integration/providers/support/wait.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { Ec2Stub, type Fault } from './stub/ec2-stub.ts';
 import { DisksWithRows, ec2At, GP3 } from './support/ebs.ts';
+import { volumeRequest } from '../integration/providers/support/specs.ts';
 
 let cluster: TestCluster;
 let database: TestDatabase;
@@ -29,16 +29,8 @@ beforeEach(async () => {
 });
 afterEach(() => stub.stop());
 
-const request = (change: Partial<VolumeRequest> = {}): VolumeRequest => ({
-  diskId: v7(),
-  owner: 'ada',
-  sizeGb: 10,
-  snapshotId: null,
-  expectVolume: false,
-  node: 'h100-1',
-  zone: 'us-east-2a',
-  ...change,
-});
+const request = (change: Partial<VolumeRequest> = {}): VolumeRequest =>
+  volumeRequest({ owner: 'ada', zone: 'us-east-2a', ...change });
 
 /** As the dispatcher does it: again after whatever passes, until it is done. Attempts that wait for their time are let go on at once. */
 async function insist<T>(work: () => Promise<T>): Promise<T> {

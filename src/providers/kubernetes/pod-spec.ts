@@ -2,7 +2,7 @@
 import type { V1Container, V1Pod, V1Probe } from '@kubernetes/client-node';
 import type { ServerSpec } from '../../../actors/reservation/ports.ts';
 import { PORTS, USER } from './layout.ts';
-import { GPU_TAINT } from './node-view.ts';
+import { tolerations } from './tolerations.ts';
 import {
   ANNOTATION,
   environmentSecretName,
@@ -87,16 +87,7 @@ export function podOf(spec: ServerSpec, settings: PodSettings): V1Pod {
           },
         },
       },
-      tolerations: [
-        { key: GPU_TAINT, operator: 'Exists', effect: 'NoSchedule' },
-        ...['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'].map((key) => ({
-          key,
-          operator: 'Exists',
-          effect: 'NoExecute',
-          // Left out, the cluster waits five minutes.
-          tolerationSeconds: LOST_NODE_SECONDS,
-        })),
-      ],
+      tolerations: tolerations(LOST_NODE_SECONDS),
       securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
       containers: [container(spec, settings)],
       volumes: volumes(spec, settings.sharedVolume, settings.personalServer),

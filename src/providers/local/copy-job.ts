@@ -1,7 +1,7 @@
 /** The Job that copies one volume into another: what it runs and with which rights. It holds no data: its claims do, and they are not its own. */
 import { readFileSync } from 'node:fs';
 import type { V1ConfigMap, V1Container, V1Job, V1NetworkPolicy, V1ObjectMeta, V1PodSpec } from '@kubernetes/client-node';
-import { GPU_TAINT } from '../kubernetes/node-view.ts';
+import { tolerations } from '../kubernetes/tolerations.ts';
 import { ANNOTATION, claimName, copyJobName, LABEL, labelValue } from '../kubernetes/objects.ts';
 import { diskLabels, snapshotName } from './volume-snapshots.ts';
 
@@ -128,15 +128,7 @@ function podOf(request: CopyRequest, { image, priorityClass }: CopySettings): V1
         ],
       },
     },
-    tolerations: [
-      { key: GPU_TAINT, operator: 'Exists', effect: 'NoSchedule' },
-      ...['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'].map((key) => ({
-        key,
-        operator: 'Exists',
-        effect: 'NoExecute',
-        tolerationSeconds: LOST_NODE_SECONDS,
-      })),
-    ],
+    tolerations: tolerations(LOST_NODE_SECONDS),
     securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
     containers: [container(request, image)],
     volumes: [

@@ -2,18 +2,17 @@
  * A recording stand-in for EC2, behind the real SDK, for what moto gets wrong: client tokens, pages, states that lag, volumes in use, zones,
  * throttling, failures, and answers that are lost after the deed.
  */
-import { once } from 'node:events';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ACCOUNT, Ec2State, Refusal, type Snapshot, type Volume } from './ec2-state.ts';
 import { Form, refusalXml, xml } from './query.ts';
+import { StubServer } from './stub-server.ts';
 
 /**
  * throttle, fail: nothing is done. failAfter, loseAfter: it is done, and the answer is a 500, or the connection breaks. deny: a right is missing.
  */
 export type Fault = 'throttle' | 'fail' | 'failAfter' | 'loseAfter' | 'deny';
 
-export class Ec2Stub {
+export class Ec2Stub extends StubServer {
   readonly state = new Ec2State();
   /** Actions in the order in which they came. */
   readonly calls: string[] = [];
@@ -23,23 +22,9 @@ export class Ec2Stub {
   pageSize = 1_000;
   /** Whether this call goes wrong; asked once a call. */
   fault: (action: string) => Fault | null = () => null;
-  readonly #server = createServer((request, response) => void this.#serve(request, response));
 
-  static async start(): Promise<Ec2Stub> {
-    const stub = new Ec2Stub();
-    stub.#server.listen(0, '127.0.0.1');
-    await once(stub.#server, 'listening');
-    return stub;
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
-  }
-
-  async stop(): Promise<void> {
-    this.#server.closeAllConnections();
-    this.#server.close();
-    await once(this.#server, 'close');
+  static start(): Promise<Ec2Stub> {
+    return new Ec2Stub().listen();
   }
 
   count(action: string): number {
@@ -52,7 +37,7 @@ export class Ec2Stub {
     this.fault = (called) => (called === action && faults.length > 0 ? faults.shift()! : before(called));
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  protected override async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
     const form = new Form(Buffer.concat(chunks).toString());

@@ -2,9 +2,8 @@
  * Route 53 as it is where moto is kinder: CREATE of what exists is refused, DELETE wants exactly what stands there, a batch is made whole or not
  * at all, lists have short pages, and more than a few requests in one second are throttled. It remembers every request.
  */
-import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { StubServer } from './stub-server.ts';
 
 export interface StubRecord {
   name: string;
@@ -35,7 +34,7 @@ const NAMESPACE = 'xmlns="https://route53.amazonaws.com/doc/2013-04-01/"';
 /** Names are ordered by their labels from the right. */
 const orderOf = ({ name, type }: Pick<StubRecord, 'name' | 'type'>): string => `${name.split('.').reverse().join('.')} ${type}`;
 
-export class Route53Stub {
+export class Route53Stub extends StubServer {
   readonly records = new Map<string, StubRecord>();
   readonly requests: StubRequest[] = [];
   /** Requests in any one second; the next is throttled. */
@@ -46,27 +45,9 @@ export class Route53Stub {
   fate: (number: number, what: StubRequest['what']) => Fate = () => 'done';
   /** Called before a change is made: somebody else may be faster. */
   beforeChange: () => void = () => {};
-  readonly #server: Server;
 
-  private constructor() {
-    this.#server = createServer((request, response) => void this.#serve(request, response));
-  }
-
-  static async start(): Promise<Route53Stub> {
-    const stub = new Route53Stub();
-    stub.#server.listen(0, '127.0.0.1');
-    await once(stub.#server, 'listening');
-    return stub;
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
-  }
-
-  async stop(): Promise<void> {
-    this.#server.closeAllConnections();
-    this.#server.close();
-    await once(this.#server, 'close');
+  static start(): Promise<Route53Stub> {
+    return new Route53Stub().listen();
   }
 
   /** Put a record there, as somebody else would. */
@@ -78,7 +59,7 @@ export class Route53Stub {
     return [...this.records.keys()].sort();
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  protected override async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     let body = '';
     for await (const chunk of request) body += chunk;
     const what = request.method === 'POST' ? 'change' : 'list';

@@ -1,12 +1,12 @@
 // Which kind of snapshot a cluster gives, and disks that have some of both.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { v7 } from 'uuid';
 import { NotYet } from '../../../actors/errors.ts';
 import type { KubernetesClient } from '../../../src/providers/kubernetes/client.ts';
 import { findSnapshotObstacles, hasVolumeSnapshots, SnapshotChoice } from '../../../src/providers/local/snapshot-kind.ts';
 import { LocalVolumes } from '../../../src/providers/local/volumes.ts';
 import { startCluster, type TestCluster } from '../providers/support/cluster.ts';
 import { until } from '../providers/support/wait.ts';
+import { volumeRequest } from '../providers/support/specs.ts';
 
 let without: TestCluster;
 let having: TestCluster;
@@ -43,7 +43,7 @@ describe('the kind of snapshots', () => {
 
   it('that is asked for and not there fails a snapshot, and a copy is not taken in its place', async () => {
     const volumes = new LocalVolumes({ client: without.client, snapshots: 'volume-snapshots' });
-    const disk = request();
+    const disk = volumeRequest();
     await volumes.ensure(disk);
     expect(await volumes.snapshot(disk.diskId, `snap-${disk.diskId}-1`)).toEqual({
       state: 'failed',
@@ -52,22 +52,11 @@ describe('the kind of snapshots', () => {
   });
 });
 
-const request = (change: { snapshotId?: string } = {}) => ({
-  diskId: v7(),
-  owner: 'ada@example.com',
-  sizeGb: 10,
-  snapshotId: null,
-  expectVolume: false,
-  node: 'h100-1',
-  zone: null,
-  ...change,
-});
-
 describe('a disk with snapshots of both kinds', () => {
   const volumes = (client: KubernetesClient, snapshots: 'auto' | 'copy') => new LocalVolumes({ client, snapshots });
   const complete = (by: LocalVolumes, diskId: string, id: string) =>
     until('the snapshot is complete', async () => (await by.snapshot(diskId, id)).state === 'complete');
-  const usable = (by: LocalVolumes, disk: ReturnType<typeof request>) =>
+  const usable = (by: LocalVolumes, disk: ReturnType<typeof volumeRequest>) =>
     until('the volume may be used', () =>
       by.ensure(disk).then(
         () => true,
@@ -78,7 +67,7 @@ describe('a disk with snapshots of both kinds', () => {
   it('gives either back under either setting, and loses both when they are deleted', async () => {
     const { client } = having;
     const { core, custom, namespace } = client;
-    const disk = request();
+    const disk = volumeRequest();
     const [copy, snapshot] = [`snap-${disk.diskId}-1`, `snap-${disk.diskId}-2`];
     await volumes(client, 'auto').ensure(disk);
     // As it was before the cluster learned of VolumeSnapshots, and since then.
@@ -88,7 +77,7 @@ describe('a disk with snapshots of both kinds', () => {
     for (const setting of ['auto', 'copy'] as const) {
       await complete(volumes(client, setting), disk.diskId, copy);
       await complete(volumes(client, setting), disk.diskId, snapshot);
-      const [fromCopy, fromSnapshot] = [request({ snapshotId: copy }), request({ snapshotId: snapshot })];
+      const [fromCopy, fromSnapshot] = [volumeRequest({ snapshotId: copy }), volumeRequest({ snapshotId: snapshot })];
       await usable(volumes(client, setting), fromCopy);
       await usable(volumes(client, setting), fromSnapshot);
       expect((await claimOf(`disk-${fromCopy.diskId}`)).metadata?.annotations).toMatchObject({ 'gpu-dev.io/fill-from': copy });

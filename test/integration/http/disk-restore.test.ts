@@ -17,7 +17,7 @@ describe.each([
 
   /** A session on the disk with one command in its server, and what happens before its end. @returns what the command said */
   async function session(command: string, before = async () => {}): Promise<string> {
-    const row = await open(http.world, 'work');
+    const row = await open(http.world, 'papers');
     expect(row).toMatchObject({ status: 'running', failure_reason: null });
     const { stdout } = await runInside(http.world.client, row['pod_name'] as string, ['sh', '-c', command]);
     await before();
@@ -25,14 +25,14 @@ describe.each([
     return stdout;
   }
   async function restore(snapshotId: string): Promise<Json> {
-    const { status, body } = await http.post('/v1/disks/work/restore', { snapshot_id: snapshotId }, { user: 'ann' });
+    const { status, body } = await http.post('/v1/disks/papers/restore', { snapshot_id: snapshotId }, { user: 'ann' });
     expect(status).toBe(202);
     return http.world.until('it is set back', async () => {
-      const { body: operation } = await http.get(`/v1/disks/work/operations/${body.operation_id}`, 'ann');
+      const { body: operation } = await http.get(`/v1/disks/papers/operations/${body.operation_id}`, 'ann');
       return operation.status === 'pending' ? null : operation;
     });
   }
-  const snapshots = async (): Promise<Json[]> => (await http.get('/v1/disks/work/snapshots', 'ann')).body.snapshots;
+  const snapshots = async (): Promise<Json[]> => (await http.get('/v1/disks/papers/snapshots', 'ann')).body.snapshots;
 
   it('has the data of that time again, and what no snapshot had is saved first and can be had back', async () => {
     await session('printf one > /home/dev/notes');
@@ -43,7 +43,7 @@ describe.each([
       await http.world.simulate('/faults', { kind: 'error', status: 422, reason: 'Invalid', path });
     });
     await fetch(`http://127.0.0.1:${http.world.front.port}/simulation/faults`, { method: 'DELETE' });
-    expect(await diskOf(http.world, 'work')).toMatchObject({ latest_snapshot_id: first.snapshot_id, state: 'idle' });
+    expect(await diskOf(http.world, 'papers')).toMatchObject({ latest_snapshot_id: first.snapshot_id, state: 'idle' });
 
     expect(await restore(first.snapshot_id)).toMatchObject({ status: 'completed', error: null });
     const saved = (await snapshots()).find(({ status, snapshot_id: id }) => status === 'complete' && id !== first.snapshot_id);

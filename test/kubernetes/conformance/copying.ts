@@ -1,9 +1,8 @@
 /** What the suites on copies do again and again: disks with something on them, copies of them, and what stands on the cluster meanwhile. */
-import { v7 } from 'uuid';
 import type { SnapshotProgress, Volumes } from '../../../actors/disk/ports.ts';
 import { NotYet } from '../../../actors/errors.ts';
 import { runInside } from '../../../src/providers/kubernetes/exec.ts';
-import { serverSpec } from '../../integration/providers/support/specs.ts';
+import { serverSpec, volumeRequest } from '../../integration/providers/support/specs.ts';
 import { until } from '../../integration/providers/support/wait.ts';
 import { serversOf } from './servers.ts';
 import type { Subject, VolumeOptions } from './subject.ts';
@@ -23,16 +22,7 @@ export function copyingOf(subject: () => Subject) {
     volumes,
     claimOf,
 
-    disk: (change: Partial<Disk> = {}): Disk => ({
-      diskId: v7(),
-      owner: 'ada@example.com',
-      sizeGb: 10,
-      snapshotId: null,
-      expectVolume: false,
-      node: 'h100-1',
-      zone: null,
-      ...change,
-    }),
+    disk: volumeRequest,
 
     /** The claim of a disk, once it may be used. */
     usable(disk: Disk, options?: VolumeOptions): Promise<string> {

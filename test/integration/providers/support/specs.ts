@@ -1,4 +1,5 @@
 /** Server specs for tests. */
+import type { VolumeRequest } from '../../../../actors/disk/ports.ts';
 import { v7 } from 'uuid';
 import { Secret } from '../../../../actors/secret.ts';
 import type { ServerSpec } from '../../../../actors/reservation/ports.ts';
@@ -36,6 +37,20 @@ export function serverSpec(change: Partial<ServerSpec> = {}): ServerSpec {
     jupyterToken: new Secret('token-of-jupyter'),
     sshPort: null,
     gang: null,
+    ...change,
+  };
+}
+
+/** What is asked for a new disk of ten gigabytes. */
+export function volumeRequest(change: Partial<VolumeRequest> = {}): VolumeRequest {
+  return {
+    diskId: v7(),
+    owner: 'ada@example.com',
+    sizeGb: 10,
+    snapshotId: null,
+    expectVolume: false,
+    node: 'h100-1',
+    zone: null,
     ...change,
   };
 }
