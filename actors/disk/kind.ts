@@ -6,6 +6,7 @@ import type { Store, Transaction } from '../../persistence/database.ts';
 import { NotYet } from '../errors.ts';
 import type { ActorKind, Change, EffectHandler, RetryPolicy } from '../kernel/kind.ts';
 import { topState } from '../kernel/revive.ts';
+import { Pace } from './pace.ts';
 import { type DiskContents, MOST_ENTRIES, type Volumes } from './ports.ts';
 import { SnapshotTeller, wordsOf } from './progress.ts';
 import { DEFAULT_RETENTION, prepareDisk, type SnapshotRetention } from './retention.ts';
@@ -19,20 +20,24 @@ export interface DiskPorts {
 
 type Effect<T extends DiskEffect['type']> = Extract<DiskEffect, { type: T }>;
 
-const LOOK_AGAIN = { detach: 500, snapshot: 500, clones: 1_000 } as const;
+const LOOK_AGAIN = { detach: { firstMs: 500, longestMs: 5_000 }, snapshot: 500, clones: 1_000 } as const;
 const UNTIL_LIMIT: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 200, longestMs: 10_000 };
 
 /** The kind `disk`; its ids are UUIDs. */
 export function diskKind(ports: DiskPorts): ActorKind {
   const { db, volumes } = ports;
   const teller = new SnapshotTeller(db);
+  const detaching = new Pace(LOOK_AGAIN.detach);
   const handlers: Record<DiskEffect['type'], EffectHandler> = {
     'volume.ensure': async ({ round, ...request }: Effect<'volume.ensure'>) => {
       const { claim } = await volumes.ensure(request);
       return { type: 'volume.ready', round, claim } as { type: string };
     },
-    'volume.detach': async ({ round, diskId, unused }: Effect<'volume.detach'>) => {
-      if ((await volumes.detach(diskId)) !== 'detached') throw new NotYet(LOOK_AGAIN.detach, 'The volume is still in use');
+    'volume.detach': async ({ round, diskId, unused }: Effect<'volume.detach'>, { effectId }) => {
+      if ((await volumes.detach(diskId)) !== 'detached') {
+        throw new NotYet(detaching.next(diskId, effectId), 'The volume is still in use');
+      }
+      detaching.end(diskId);
       if (unused === true) await volumes.dropUnused?.(diskId);
       return { type: 'volume.detached', round } as { type: string };
     },

@@ -7,7 +7,7 @@ import { NotYet, TerminalError } from '../../../actors/errors.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import { attempt, attemptOrNull, hasStatus } from '../kubernetes/errors.ts';
 import { ANNOTATION, claimName, LABEL, labelValue, MANAGED_BY } from '../kubernetes/objects.ts';
-import { usersOf } from '../local/volume-users.ts';
+import { VolumeUsers } from '../local/volume-users.ts';
 
 const DRIVER = 'ebs.csi.aws.com';
 const ZONE_LABEL = 'topology.kubernetes.io/zone';
@@ -26,9 +26,11 @@ export const persistentVolumeName = (diskId: string, generation: number): string
 
 export class StaticClaims {
   readonly #client: KubernetesClient;
+  readonly #users: VolumeUsers;
 
   constructor(client: KubernetesClient) {
     this.#client = client;
+    this.#users = new VolumeUsers(client);
   }
 
   /**
@@ -71,7 +73,7 @@ export class StaticClaims {
 
   /** How many pods and nodes the cluster knows that use it; null: it has no such claim, so none. */
   async users(diskId: string, generation: number): Promise<number> {
-    return usersOf(this.#client, claimName(diskId), persistentVolumeName(diskId, generation));
+    return this.#users.of(claimName(diskId), persistentVolumeName(diskId, generation));
   }
 
   /** Zone of the node, as its labels tell; null if they do not. */
@@ -151,7 +153,7 @@ export class StaticClaims {
     const { core, namespace } = this.#client;
     const name = claimName(diskId);
     if (found.metadata?.deletionTimestamp !== undefined) return;
-    if ((await usersOf(this.#client, name, found.spec?.volumeName ?? null)) > 0) throw new NotYet(500, `${name} is still in use`);
+    if ((await this.#users.of(name, found.spec?.volumeName ?? null)) > 0) throw new NotYet(500, `${name} is still in use`);
     const body = { preconditions: { uid: found.metadata?.uid ?? '' } };
     await this.#unlessChanged(`removing claim ${name}`, () =>
       core.deleteNamespacedPersistentVolumeClaim({ namespace, name, body }),

@@ -9,7 +9,7 @@ import { bytes, quantityOf } from '../kubernetes/quantities.ts';
 import type { CopySettings } from './copy-job.ts';
 import { SnapshotChoice, type SnapshotKind, type SnapshotSetting } from './snapshot-kind.ts';
 import { Copies, isComplete, isCopyOf, sizeOf } from './volume-copies.ts';
-import { usersOf } from './volume-users.ts';
+import { VolumeUsers } from './volume-users.ts';
 import { bears, diskLabels, progressOf, type Snapshot, Snapshots, snapshotName } from './volume-snapshots.ts';
 
 export interface LocalVolumesOptions {
@@ -32,10 +32,12 @@ export class LocalVolumes implements Volumes {
   readonly #snapshots: Snapshots;
   readonly #copies: Copies;
   readonly #choice: SnapshotChoice;
+  readonly #users: VolumeUsers;
 
   constructor(options: LocalVolumesOptions) {
     this.#client = options.client;
     this.#options = options;
+    this.#users = new VolumeUsers(options.client);
     this.#snapshots = new Snapshots(options.client, options.snapshotClass ?? null);
     this.#copies = new Copies(options.client, options.copies);
     this.#choice = new SnapshotChoice(options.client, options.snapshots ?? 'auto');
@@ -71,7 +73,7 @@ export class LocalVolumes implements Volumes {
     return asPort(async () => {
       const found = await this.#read(diskId);
       if (found === null) return 'detached';
-      return (await usersOf(this.#client, claimName(diskId), found.spec?.volumeName ?? null)) === 0 ? 'detached' : 'attached';
+      return (await this.#users.of(claimName(diskId), found.spec?.volumeName ?? null)) === 0 ? 'detached' : 'attached';
     });
   }
 
@@ -105,7 +107,7 @@ export class LocalVolumes implements Volumes {
           `The snapshot ${afterSnapshot}, which holds the data of this disk, is not complete; the disk stays`,
         );
       }
-      if ((await usersOf(this.#client, claimName(diskId), found.spec?.volumeName ?? null)) > 0) {
+      if ((await this.#users.of(claimName(diskId), found.spec?.volumeName ?? null)) > 0) {
         throw new NotYet(500, 'The volume is still in use');
       }
       await this.#removeClaim(diskId, found);
