@@ -99,20 +99,22 @@ export async function listLeases(db: Queryable): Promise<{ name: string; holder:
   return (await db.query<{ name: string; holder: string; token: string; until: Date }>(LEASES, [])).rows;
 }
 
-/** Effects that are tried again, or wait longest. */
+/** Effects that are tried again, after an error or because whoever ran them has died. */
 export interface RetriedEffect {
   id: string;
   actor: string;
   type: string;
   attempts: number;
+  /** Just now; else it waits for its next try. */
+  running: boolean;
   next_at: Date;
   created_at: Date;
   last_error: string | null;
 }
 
 const RETRIED = `
-  select effect_id as id, actor, type, attempts, next_at, created_at, last_error
-    from effects where status = 'pending' and attempts > 0 order by next_at limit $1`;
+  select effect_id as id, actor, type, attempts, coalesce(lease_until > now(), false) as running, next_at, created_at, last_error
+    from effects where status = 'pending' and (attempts > 0 or takeovers > 0) order by next_at, effect_id limit $1`;
 
 export async function retriedEffects(db: Queryable, limit: number): Promise<RetriedEffect[]> {
   return (await db.query<RetriedEffect>(RETRIED, [limit])).rows;

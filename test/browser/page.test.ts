@@ -185,6 +185,30 @@ describe.skipIf(missing !== '')('the page', () => {
     await close();
   });
 
+  it('lets an operator retry at once what waits for its next try', async () => {
+    const { world } = scene.http;
+    await world.simulate('/faults', { kind: 'error', status: 500, verb: 'POST', path: '/pods$', message: 'no quorum' });
+    const id = await reserve('kim', { name: 'slow-start' });
+    const postpone = `update effects set next_at = now() + interval '1 hour' where actor = $1 and type = 'pod.create' and status = 'pending'
+                         and attempts > 0 and lease_until is null`;
+    await world.until('it waits for its next try', async () => {
+      const { rowCount } = await world.db.query(postpone, [`reservation/${id}`]);
+      return rowCount === 1;
+    });
+    await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
+    const { page, close } = await open('/operators');
+    const row = page.locator('[data-effect]', { hasText: 'pod.create' });
+    await row.getByText(/in 59 min|in 1 h/).waitFor();
+    await row.getByText('no quorum').waitFor();
+    await keepPicture(page, 'effect-that-waits');
+    await row.getByRole('button', { name: `Retry pod.create of reservation/${id} now` }).click();
+    await row.waitFor({ state: 'detached' });
+    await world.reaches(id, 'running');
+    const { rows } = await world.db.query(`select actor from audit_log where action = 'effect.retry'`);
+    expect(rows).toEqual([{ actor: 'operator' }]);
+    await close();
+  });
+
   it('tells who is in a state, by the keyboard alone', async () => {
     const { page, close } = await open('/lifecycle');
     const state = page.getByRole('button', { name: /^running, \d+ in it$/ });

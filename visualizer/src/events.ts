@@ -35,6 +35,13 @@ export function listen(path: string, { onEvent, onState, onOver }: Listening): (
   let heard = Date.now();
   let wakeUp: () => void = () => {};
 
+  // What is over is missed no more.
+  let counted = true;
+  const uncount = () => {
+    if (!counted) return;
+    counted = false;
+    connections.set(({ open: count, wanted }) => ({ open: count, wanted: wanted - 1 }));
+  };
   const tell = (now: boolean) => {
     if (now === connected) return;
     connected = now;
@@ -74,6 +81,7 @@ export function listen(path: string, { onEvent, onState, onOver }: Listening): (
       } catch (error) {
         if (!stopped && (error as { status?: number }).status !== undefined) {
           tell(false);
+          uncount();
           onOver?.(error as Error);
           return;
         }
@@ -81,7 +89,10 @@ export function listen(path: string, { onEvent, onState, onOver }: Listening): (
       }
       tell(false);
       if (stopped) return;
-      if (next === 'over') return onOver?.(null);
+      if (next === 'over') {
+        uncount();
+        return onOver?.(null);
+      }
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, pause * (0.7 + Math.random() * 0.6));
         wakeUp = () => {
@@ -109,7 +120,7 @@ export function listen(path: string, { onEvent, onState, onOver }: Listening): (
     removeEventListener('online', look);
     document.removeEventListener('visibilitychange', look);
     tell(false);
-    connections.set(({ open: count, wanted }) => ({ open: count, wanted: wanted - 1 }));
+    uncount();
     abort.abort();
     wakeUp();
   };

@@ -173,6 +173,7 @@ export interface OperationsFrame {
     actor: string;
     type: string;
     attempts: number;
+    running: boolean;
     next_at: string;
     created_at: string;
     last_error: string | null;

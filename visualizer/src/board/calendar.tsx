@@ -7,7 +7,10 @@ import { linkTo } from '../ui/route.ts';
 import { VirtualList } from '../ui/virtual-list.tsx';
 
 const HOUR = 3_600_000;
+/** The short ones are for a service whose time runs faster. */
 const RANGES: [hours: number, name: string][] = [
+  [0.25, '15 min'],
+  [1, '1 hour'],
   [6, '6 hours'],
   [24, '1 day'],
   [72, '3 days'],
@@ -17,14 +20,34 @@ const ROW = 48;
 /** So much of what has been is shown. */
 const PAST = 0.08;
 
-/** Now, moved on once a minute: a thousand rows need not be drawn each second. */
-function useMinute(): number {
-  return Math.floor(useNow() / 60_000) * 60_000;
+/** Now, moved on by a thousandth of what is shown: rows need not be drawn each second. */
+function useStepped(hours: number): number {
+  const step = Math.max(1_000, hours * 3_600);
+  return Math.floor(useNow() / step) * step;
+}
+
+/** More nodes than these are not looked through with each update. */
+const FEW = 100;
+
+/** The shortest range that holds all that is held, until another is chosen: a day at most. */
+function useRange(nodes: readonly BoardNode[]): [hours: number, choose: (hours: number) => void] {
+  const [chosen, choose] = useState<number | null>(null);
+  const few = nodes.length > FEW ? null : nodes;
+  const fitting = useMemo(() => {
+    const now = Date.now();
+    let last = 0;
+    for (const { holds } of few ?? []) {
+      for (const { until } of holds) last = Math.max(last, until === null ? Number.POSITIVE_INFINITY : Date.parse(until) - now);
+    }
+    if (last === 0) return 24;
+    return RANGES.find(([hours]) => hours * HOUR * (1 - PAST) >= last || hours === 24)![0];
+  }, [few]);
+  return [chosen ?? fitting, choose];
 }
 
 export function Calendar({ nodes }: { nodes: readonly BoardNode[] }) {
-  const [hours, setHours] = useState(24);
-  const now = useMinute();
+  const [hours, setHours] = useRange(nodes);
+  const now = useStepped(hours);
   const range = useMemo(() => ({ from: now - hours * HOUR * PAST, to: now + hours * HOUR * (1 - PAST) }), [now, hours]);
   return (
     <div className="calendar">
@@ -54,7 +77,7 @@ export function Calendar({ nodes }: { nodes: readonly BoardNode[] }) {
 }
 
 function ticks(from: number, to: number, hours: number): number[] {
-  const step = (hours <= 6 ? 1 : hours <= 24 ? 4 : 24) * HOUR;
+  const step = (hours < 1 ? 1 / 20 : hours <= 1 ? 1 / 6 : hours <= 6 ? 1 : hours <= 24 ? 4 : 24) * HOUR;
   const zone = new Date(from).getTimezoneOffset() * 60_000;
   const found: number[] = [];
   for (let at = Math.ceil((from - zone) / step) * step + zone; at < to; at += step) found.push(at);
@@ -119,7 +142,8 @@ function HoldBar({ hold, range, all, now }: { hold: Hold; range: { from: number;
     top: `${(slots[0]! / all) * 100}%`,
     height: `${(slots.length / all) * 100}%`,
   };
-  const label = slots.length / all >= 0.35 ? (user ?? '') : '';
+  // A name that has no room is in the title alone.
+  const label = slots.length / all >= 0.35 && right - left >= 4 ? (user ?? '') : '';
   const title = `${name ?? 'Unknown'}: ${text}${state === null ? '' : `, ${state}`}`;
   if (id === undefined) {
     return (

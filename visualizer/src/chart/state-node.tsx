@@ -1,6 +1,6 @@
 import { Handle, type Node, type NodeProps, Position } from '@xyflow/react';
 import { memo } from 'react';
-import { count } from '../format.ts';
+import { count, rate } from '../format.ts';
 import { type StateData, useNumber, usePicture, useReveal } from './chart.tsx';
 
 export const StateNode = memo(({ data: { node, paths } }: NodeProps<Node<StateData>>) => {
@@ -60,9 +60,9 @@ export const StateNode = memo(({ data: { node, paths } }: NodeProps<Node<StateDa
         {inside > 0 ? <span className="count">{count(inside)}</span> : null}
       </div>
       {node.stays.length > 0 ? (
-        <div className="stays">
-          ↻ {node.stays.length} {node.stays.length === 1 ? 'event' : 'events'}
-          {taken > 0 ? <span className="rate"> · {count(Math.ceil(taken))}/min</span> : null}
+        <div className="stays" title={`Takes ${node.stays.length} and stays`}>
+          ↻ {node.stays.length}
+          {taken > 0 ? <b className="rate"> · {rate(taken)}/min</b> : node.stays.length === 1 ? ' event' : ' events'}
         </div>
       ) : null}
     </div>

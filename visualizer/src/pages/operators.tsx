@@ -4,7 +4,7 @@ import { post, useGet } from '../api.ts';
 import { count, duration, exact, relative } from '../format.ts';
 import { operations, useLive } from '../live.ts';
 import type { Check, DeadLetter, OperationsFrame } from '../types.ts';
-import { Confirm, Empty, Loading, Problem } from '../ui/parts.tsx';
+import { Act, Confirm, Empty, Loading, Problem } from '../ui/parts.tsx';
 import { useNow } from '../ui/now.ts';
 import { linkTo } from '../ui/route.ts';
 import { useStore } from '../ui/store.ts';
@@ -189,18 +189,29 @@ function Retries({ frame: { retries } }: { frame: OperationsFrame }) {
                 <th scope="col">Tries</th>
                 <th scope="col">Next</th>
                 <th scope="col">Last error</th>
+                <th scope="col">
+                  <span className="hidden">What can be done</span>
+                </th>
               </tr>
             </thead>
             <tbody>
-              {retries.map(({ id, actor, type, attempts, next_at, last_error }) => (
-                <tr key={id}>
+              {retries.map(({ id, actor, type, attempts, running, next_at, last_error }) => (
+                <tr key={id} data-effect={id}>
                   <td>{type}</td>
                   <td>
                     {actor.startsWith('reservation/') ? <a href={linkTo('reservation', actor.slice(12))}>{actor}</a> : actor}
                   </td>
                   <td className="number">{attempts}</td>
-                  <td>{relative(next_at, now)}</td>
-                  <td className="error-text">{last_error}</td>
+                  <td className="when">{running ? 'runs' : relative(next_at, now)}</td>
+                  <td className="error-text">{last_error ?? 'Whoever ran it has died.'}</td>
+                  <td>
+                    <Act
+                      label="Retry now"
+                      name={`Retry ${type} of ${actor} now`}
+                      disabled={running}
+                      onAct={async () => void (await post('/v1/admin/effects/retry', { effect_id: id }))}
+                    />
+                  </td>
                 </tr>
               ))}
             </tbody>

@@ -26,6 +26,8 @@ export default function ReservationPage({ id, me }: { id: string; me: Me }) {
   const last = history?.entries.at(-1)?.seq ?? 0;
   const { data: moment, error: momentError } = useGet<Moment>(seq === null ? null : `/v1/reservations/${id}/at/${seq}`);
   const shownMoment = useLatest(moment, seq);
+  const { data: newest } = useGet<Moment>(last === 0 ? null : `/v1/reservations/${id}/at/${last}`);
+  const shownNewest = useLatest(newest, last);
   const active = useMemo(
     () => new Set(seq === null ? pathsOf(reservation) : (shownMoment?.states ?? [])),
     [seq, shownMoment, reservation],
@@ -72,7 +74,10 @@ export default function ReservationPage({ id, me }: { id: string; me: Me }) {
       <BuildLog />
       {history === null ? null : (
         <div className="columns wide">
-          <Effects history={history} />
+          <div>
+            <Effects history={history} />
+            <Takes moment={shownNewest} />
+          </div>
           <Messages history={history} seq={seq} choose={setSeq} />
         </div>
       )}
@@ -166,6 +171,25 @@ function Fact({ name, children }: { name: string; children: React.ReactNode }) {
       <dt>{name}</dt>
       <dd>{children}</dd>
     </div>
+  );
+}
+
+/** Every event that its machine takes now; the buttons above send those that people may send. */
+function Takes({ moment }: { moment: Moment | null }) {
+  if (moment === null) return null;
+  const byEvent = Map.groupBy(moment.accepts, ({ event }) => event);
+  return (
+    <section aria-labelledby="takes">
+      <h2 id="takes">What it takes now</h2>
+      {byEvent.size === 0 ? <p className="quiet">Nothing any more.</p> : null}
+      <ul className="events">
+        {[...byEvent].map(([event, ways]) => (
+          <li key={event} title={ways.every(({ guarded }) => guarded) ? 'If it fits' : undefined}>
+            {event}
+          </li>
+        ))}
+      </ul>
+    </section>
   );
 }
 

@@ -2,7 +2,7 @@
 import { useId, useState } from 'react';
 import { post } from '../api.ts';
 import type { Reservation, UserEvent } from '../types.ts';
-import { Confirm, Problem } from '../ui/parts.tsx';
+import { Act, Confirm } from '../ui/parts.tsx';
 
 /** Hours that are offered. */
 const HOURS = [1, 2, 4, 8, 12, 24];
@@ -78,22 +78,7 @@ function Person({ reservation, type }: { reservation: Reservation; type: 'add_us
 }
 
 function Plain({ reservation, type, label }: { reservation: Reservation; type: UserEvent; label: string }) {
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<Error | null>(null);
-  const act = async () => {
-    setBusy(true);
-    setError(null);
-    await sendEvent(reservation.id, { type }).catch((problem: Error) => setError(problem));
-    setBusy(false);
-  };
-  return (
-    <>
-      <button type="button" className="small" disabled={busy} onClick={() => void act()}>
-        {label}
-      </button>
-      {error === null ? null : <Problem error={error} />}
-    </>
-  );
+  return <Act label={label} onAct={() => sendEvent(reservation.id, { type })} />;
 }
 
 /** A button for each event that the machine takes now. */

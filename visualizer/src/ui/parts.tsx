@@ -63,6 +63,37 @@ export function Copy({ text, label }: { text: string; label: string }) {
   );
 }
 
+/** Does at once what its label says, and tells what went wrong. */
+export function Act({
+  label,
+  name,
+  disabled = false,
+  onAct,
+}: {
+  label: string;
+  /** Where the label alone does not say what is meant. */
+  name?: string;
+  disabled?: boolean;
+  onAct: () => Promise<void>;
+}) {
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<Error | null>(null);
+  const act = async () => {
+    setBusy(true);
+    setError(null);
+    await onAct().catch((problem: Error) => setError(problem));
+    setBusy(false);
+  };
+  return (
+    <>
+      <button type="button" className="small" aria-label={name} disabled={busy || disabled} onClick={() => void act()}>
+        {label}
+      </button>
+      {error === null ? null : <Problem error={error} />}
+    </>
+  );
+}
+
 /** Asks before it does something that cannot be taken back. */
 export function Confirm({
   label,
