@@ -11,6 +11,7 @@ import { type Clock, databaseClock } from '../kernel/kind.ts';
 import { Loop } from '../kernel/loop.ts';
 import { type CloudReport, sweepCloud } from './cloud-disks.ts';
 import type { CloudDisks } from './cloud-ports.ts';
+import { releaseEndedHolders } from './ended-holders.ts';
 import type { Reality } from './ports.ts';
 import { sweep, type SweepSettings } from './sweep.ts';
 
@@ -21,6 +22,8 @@ export const REALITY_CHANNEL = 'reality';
 const LINES = 1_000;
 /** How often requests are looked for that nobody announced, in milliseconds. */
 const LOOK_MS = 5_000;
+/** How often it is looked for disks whose holders have ended. */
+const HOLDERS_MS = 15_000;
 
 export interface ReconcilerSettings {
   db: Store;
@@ -43,6 +46,7 @@ export class Reconciler {
   readonly #holder = randomUUID();
   readonly #lease: Loop;
   readonly #work: Loop;
+  readonly #holders: Loop;
   #token: number | null = null;
   #next = 0;
   #stopping = false;
@@ -52,21 +56,24 @@ export class Reconciler {
     const seconds = settings.leaseSeconds ?? 10;
     this.#lease = new Loop({ name: 'reality lease', work: () => this.#keepLease(seconds), onError: settings.onError });
     this.#work = new Loop({ name: 'reality', work: () => this.#serve(), onError: settings.onError });
+    this.#holders = new Loop({ name: 'ended holders', work: () => this.#freeDisks(), onError: settings.onError });
   }
 
   start(): void {
     this.#lease.start();
     this.#work.start();
+    this.#holders.start();
   }
 
   /** Somebody may have asked for a comparison. */
   wake(): void {
     this.#work.wake();
+    this.#holders.wake();
   }
 
   async stop(): Promise<void> {
     this.#stopping = true;
-    await Promise.all([this.#lease.stop(), this.#work.stop()]);
+    await Promise.all([this.#lease.stop(), this.#work.stop(), this.#holders.stop()]);
     if (this.#token !== null) await dropLease(this.#settings.db, LEASE, this.#holder).catch(() => {});
     this.#token = null;
   }
@@ -79,6 +86,15 @@ export class Reconciler {
       this.#work.wake();
     }
     return (seconds * 1000) / 3;
+  }
+
+  /** A lock whose owner has ended is gone within a minute: no comparison is waited for. */
+  async #freeDisks(): Promise<number> {
+    const { db, kernel } = this.#settings;
+    if (this.#token === null) return LOOK_MS;
+    const freed = await releaseEndedHolders(db, (messages) => kernel.post(messages));
+    if (freed.length > 0) kernel.wake();
+    return HOLDERS_MS;
   }
 
   /** What is asked for first, then what is due. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { PROFILING_LABEL, type ServerSpec } from '../../actors/reservation/ports.ts';
 import { LIMITS } from '../../machines/reservation.effects.ts';
-import { PORTS } from '../../src/providers/kubernetes/layout.ts';
+import { HOME, PORTS } from '../../src/providers/kubernetes/layout.ts';
 import { POD_DEFAULTS, podOf } from '../../src/providers/kubernetes/pod-spec.ts';
 import { SCRIPTS, SCRIPTS_VERSION, scriptsData, versionOf } from '../../src/providers/kubernetes/scripts.ts';
 import { serverSpec } from '../integration/providers/support/specs.ts';
@@ -74,6 +74,23 @@ describe('a dev server is ready', () => {
     const { securityContext } = build({ claim: 'disk-1' }).spec!;
     expect(securityContext).not.toHaveProperty('fsGroup');
     expect(SCRIPTS['start.sh']).not.toMatch(/chown -R [^\n]*"\$home"(?!\/)/);
+  });
+});
+
+describe('what is on a disk', () => {
+  it('D25: is read from the disk itself: nothing of a node, and no copy, stands between people and their data', () => {
+    const change = { claim: 'disk-1' };
+    const { volumes = [], initContainers = [] } = build(change).spec!;
+    const sources = volumes.map(({ name, ...source }) => [name, Object.keys(source)[0]]);
+    expect(sources.filter(([, source]) => source === 'hostPath' || source === 'ephemeral')).toEqual([]);
+    expect(sources.filter(([, source]) => source === 'persistentVolumeClaim')).toEqual([['home', 'persistentVolumeClaim']]);
+    expect(main(change).volumeMounts?.filter(({ mountPath }) => mountPath.startsWith(HOME))).toEqual([
+      { name: 'home', mountPath: HOME },
+    ]);
+    // Nobody fills or empties the home before or beside its server.
+    expect(initContainers).toEqual([]);
+    for (const [name, script] of Object.entries(SCRIPTS))
+      expect([name, script.match(/^.*\b(rsync|tar|cp -[a-z]*[ar]|rclone)\b.*$/gm) ?? []]).toEqual([name, []]);
   });
 });
 

@@ -127,6 +127,67 @@ describe('a disk over HTTP', () => {
     expect(await disk('busy-copy')).toMatchObject({ problem: null, latest_snapshot_id: (await disk('busy')).latest_snapshot_id });
   });
 
+  it('D19: that exists, deleted or not, is not made anew by its name: nothing of it changes, and bringing it back is a wish of its own', async () => {
+    await close(http.world, await open(http.world, 'mine'));
+    const before = await disk('mine');
+    const asked = { disk_name: 'mine', size_gb: 999 };
+    expect(await post('', asked)).toMatchObject({ status: 409, body: { code: 'GPU_DISK_EXISTS' } });
+    expect(await disk('mine')).toEqual(before);
+    await remove('mine');
+    const gone = await disk('mine');
+    expect(await post('', asked)).toMatchObject({ status: 409, body: { code: 'GPU_DISK_EXISTS' } });
+    const wish = { gpu_type: 't4', gpu_count: 1, duration_hours: 1, disk_name: 'mine', disk_size_gb: 999 };
+    expect(await http.post('/v1/reservations', wish, { user: 'ann' })).toMatchObject({ body: { code: 'GPU_DISK_DELETED' } });
+    expect(await disk('mine')).toEqual(gone);
+    expect(gone).toMatchObject({ id: before.id, size_gb: before.size_gb, is_deleted: true, snapshot_count: 1 });
+    await post('/mine/undelete', {});
+    expect(await disk('mine')).toMatchObject({ size_gb: before.size_gb, is_deleted: false, delete_date: null });
+  });
+
+  it('D17: that is deleted is so in one commit, with nothing of its data touched, and comes back whole', async () => {
+    await close(http.world, await open(http.world, 'whole'));
+    const before = await disk('whole');
+    const call = { group: 'snapshot.storage.k8s.io', version: 'v1', plural: 'volumesnapshots', namespace: 'gpu-dev' };
+    const onCluster = async () =>
+      ((await http.world.client.custom.listNamespacedCustomObject(call)) as { items: Json[] }).items
+        .filter(({ metadata }) => metadata.name.startsWith(`snap-${before.id}-`))
+        .map(({ metadata }) => [metadata.name, metadata.resourceVersion, metadata.labels]);
+    const there = await onCluster();
+    expect(there).toHaveLength(1);
+    // What one of its statements cannot write, none of them writes.
+    await http.world.db.query(`
+      create function refuse_purge() returns trigger language plpgsql as $$ begin raise exception 'no purge today'; end $$;
+      create trigger no_purge before insert on deadlines for each row when (new.name = 'purge') execute function refuse_purge()`);
+    await remove('whole');
+    await http.world.db.query('drop trigger no_purge on deadlines; drop function refuse_purge()');
+    expect(await disk('whole')).toEqual(before);
+    expect((await remove('whole')).body).toMatchObject({ status: 'completed' });
+    const { rows } = await http.world.db.query(
+      `select d.is_deleted, d.marked_deleted_at is not null as marked, l.due_at = d.delete_date as dated
+         from disks d join deadlines l on l.actor = 'disk/' || d.disk_id and l.name = 'purge' where disk_id = $1`,
+      [before.id],
+    );
+    expect(rows).toEqual([{ is_deleted: true, marked: true, dated: true }]);
+    expect(await onCluster()).toEqual(there);
+    await post('/whole/undelete', {});
+    expect(await disk('whole')).toMatchObject({ ...before, last_used: expect.anything() });
+    const session = await open(http.world, 'whole');
+    expect(session['disk_id']).toBe(before.id);
+    await close(http.world, session);
+  });
+
+  it('D18: that is purged is listed nowhere, and its name is free for another', async () => {
+    await close(http.world, await open(http.world, 'purged'));
+    const { id } = await disk('purged');
+    await remove('purged', { date: new Date(Date.now() + 200).toISOString() });
+    await http.world.until('it is purged', async () => (await diskOf(http.world, 'purged'))?.state === 'purged');
+    for (const list of ['/v1/disks', '/v1/disks?deleted=true'])
+      expect((await http.get(list, 'ann')).body.disks.map((each: Json) => each.id)).not.toContain(id);
+    expect((await http.get(`/v1/disks/${id}`, 'ann')).body.code).toBe('GPU_DISK_UNKNOWN');
+    expect(await post('', { disk_name: 'purged' })).toMatchObject({ status: 202 });
+    expect((await disk('purged')).id).not.toBe(id);
+  });
+
   it('that is deleted is hidden, can be brought back for 30 days, and refuses what it cannot do', async () => {
     await close(http.world, await open(http.world, 'old'));
     const deleted = await remove('old', { key: 'delete-old' });

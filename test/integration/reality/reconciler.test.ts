@@ -1,8 +1,10 @@
 import type { AddressInfo } from 'node:net';
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { releaseEndedHolders } from '../../../actors/reality/ended-holders.ts';
 import type { Reality } from '../../../actors/reality/ports.ts';
 import { Reconciler } from '../../../actors/reality/reconciler.ts';
+import type { Message } from '../../../persistence/mailbox.ts';
 import { run } from '../../../src/cli/program.ts';
 import { KubernetesReality } from '../../../src/providers/kubernetes/reality.ts';
 import { cancel, running } from '../gpu-pool/support.ts';
@@ -106,6 +108,38 @@ describe('the comparison of database and cluster', () => {
     expect(done).toMatchObject({ status: 'done', dry_run: false, asked_by: 'operator', unanswered: [] });
     expect(await here.has('ConfigMap', 'left-later')).toBe(false);
     expect(await here.has('Service', 'nobody-knows')).toBe(true);
+  });
+
+  it('D8: a disk that is held for a reservation that has ended is free again, also if nobody has told it so', async () => {
+    const { world } = http;
+    const id = await running(world, { disk_name: 'locked' });
+    await cancel(world, id);
+    const diskIs = (state: string, holder: string | null) =>
+      world.until(`the disk is ${state}`, async () => {
+        const { rows } = await world.db.query<{ disk_id: string; state: string; reservation_id: string | null }>(
+          `select disk_id, state, reservation_id from disks where disk_name = 'locked'`,
+        );
+        return rows[0]?.state === state && rows[0].reservation_id === holder ? rows[0].disk_id : null;
+      });
+    const disk = await diskIs('idle', null);
+    // What an operator's replay of an old letter does: it asks for the disk once more, for one who will never give it back.
+    const event = { type: 'disk.acquire', reservationId: id, owner: 'ann' };
+    await world.kernel.post([{ actor: `disk/${disk}`, key: 'an-old-letter', event, sender: 'operator' }]);
+    await diskIs('held', id);
+    // What has ended a moment ago is on its way.
+    const post = (messages: readonly Message[]) => world.kernel.post(messages);
+    expect(await releaseEndedHolders(world.db, post)).toEqual([]);
+    await world.db.query(`update actors set updated_at = updated_at - interval '30 seconds' where actor = $1`, [
+      `reservation/${id}`,
+    ]);
+    await world.db.query(`update disks set last_updated = last_updated - interval '30 seconds' where disk_id = $1`, [disk]);
+    for (const each of reconcilers) each.wake();
+    await diskIs('idle', null);
+    // One who lives keeps what is his, however long nothing happens.
+    const living = await running(world, { disk_name: 'locked' });
+    await world.db.query(`update disks set last_updated = last_updated - interval '30 days' where disk_id = $1`, [disk]);
+    expect(await releaseEndedHolders(world.db, post)).toEqual([]);
+    await cancel(world, living);
   });
 
   it('N16: leaves its findings in the one store, where whoever answers requests reads and counts them', async () => {
