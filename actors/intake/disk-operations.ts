@@ -4,10 +4,9 @@ import { v7 as uuidv7 } from 'uuid';
 import type { Transaction } from '../../persistence/database.ts';
 import type { Message } from '../../persistence/mailbox.ts';
 import { SNAPSHOT_IS_THERE } from '../disk/retention.ts';
-import type { Kernel } from '../kernel/kernel.ts';
 import { Problem } from '../problem.ts';
 import { birthOf, deletionTime, type DiskRow, findDisk, insertDisk } from './disks.ts';
-import type { Accepted, Sender } from './doors.ts';
+import type { Accepted, Post, Sender } from './doors.ts';
 import { check, type DiskAction, DiskMessages } from './messages.ts';
 
 const DEFAULT_SIZE_GB = 200;
@@ -44,7 +43,7 @@ type Body<A extends DiskAction> = ReturnType<(typeof DiskMessages)[A]['parse']>;
  * @throws Problem if it is not understood, its id was used for another request, or (over HTTP) it cannot be done; nothing is written then.
  */
 export async function acceptDiskOperation(
-  kernel: Kernel,
+  kernel: Post,
   tx: Transaction,
   action: DiskAction,
   body: unknown,

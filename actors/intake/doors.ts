@@ -37,6 +37,9 @@ export interface Sender {
   newToken?: () => string;
 }
 
+/** Where the messages go that a door makes: to a kernel, within the door's transaction. */
+export type Post = Pick<Kernel, 'post'>;
+
 /** What became of a message at the door. */
 export interface Accepted {
   /** Mailbox of the actor and key of the message, by which its outcome can be read. */
@@ -54,14 +57,14 @@ export interface Accepted {
  * Accept any message, within a transaction.
  * @throws Problem if it cannot be understood or is not allowed; nothing is written then.
  */
-export async function accept(kernel: Kernel, tx: Transaction, body: unknown, sender: Sender): Promise<Accepted> {
+export async function accept(kernel: Post, tx: Transaction, body: unknown, sender: Sender): Promise<Accepted> {
   const understood = actionOf(body);
   return acceptAction(kernel, tx, understood.action, understood.body, sender);
 }
 
 /** Accept a message whose action is known already. */
 export async function acceptAction(
-  kernel: Kernel,
+  kernel: Post,
   tx: Transaction,
   action: Action,
   body: unknown,
@@ -81,7 +84,7 @@ export const CLAIM_ID = 'insert into secrets (secret_ref, owner, value) values (
 
 export const KEEP_CONTEXT = 'insert into build_contexts (hash, owner, archive) values ($1, $2, $3) on conflict (hash) do nothing';
 
-async function acceptCreate(kernel: Kernel, tx: Transaction, body: unknown, sender: Sender): Promise<Accepted> {
+async function acceptCreate(kernel: Post, tx: Transaction, body: unknown, sender: Sender): Promise<Accepted> {
   const catalogue = await readCatalogue(tx);
   const parsed = parseCreate(body, catalogue);
   const { owner } = parsed;
@@ -171,13 +174,7 @@ async function isTaken(tx: Transaction, id: string, parsed: ParsedCreate): Promi
   return true;
 }
 
-async function acceptEvent(
-  kernel: Kernel,
-  tx: Transaction,
-  action: EventAction,
-  body: unknown,
-  sender: Sender,
-): Promise<Accepted> {
+async function acceptEvent(kernel: Post, tx: Transaction, action: EventAction, body: unknown, sender: Sender): Promise<Accepted> {
   const message = check(EventMessage[action], body);
   const user = message.user_id ?? null;
   const found = await findReservation(tx, message.reservation_id, user);

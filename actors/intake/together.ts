@@ -5,12 +5,11 @@
 import { v7 as uuidv7 } from 'uuid';
 import type { Transaction } from '../../persistence/database.ts';
 import type { Message } from '../../persistence/mailbox.ts';
-import type { Kernel } from '../kernel/kernel.ts';
 import { entryOfCreate, sendAudit } from './audit-entry.ts';
 import type { Catalogue } from './catalogue.ts';
 import { type ParsedCreate, parseCreate } from './create.ts';
 import { type DiskWish, resolveDisks } from './disks.ts';
-import { acceptAction, idOf, type Sender, secretsOf, submission } from './doors.ts';
+import { acceptAction, idOf, type Post, type Sender, secretsOf, submission } from './doors.ts';
 import { actionOf, refuseReserved } from './messages.ts';
 import { claimOf, takeQuota } from './quota.ts';
 
@@ -26,7 +25,7 @@ export class NotTogether extends Error {
 }
 
 /** A create that is neither of a gang nor with an image to build, with its id. */
-interface Plain {
+export interface Plain {
   id: string;
   parsed: ParsedCreate;
   sender: Sender;
@@ -37,7 +36,7 @@ interface Plain {
  * @throws Problem, NotTogether, or the database's error; the transaction must be rolled back then.
  */
 export async function acceptTogether(
-  kernel: Kernel,
+  kernel: Post,
   tx: Transaction,
   deliveries: readonly Delivery[],
   catalogue: Catalogue,
@@ -52,13 +51,10 @@ export async function acceptTogether(
     const understood = actionOf(body);
     refuseReserved(body);
     if (understood.action.does === 'create') {
-      const parsed = parseCreate(understood.body, catalogue);
-      // The catalogue was read some time ago, and maintenance begins and ends by the clock.
-      if (catalogue.get(parsed.request.gpuType)?.maintenance) throw new NotTogether('a type is under maintenance');
-      if (parsed.request.gang === null && parsed.build === null) {
-        const id = idOf(parsed, sender);
-        if (plain.has(id)) throw new NotTogether('an id was sent twice');
-        plain.set(id, { id, parsed, sender });
+      const create = plainOf(understood.body, sender, catalogue);
+      if (create !== null) {
+        if (plain.has(create.id)) throw new NotTogether('an id was sent twice');
+        plain.set(create.id, create);
         continue;
       }
     }
@@ -66,6 +62,17 @@ export async function acceptTogether(
     await acceptAction(kernel, tx, understood.action, understood.body, sender);
   }
   await settle();
+}
+
+/**
+ * A create that may share its statements with others; null if it may not.
+ * @throws Problem if it cannot be understood; NotTogether if more must be known of it
+ */
+export function plainOf(body: unknown, sender: Sender, catalogue: Catalogue): Plain | null {
+  const parsed = parseCreate(body, catalogue);
+  // The catalogue was read some time ago, and maintenance begins and ends by the clock.
+  if (catalogue.get(parsed.request.gpuType)?.maintenance) throw new NotTogether('a type is under maintenance');
+  return parsed.request.gang === null && parsed.build === null ? { id: idOf(parsed, sender), parsed, sender } : null;
 }
 
 // These rows claim the ids: of two who send one id at the same time, the second waits here for the first.
@@ -78,7 +85,11 @@ export const CLAIM_IDS = `
          (select count(*) from asked a join reservations r on r.reservation_id = a.id)::int
          + (select count(*) from asked a join mailbox m on m.actor = 'reservation/' || a.id and m.event->>'type' = 'reservation.submitted')::int as taken`;
 
-async function acceptCreates(kernel: Kernel, tx: Transaction, creates: readonly Plain[]): Promise<void> {
+/**
+ * Accept creates of different ids.
+ * @throws NotTogether if an id or a disk is not free, Problem if a quota does not suffice, or the database's error
+ */
+export async function acceptCreates(kernel: Post, tx: Transaction, creates: readonly Plain[]): Promise<void> {
   const wishes = creates.flatMap(({ parsed: { owner, disk }, sender }): DiskWish[] =>
     disk === null ? [] : [{ id: (sender.newId ?? uuidv7)(), owner, name: disk.name, sizeGb: disk.sizeGb }],
   );

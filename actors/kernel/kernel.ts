@@ -2,17 +2,19 @@
  * The kernel: runs actors of any kinds durably. Any number of kernels may run over one database at once; SKIP LOCKED, leases and fencing
  * tokens keep them apart, never a map in memory.
  */
-import type { Listener, Queryable, Store } from '../../persistence/database.ts';
-import { openActors } from '../../persistence/actor-store.ts';
+import type { Listener, Queryable, Store, Transaction } from '../../persistence/database.ts';
 import { untilNextDeadline } from '../../persistence/deadlines.ts';
 import { findByKey, type HistoryEntry } from '../../persistence/history.ts';
-import { enqueue, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
+import type { Message } from '../../persistence/mailbox.ts';
 import { untilNextEffect } from '../../persistence/outbox.ts';
-import { type BatchResult, type BatchSettings, runBatch, takeResults } from './batch.ts';
+import { runBatch } from './batch.ts';
+import { birthsOf, deliver, post } from './births.ts';
+import type { BatchResult, BatchSettings } from './commit.ts';
 import { Dispatcher, type TakeoverPolicy } from './dispatcher.ts';
-import { type ActorKind, type Clock, databaseClock, parseAddress, withVersions } from './kind.ts';
+import { type ActorKind, type Clock, databaseClock } from './kind.ts';
 import { Loop } from './loop.ts';
 import { PutOff } from './put-off.ts';
+import { takeResults } from './results.ts';
 import { sweepDeadlines, sweepHeldMail } from './sweeper.ts';
 import { MAIL_CHANNEL, WakeUpSender } from './wakeup.ts';
 
@@ -198,25 +200,21 @@ export class Kernel {
    * The caller wakes the kernel after its commit.
    */
   async post(messages: readonly Message[], within?: Queryable): Promise<number> {
-    const births = messages.flatMap((message) => {
-      const { kind } = parseAddress(message.actor);
-      const known = this.kinds.get(kind);
-      return known !== undefined && known.birth === message.event.type
-        ? [{ actor: message.actor, kind, version: known.version }]
-        : [];
-    });
-    const write = async (db: Queryable) => {
-      await openActors(db, births);
-      const added = await enqueue(db, withVersions(this.kinds, messages), this.#clock.now());
-      await releaseHeldMail(
-        db,
-        births.map((birth) => birth.actor),
-      );
-      return added;
-    };
-    if (within !== undefined) return write(within);
+    if (within !== undefined) return post(this.#batch, within, messages);
     // An actor that others can see must have its birth in its mailbox: what they send would come before it, and be refused.
-    return births.length === 0 ? write(this.#settings.db) : this.#settings.db.withTransaction(write);
+    const { db } = this.#settings;
+    const bears = birthsOf(this.kinds, messages).length > 0;
+    return bears ? db.withTransaction((tx) => post(this.#batch, tx, messages)) : post(this.#batch, db, messages);
+  }
+
+  /**
+   * Run `write` in a transaction in which those who are born by what it posts take their first turn: when it is committed, they exist.
+   * @throws whatever `write` or a turn throws, or the database's error: nothing has happened then.
+   */
+  async deliver<T>(write: (tx: Transaction, post: (messages: readonly Message[]) => void) => Promise<T>): Promise<T> {
+    const result = await deliver(this.#batch, write);
+    this.#follow(result);
+    return result.value;
   }
 
   /** Take the turns of one actor now, in this process, if nobody else is at it. For doors that want to read their own write. */

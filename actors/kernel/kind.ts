@@ -55,6 +55,8 @@ export interface ActorKind {
   events: z.ZodType;
   /** Type of the event that creates an actor of this kind. */
   birth: string;
+  /** Type of the event by which a new database takes over what an earlier one left: a birth as well, of one that lives already. */
+  adoption?: string;
   /** The machine's input, from the birth event. */
   input(event: StampedEvent & Record<string, unknown>): unknown;
   /** Meaning of an action that a step produced: pure. `before` is the context before the step. */
@@ -100,6 +102,11 @@ export const databaseClock: Clock = { now: () => null };
 /** The messages with the versions of their receivers' machines that this process knows. */
 export function withVersions(kinds: ReadonlyMap<string, ActorKind>, messages: readonly Message[]): Message[] {
   return messages.map((message) => ({ ...message, version: kinds.get(parseAddress(message.actor).kind)?.version ?? 0 }));
+}
+
+/** Whether an event of this type creates an actor of the kind. */
+export function isBirth({ birth, adoption }: ActorKind, type: string): boolean {
+  return type === birth || type === adoption;
 }
 
 /** Split `kind/id`. */

@@ -3,7 +3,7 @@ import type { AnyEventObject, AnyMachineSnapshot } from 'xstate';
 import type { Intent } from '../../machines/authoring.ts';
 import type { MailRow, StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { HistoryEntry } from '../../persistence/history.ts';
-import type { ActorKind, StampedEvent } from './kind.ts';
+import { type ActorKind, isBirth, type StampedEvent } from './kind.ts';
 import { type MachineStep, startMachine, stepMachine } from './machine-step.ts';
 import { dehydrate, revive, topState } from './revive.ts';
 
@@ -44,7 +44,7 @@ export function takeTurn(actor: LiveActor, message: MailRow, event: StampedEvent
   if (actor.stored === null) return birth(actor, message, event);
 
   const from = topState(actor.stored.value);
-  if (event.type === kind.birth) return pass(actor, message, event, 'ignored', 'It exists already');
+  if (isBirth(kind, event.type)) return pass(actor, message, event, 'ignored', 'It exists already');
   if (actor.stored.status !== 'active') return pass(actor, message, event, 'ignored', `It has ended: ${from}`);
   const live = actor.live ?? revive(kind, actor.stored);
   const refusal = kind.refuses?.(live.context, event) ?? null;
@@ -59,7 +59,7 @@ export function takeTurn(actor: LiveActor, message: MailRow, event: StampedEvent
 
 function birth(actor: LiveActor, message: MailRow, event: StampedEvent): StepResult {
   const { kind } = actor;
-  if (event.type !== kind.birth) throw new UnprocessableError('GPU_ACTOR_UNBORN', `${actor.actor} does not exist yet`);
+  if (!isBirth(kind, event.type)) throw new UnprocessableError('GPU_ACTOR_UNBORN', `${actor.actor} does not exist yet`);
   const input = kind.input(event as StampedEvent & Record<string, unknown>);
   // The creating event goes along, so that the intents of the first actions can read it.
   const outcome = run(kind, () => startMachine(kind.machine, input));

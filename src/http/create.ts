@@ -1,5 +1,6 @@
 /** POST /v1/reservations: the queue's create message at the HTTP door. */
 import type { FastifyRequest } from 'fastify';
+import type { CreateDoor } from '../../actors/intake/create-door.ts';
 import { actionOf, CreateMessage, UserName } from '../../actors/intake/messages.ts';
 import { Problem } from '../errors.ts';
 import type { HttpDeps, Server } from './deps.ts';
@@ -11,7 +12,7 @@ import { submit } from './submit.ts';
 
 const Body = CreateMessage.extend({ user_id: UserName.nullish() });
 
-export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationReader): void {
+export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationReader, door: CreateDoor): void {
   app.post(
     '/v1/reservations',
     {
@@ -29,7 +30,7 @@ export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
       validatorCompiler: () => (value) => ({ value }),
     },
     async (request, reply) => {
-      const { view, duplicate } = await submit(deps, reader, request, messageOf(request, request.body));
+      const { view, duplicate } = await submit(deps, door, reader, request, messageOf(request, request.body));
       void reply.header('location', `/v1/reservations/${view.id}`);
       if (duplicate) void reply.header('idempotency-replayed', 'true');
       return reply.code(duplicate ? 200 : 202).send(view);

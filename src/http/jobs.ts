@@ -1,4 +1,5 @@
 /** /v1/jobs: reservations under the paths and names that older clients know. The same doors, the same rules, the same ids. */
+import type { CreateDoor } from '../../actors/intake/create-door.ts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { EventAction } from '../../actors/intake/messages.ts';
@@ -54,7 +55,7 @@ const Requested = z.object({
 
 const REFUSALS = [400, 401, 403, 404, 409, 413, 415, 503] as const;
 
-export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader): void {
+export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader, door: CreateDoor): void {
   const { db } = deps;
   const tags = ['jobs'];
 
@@ -76,7 +77,7 @@ export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader
     },
     async (request, reply) => {
       const key = idempotencyKey(request, textOf(request.body['idempotency_key']));
-      const { view: made, duplicate } = await submit(deps, reader, request, {
+      const { view: made, duplicate } = await submit(deps, door, reader, request, {
         ...request.body,
         ...idOf(request.body.env_vars),
         ...(key === null ? {} : { idempotency_key: key }),

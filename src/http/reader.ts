@@ -1,10 +1,10 @@
 /** Reading reservations for answers: by id or the beginning of one, with place and estimate. */
+import { setImmediate as nextTick } from 'node:timers/promises';
 import { findReservation } from '../../actors/intake/lookup.ts';
 import type { QueuePlace } from '../../actors/gpu-pool/line-view.ts';
 import type { Kernel } from '../../actors/kernel/kernel.ts';
 import type { Database } from '../../persistence/database.ts';
 import {
-  findReservationRow,
   findReservationRows,
   listReservationRows,
   type ReservationFilter,
@@ -22,6 +22,8 @@ export class ReservationReader {
   readonly #db: Database;
   readonly #kernel: Kernel;
   readonly #queues: QueueViews;
+  /** Reservations that are read next, all in one statement. */
+  #asked: { ids: Set<string>; rows: Promise<ReadonlyMap<string, ReservationRow>> } | null = null;
 
   constructor(db: Database, kernel: Kernel, queues: QueueViews) {
     this.#db = db;
@@ -57,8 +59,22 @@ export class ReservationReader {
 
   /** The view of one reservation, or null if there is none yet. */
   async view(id: string): Promise<ReservationView | null> {
-    const row = await findReservationRow(this.#db, id);
-    return row === null ? null : this.#viewOf(row);
+    const row = (await this.#rowsWith(id)).get(id);
+    return row === undefined ? null : this.#viewOf(row);
+  }
+
+  /** The row of this one, as of now or later, among those of others that are asked for in the same moment. */
+  #rowsWith(id: string): Promise<ReadonlyMap<string, ReservationRow>> {
+    if (this.#asked === null) {
+      const ids = new Set<string>();
+      const rows = nextTick().then(async () => {
+        this.#asked = null;
+        return new Map((await findReservationRows(this.#db, [...ids])).map((row) => [row.id, row]));
+      });
+      this.#asked = { ids, rows };
+    }
+    this.#asked.ids.add(id);
+    return this.#asked.rows;
   }
 
   /** The view of one reservation. @throws Problem if there is none. */

@@ -2,6 +2,7 @@
 import swagger from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
+import { CreateDoor } from '../../actors/intake/create-door.ts';
 import { DEFAULT_IDENTITY } from '../identity/settings.ts';
 import { KeyRing } from '../identity/key-ring.ts';
 import { requireAccess } from './access.ts';
@@ -100,6 +101,7 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
 
 async function registerResources(app: Server, deps: HttpDeps, streams: { open: () => number }): Promise<void> {
   const reader = new ReservationReader(deps.db, deps.kernel, new QueueViews(deps.db, deps.timeScale));
+  const door = new CreateDoor(deps);
   for (const routes of [
     reservationRoutes,
     createRoutes,
@@ -112,7 +114,7 @@ async function registerResources(app: Server, deps: HttpDeps, streams: { open: (
     liveRoutes,
     inspectRoutes,
   ]) {
-    await app.register(async (scope) => routes(scope as unknown as Server, deps, reader));
+    await app.register(async (scope) => routes(scope as unknown as Server, deps, reader, door));
   }
   await app.register(async (scope) => {
     const all = streamRoutes(scope as unknown as Server, deps, reader);

@@ -1,6 +1,6 @@
 /** Reservations as every path over HTTP makes them: through the door, and there when the answer comes. */
 import type { FastifyRequest } from 'fastify';
-import { acceptAction } from '../../actors/intake/doors.ts';
+import type { CreateDoor } from '../../actors/intake/create-door.ts';
 import { Problem } from '../errors.ts';
 import { findDeadLetter } from '../../persistence/insight.ts';
 import { principalOf } from './access.ts';
@@ -20,7 +20,8 @@ const PLACE_MS = 250;
  * @throws Problem
  */
 export async function submit(
-  { db, kernel }: HttpDeps,
+  { db }: HttpDeps,
+  door: CreateDoor,
   reader: ReservationReader,
   request: FastifyRequest,
   body: Record<string, unknown>,
@@ -29,14 +30,8 @@ export async function submit(
   const { user: own, github } = principalOf(request);
   // Whoever has proven a GitHub name need not say it again.
   const message = { ...body, user_id: user, github_user: body['github_user'] ?? (user === own ? github : null) };
-  const accepted = await db.withTransaction((tx) =>
-    acceptAction(kernel, tx, { does: 'create' }, message, { door: 'http', key: null, by: senderOf(request) }),
-  );
+  const accepted = await door.accept(message, { door: 'http', key: null, by: senderOf(request) });
   const id = accepted.reservationId!;
-  await kernel.pump(accepted.actor);
-  kernel.wake();
-  kernel.wakeOthers();
-
   const view = await until(BIRTH_MS, () => reader.view(id));
   if (view === null) {
     const letter = await findDeadLetter(db, accepted.actor, accepted.key);
@@ -45,13 +40,17 @@ export async function submit(
       details: { id },
     });
   }
-  if (accepted.duplicate) return { view, duplicate: true };
-  return { view: (await until(PLACE_MS, () => placed(reader, id))) ?? (await reader.mustView(id)), duplicate: false };
+  if (accepted.duplicate || isPlaced(view)) return { view, duplicate: accepted.duplicate };
+  let latest = view;
+  await until(PLACE_MS, async () => {
+    latest = await reader.mustView(id);
+    return isPlaced(latest) ? latest : null;
+  });
+  return { view: latest, duplicate: false };
 }
 
-/** The view once the reservation has a place in a line, waits for something else, or has gone on; null until then. */
-async function placed(reader: ReservationReader, id: string): Promise<ReservationView | null> {
-  const view = await reader.mustView(id);
-  if (view.state !== 'queued' || view.position !== null || view.substate === 'gang') return view;
-  return view.substate === 'disk' && /in use/.test(view.detail ?? '') ? view : null;
+/** Whether the reservation has a place in a line, waits for something else, or has gone on. */
+function isPlaced({ state, substate, position, detail }: ReservationView): boolean {
+  if (state !== 'queued' || position !== null || substate === 'gang') return true;
+  return substate === 'disk' && /in use/.test(detail ?? '');
 }

@@ -55,7 +55,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a stale deadline is not ignored',
     edits: [
       {
-        file: 'actors/kernel/batch.ts',
+        file: 'actors/kernel/steps.ts',
         from: "if (message.sender !== 'deadline') return false;",
         to: "if (message.sender !== 'none') return false;",
       },
@@ -63,7 +63,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a key that was processed is processed again',
-    edits: [{ file: 'actors/kernel/batch.ts', from: 'if (message.processed) continue;', to: '' }],
+    edits: [{ file: 'actors/kernel/steps.ts', from: 'if (message.processed) continue;', to: '' }],
   },
   {
     name: 'capacity returns before the pod is gone',
@@ -153,14 +153,9 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'messages overtake those that wait',
     edits: [
       {
-        file: 'actors/kernel/batch.ts',
-        from: '    const mail = [\n      ...waiting,\n      ...here.map(',
-        to: '    const mail = [\n      ...here.map(',
-      },
-      {
-        file: 'actors/kernel/batch.ts',
-        from: 'firedSeq: null })),\n    ];',
-        to: 'firedSeq: null })),\n      ...waiting,\n    ];',
+        file: 'actors/kernel/steps.ts',
+        from: 'const mail = [...waiting, ...here.map(atOnce)];',
+        to: 'const mail = [...here.map(atOnce), ...waiting];',
       },
     ],
   },

@@ -172,10 +172,13 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   ],
   [
     actors.OPEN_ACTORS,
-    columns(
-      a.actor.map((id): unknown[] => [id, id.slice(0, id.indexOf('/')), 1]),
-      first,
-    ),
+    all(
+      columns(
+        a.actor.map((id): unknown[] => [id, id.slice(0, id.indexOf('/')), 1]),
+        first,
+      ),
+      maybe(a.at),
+    ).map(([rows, at]) => [...(rows as unknown[][]), at]),
   ],
   [actors.FIND_ACTOR, all(a.actor)],
   [actors.QUARANTINE, all(a.actor, a.text)],

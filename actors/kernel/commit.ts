@@ -1,0 +1,76 @@
+/** The end of every batch of turns: what they decided is written and committed in one transaction, and the effects it leased are handed on. */
+import type { Store, Transaction } from '../../persistence/database.ts';
+import type { LeasedEffect } from '../../persistence/outbox.ts';
+import { areCrashPointsArmed, crashPoint } from './crash-points.ts';
+import type { Decisions, Leaser } from './decisions.ts';
+import type { ActorKind, Clock } from './kind.ts';
+import { withVersions } from './kind.ts';
+import type { PutOff } from './put-off.ts';
+
+export interface BatchSettings {
+  db: Store;
+  kinds: ReadonlyMap<string, ActorKind>;
+  clock: Clock;
+  /** Stamped on every event beside its time; kept in history, so that folds are exact. */
+  stamp: { timeScale?: number };
+  /** Actors a batch, and messages of one actor a batch. */
+  actorsPerBatch: number;
+  mailPerActor: number;
+  /** How often what a batch sends may be taken within it; 0 sends everything by mailbox. */
+  rounds: number;
+  /** Who leases new effects as they are written; null leaves them to the outbox. */
+  leaser: () => Leaser | null;
+  /** Called with the effects that a committed transaction has leased: to be run at once. */
+  adopt: (effects: readonly LeasedEffect[]) => Promise<void>;
+  /** Actors whose rows a stranger holds. */
+  putOff: PutOff;
+  /** Called when a batch has locked as many actors as it may: there is probably work for another. */
+  onFull?: () => void;
+}
+
+export interface BatchResult {
+  /** Messages processed. */
+  turns: number;
+  /** New effects and messages were committed that nobody has taken: others have work. */
+  effects: number;
+  messages: number;
+  /** A deadline was met that had fired after this transaction began: the next one takes it. */
+  early: boolean;
+}
+
+export const NOTHING: BatchResult = { turns: 0, effects: 0, messages: 0, early: false };
+
+/** Turns that were taken, and are to be written. */
+export interface TakenTurns {
+  decided: Decisions;
+  turns: number;
+  now: Date;
+}
+
+/** Take turns in a transaction, write what they decided, commit, and hand on the effects that were leased. */
+export async function commit(
+  settings: BatchSettings,
+  take: (tx: Transaction) => Promise<TakenTurns | 'early' | null>,
+): Promise<BatchResult> {
+  const { db, clock, kinds, leaser, adopt } = settings;
+  const { leased, ...result } = await db.withTransaction(async (tx) => {
+    const taken = await take(tx);
+    if (taken === null || taken === 'early') return { ...NOTHING, early: taken === 'early', leased: [] };
+    const { decided, turns, now } = taken;
+    await crashPoint('turn.stepped');
+    decided.messages = withVersions(kinds, decided.messages);
+    const written = await decided.write(tx, now, clock.now(), leaser());
+    if (areCrashPointsArmed()) await tx.flush();
+    await crashPoint('turn.beforeCommit');
+    return {
+      turns,
+      effects: decided.effects.length - written.length,
+      messages: decided.messages.length,
+      early: false,
+      leased: written,
+    };
+  });
+  if (result.turns > 0) await crashPoint('turn.afterCommit');
+  await adopt(leased);
+  return result;
+}

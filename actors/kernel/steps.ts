@@ -1,0 +1,171 @@
+/**
+ * Turns within one transaction: messages are stepped through their machines in order, and what they send to others is taken on the spot where it
+ * can be. Receivers are locked too and take their turns in the same transaction, so that a request, its grant and the effect behind it are one
+ * commit and not three. A receiver that is busy elsewhere, or has more mail than a batch reads, gets it by its mailbox.
+ */
+import { type ActorRow, lockActors, readMoreMail, type WaitingMail } from '../../persistence/actor-store.ts';
+import { isRetryableDatabaseError, type Transaction } from '../../persistence/database.ts';
+import { addCheckpoint } from '../../persistence/history.ts';
+import type { Message } from '../../persistence/mailbox.ts';
+import type { BatchSettings } from './commit.ts';
+import { crashPoint } from './crash-points.ts';
+import type { Decisions, HeldActor } from './decisions.ts';
+import { type ActorKind, parseAddress, type StampedEvent } from './kind.ts';
+import { migrateSnapshot, ReviveError } from './revive.ts';
+import { ActorFailure, MessageFailure } from './set-aside.ts';
+import { passOver, takeTurn, UnprocessableError } from './turn.ts';
+
+/** Kinds, and the newest version of each that this process understands. */
+export function knownKinds(kinds: ReadonlyMap<string, ActorKind>): { kind: string; version: number }[] {
+  return [...kinds.values()].map(({ kind, version }) => ({ kind, version }));
+}
+
+/** A message that waits in no mailbox: it is taken in the transaction that sent it. */
+export function atOnce(message: Message): WaitingMail {
+  return { ...message, id: 0, sentAt: null, version: 0, processed: false, firedSeq: null };
+}
+
+/** What a batch has locked and read so far. */
+export interface Taken {
+  locked: readonly ActorRow[];
+  mail: readonly WaitingMail[];
+  now: Date;
+  known: readonly { kind: string; version: number }[];
+}
+
+/**
+ * Let receivers of what was sent take their turns in this transaction, as far as all that waits for them can be read: what is sent comes
+ * behind it. @returns how many turns that were.
+ */
+export async function passOn(settings: BatchSettings, tx: Transaction, decided: Decisions, taken: Taken): Promise<number> {
+  const rows = new Map(taken.locked.map((row) => [row.actor, row]));
+  const crowded = new Set([...crowdedOf(taken.mail, settings.mailPerActor), ...settings.putOff.list()]);
+  let turns = 0;
+  for (let round = 0; round < settings.rounds && decided.messages.length > 0; round++) {
+    const receivers = [...new Set(decided.messages.map(({ actor }) => actor))].filter((actor) => !crowded.has(actor));
+    const absent = receivers.filter((actor) => !rows.has(actor));
+    if (absent.length > 0) {
+      for (const row of await lockActors(tx, absent, taken.known)) rows.set(row.actor, row);
+      await crashPoint('turn.locked');
+    }
+    const present = receivers.filter((actor) => rows.has(actor));
+    if (present.length === 0) return turns;
+    // Read again even for those that were here before: a sender that has joined since may have written to them in an earlier transaction.
+    const read = decided.processed.map(({ id }) => id);
+    const { mail: waiting, left } = understood(settings, await readMoreMail(tx, present, read, settings.mailPerActor), taken.now);
+    for (const actor of [...crowdedOf(waiting, settings.mailPerActor), ...left]) crowded.add(actor);
+    const isHere = ({ actor }: Message) => rows.has(actor) && !crowded.has(actor);
+    const here = decided.messages.filter(isHere);
+    decided.messages = decided.messages.filter((message) => !isHere(message));
+    const mail = [...waiting, ...here.map(atOnce)];
+    await step(settings, tx, decided, [...rows.values()], mail, taken.now);
+    turns += mail.length;
+  }
+  return turns;
+}
+
+/**
+ * Mail up to the first message of each actor that only newer code understands; that and what follows is left for newer code. So is a deadline
+ * that fell due after this transaction began: its event must not be stamped with a time before it.
+ */
+export function understood(
+  { kinds }: BatchSettings,
+  mail: readonly WaitingMail[],
+  now: Date,
+): { mail: WaitingMail[]; left: Set<string>; early: boolean } {
+  const left = new Set<string>();
+  let early = false;
+  const ours = mail.filter(({ actor, version, sender, sentAt }) => {
+    if (version > (kinds.get(parseAddress(actor).kind)?.version ?? 0)) left.add(actor);
+    if (sender === 'deadline' && sentAt !== null && new Date(sentAt) > now) {
+      left.add(actor);
+      early = true;
+    }
+    return !left.has(actor);
+  });
+  return { mail: ours, left, early };
+}
+
+/** Actors of which more may wait than was read. */
+function crowdedOf(mail: readonly WaitingMail[], limit: number): Set<string> {
+  const counts = new Map<string, number>();
+  for (const { actor } of mail) counts.set(actor, (counts.get(actor) ?? 0) + 1);
+  return new Set([...counts].filter(([, count]) => count >= limit).map(([actor]) => actor));
+}
+
+export async function step(
+  settings: BatchSettings,
+  tx: Transaction,
+  decided: Decisions,
+  rows: readonly ActorRow[],
+  mail: readonly WaitingMail[],
+  now: Date,
+): Promise<void> {
+  const byActor = new Map(rows.map((row) => [row.actor, row]));
+  // The last message of each actor that will be prepared. A deadline may turn out stale, so the one before it counts as last as well.
+  const fresh = mail.filter((message) => !message.processed);
+  const lastOf = (messages: readonly WaitingMail[]) => new Map(messages.map((message) => [message.actor, message])).values();
+  const last = new Set([...lastOf(fresh), ...lastOf(fresh.filter(({ sender }) => sender !== 'deadline'))]);
+  const stamp = { at: now.toISOString(), ...settings.stamp };
+
+  for (const message of mail) {
+    if (message.id !== 0) decided.processed.push(message);
+    if (message.processed) continue;
+    const row = byActor.get(message.actor)!;
+    const kind = settings.kinds.get(row.kind)!;
+    const held = decided.actors.get(message.actor) ?? (await load(tx, kind, row));
+    decided.actors.set(message.actor, held);
+    try {
+      let event = { ...message.event, ...stamp } as StampedEvent;
+      const checked = kind.events.safeParse(message.event);
+      if (!checked.success) throw new UnprocessableError('GPU_EVENT_INVALID', `${message.event.type}: ${checked.error.message}`);
+      if (isStaleDeadline(message, decided)) {
+        const passed = passOver(held.live, message, event, 'The deadline was moved or cleared');
+        held.live = passed.actor;
+        decided.history.push(passed.entry);
+        continue;
+      }
+      if (kind.prepare !== undefined) {
+        const { id } = parseAddress(message.actor);
+        event = await kind.prepare(tx, event, { id, last: last.has(message), snapshot: held.live.stored });
+      }
+      const result = takeTurn(held.live, message, event);
+      held.live = result.actor;
+      held.changed ||= result.entry.outcome === 'applied';
+      decided.add(result, now);
+    } catch (error) {
+      if (error instanceof ReviveError) throw new ActorFailure(message.actor, error);
+      if (isRetryableDatabaseError(error)) throw error;
+      throw new MessageFailure(message, error);
+    }
+  }
+}
+
+/** Bring a row into memory; one of an older version is migrated, and a checkpoint says from where its history folds. */
+async function load(tx: Transaction, kind: ActorKind, row: ActorRow): Promise<HeldActor> {
+  let stored = row.snapshot;
+  if (stored !== null && row.machineVersion < kind.version) {
+    try {
+      stored = migrateSnapshot(kind, stored, row.machineVersion);
+    } catch (error) {
+      throw new ActorFailure(row.actor, error);
+    }
+    await addCheckpoint(tx, row.actor, { seq: row.seq, machineVersion: kind.version, snapshot: stored }, 'migration');
+  }
+  return {
+    row,
+    live: { actor: row.actor, kind, seq: row.seq, stored, live: null },
+    before: stored,
+    changed: stored !== row.snapshot,
+  };
+}
+
+/** A fired deadline that was set anew or cleared after it fired must not reach the machine. */
+function isStaleDeadline(message: WaitingMail, decided: Decisions): boolean {
+  if (message.sender !== 'deadline') return false;
+  const name = message.event.type.slice('deadline.'.length);
+  if (decided.hasMoved(message.actor, name)) return true; // an earlier message of this batch moved or cleared it
+  const stale = message.firedSeq !== Number(message.key.slice(message.key.lastIndexOf(':') + 1));
+  if (!stale) decided.clearDeadline(message.actor, name); // it has done its work
+  return stale;
+}
