@@ -9,7 +9,7 @@ import type { ReservationMessage } from '../../machines/reservation.events.ts';
 import type { Queryable } from '../../persistence/database.ts';
 import { eachOf } from '../gpu-pool/parallel.ts';
 import { BELIEVED_PODS, goneProof, type MissingPod } from '../gpu-pool/missing.ts';
-import type { FoundObject, Kind, NameKind, Reality } from './ports.ts';
+import type { FoundObject, Kind, NameKind, Reality, ServerExtras } from './ports.ts';
 
 interface PublishedThing {
   id: string;
@@ -33,9 +33,13 @@ export interface Belief {
   beside: string | null;
 }
 
-const BELIEVED_SERVERS = `select substr(actor, 13) as id, (snapshot #>> '{context,generation}')::int as generation, snapshot #>> '{context,pod,uid}' as uid,
-            coalesce(snapshot #>> '{context,jupyter,state}' = 'on', false) as jupyter
-       from actors where kind = 'reservation' and state in ('running', 'extending') and snapshot #>> '{context,pod,uid}' is not null`;
+// Only the first of a gang has its Service.
+const BELIEVED_SERVERS = `select substr(a.actor, 13) as id, (a.snapshot #>> '{context,generation}')::int as generation, a.snapshot #>> '{context,pod,uid}' as uid,
+            coalesce(a.snapshot #>> '{context,jupyter,state}' = 'on', false) as jupyter,
+            coalesce(s.value->'environment', '{}') <> '{}' as environment,
+            case when a.snapshot #>> '{context,request,gang,index}' = '0' then a.snapshot #>> '{context,request,gang,id}' end as leads
+       from actors a left join secrets s on s.secret_ref = a.snapshot #>> '{context,request,secretsRef}'
+      where a.kind = 'reservation' and a.state in ('running', 'extending') and a.snapshot #>> '{context,pod,uid}' is not null`;
 
 const BELIEVED_VOLUMES = `select disk_id, volume_claim from disks
       where volume_claim is not null and state in ('idle', 'deleted') and reservation_id is null and purged_at is null`;
@@ -52,7 +56,7 @@ const BELIEVED_NAMES = `select m.reservation_id as id, m.fqdn as name, (a.snapsh
 /** Read before the cluster is listed: what was made since then is not missed. @throws the database's error */
 export async function readBeliefs(db: Queryable, reality: Reality): Promise<Belief[]> {
   const { rows: pods } = await db.query<MissingPod>(BELIEVED_PODS, []);
-  const { rows: servers } = await db.query<MissingPod & { jupyter: boolean }>(BELIEVED_SERVERS, []);
+  const { rows: servers } = await db.query<MissingPod & ServerExtras>(BELIEVED_SERVERS, []);
   const { rows: disks } = await db.query<{ disk_id: string; volume_claim: string }>(BELIEVED_VOLUMES, []);
   const { rows: published } = await db.query<PublishedThing>(BELIEVED_NAMES, []);
   const ref = ({ id, generation }: MissingPod) => ({ reservationId: id, generation });

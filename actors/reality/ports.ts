@@ -49,6 +49,16 @@ export interface FoundObject {
   cared: boolean;
 }
 
+/** What a server has beside what every server has. */
+export interface ServerExtras {
+  /** Its Jupyter is on. */
+  jupyter: boolean;
+  /** It was given variables. */
+  environment: boolean;
+  /** Id of the gang whose members find each other by it; null if it leads none. */
+  leads: string | null;
+}
+
 export interface Reality {
   /**
    * Everything of this kind that bears our label. Complete, or it throws: half a list would make the rest look missing.
@@ -62,8 +72,11 @@ export interface Reality {
   remove(object: FoundObject): Promise<'removed' | 'changed' | 'gone'>;
   /** True only if the API server answers 404 for this very object. @throws if it cannot tell */
   isGone(kind: Kind, name: string): Promise<boolean>;
-  /** Names of what a running server has around its pod without which nobody can log in, or reach its Jupyter. */
-  accessOf(server: ServerRef, options: { jupyter: boolean }): { kind: Kind; name: string }[];
+  /**
+   * Names of what a running server has around its pod without which nobody can log in or reach its Jupyter, its gang does not find it, or it
+   * does not start again.
+   */
+  accessOf(server: ServerRef, extras: ServerExtras): { kind: Kind; name: string }[];
   /** Name of the pod of this life. */
   podOf(server: ServerRef): string;
 }

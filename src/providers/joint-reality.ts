@@ -6,6 +6,7 @@ import {
   type Kind,
   type NameKind,
   type Reality,
+  type ServerExtras,
 } from '../../actors/reality/ports.ts';
 import type { ServerRef } from '../../actors/reservation/ports.ts';
 
@@ -40,8 +41,8 @@ export class JointReality implements Reality {
     return isNameKind(kind) ? this.#outside(kind).isGone(kind, name) : this.#cluster.isGone(kind, name);
   }
 
-  accessOf(server: ServerRef, options: { jupyter: boolean }): { kind: ClusterKind | NameKind; name: string }[] {
-    return this.#cluster.accessOf(server, options);
+  accessOf(server: ServerRef, extras: ServerExtras): { kind: ClusterKind | NameKind; name: string }[] {
+    return this.#cluster.accessOf(server, extras);
   }
 
   podOf(server: ServerRef): string {

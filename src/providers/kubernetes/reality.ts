@@ -6,6 +6,7 @@ import {
   isNameKind,
   type Kind,
   type Reality,
+  type ServerExtras,
   type Subject,
 } from '../../../actors/reality/ports.ts';
 import type { ServerRef } from '../../../actors/reservation/ports.ts';
@@ -14,12 +15,15 @@ import { attempt, attemptOrNull, hasStatus } from './errors.ts';
 import {
   accessSecretName,
   ANNOTATION,
+  environmentSecretName,
+  gangServiceName,
   jupyterPolicyName,
   jupyterServiceName,
   LABEL,
   MANAGED_BY,
   podName,
   policyName,
+  scriptsName,
   serverOf,
   sshServiceName,
 } from './objects.ts';
@@ -118,17 +122,16 @@ export class KubernetesReality implements Reality {
     return (await attemptOrNull(`reading ${kind} ${name}`, () => this.#calls[kind].read(name))) === null;
   }
 
-  accessOf(server: ServerRef, { jupyter }: { jupyter: boolean }): { kind: Kind; name: string }[] {
+  accessOf(server: ServerRef, { jupyter, environment, leads }: ServerExtras): { kind: Kind; name: string }[] {
+    const named = (kind: Kind, name: string) => ({ kind, name });
     return [
-      { kind: 'Service', name: sshServiceName(server) },
-      { kind: 'Secret', name: accessSecretName(server) },
-      { kind: 'NetworkPolicy', name: policyName(server) },
-      ...(jupyter
-        ? [
-            { kind: 'Service' as const, name: jupyterServiceName(server) },
-            { kind: 'NetworkPolicy' as const, name: jupyterPolicyName(server) },
-          ]
-        : []),
+      named('Service', sshServiceName(server)),
+      named('Secret', accessSecretName(server)),
+      named('ConfigMap', scriptsName(server)),
+      named('NetworkPolicy', policyName(server)),
+      ...(environment ? [named('Secret', environmentSecretName(server))] : []),
+      ...(leads === null ? [] : [named('Service', gangServiceName(leads))]),
+      ...(jupyter ? [named('Service', jupyterServiceName(server)), named('NetworkPolicy', jupyterPolicyName(server))] : []),
     ];
   }
 

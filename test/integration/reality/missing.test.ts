@@ -5,7 +5,7 @@ import { KubernetesReality } from '../../../src/providers/kubernetes/reality.ts'
 import { FaultProxy } from '../../support/kubernetes/fault-proxy.ts';
 import { kubeconfigOf, startWorld, type World } from '../../support/world.ts';
 import { close, diskOf, loseVolume, open } from '../disks/session.ts';
-import { clearFaults, running } from '../gpu-pool/support.ts';
+import { cancel, clearFaults, running, submit } from '../gpu-pool/support.ts';
 import { Comparisons, GRACE_MS, lineOf, marks, Planted } from './scene.ts';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,7 +14,7 @@ import { join } from 'node:path';
 const namespace = 'gpu-dev';
 let world: World;
 beforeAll(async () => {
-  world = await startWorld({ fleet: { t4: 2 } });
+  world = await startWorld({ fleet: { t4: 2, h100: 2 } });
 });
 afterAll(() => world?.stop());
 afterEach(async () => {
@@ -69,6 +69,47 @@ describe('what is missing around a running server', () => {
     expect((await scene.compare()).findings).toEqual([]);
     const { rows } = await world.db.query('select closed_at from reality_findings', []);
     expect(rows.map(({ closed_at }) => closed_at !== null)).toEqual([true, true, true]);
+  });
+
+  it('is more than the way in: its scripts, its variables, and the name by which its gang finds it', async () => {
+    const gang = crypto.randomUUID() as string;
+    const common = { gpu_type: 'h100', gpu_count: 8, is_multinode: true, master_reservation_id: gang, total_nodes: 2 };
+    const lead = await submit(world, { ...common, node_index: 0, env_vars: { HELLO: 'world' } });
+    const second = await submit(world, { ...common, node_index: 1 });
+    for (const id of [lead, second]) await world.reaches(id, 'running');
+    // Neither variables that were never given, nor a name that is another's, is missed.
+    expect((await telling().compare()).findings).toEqual([]);
+    const { core } = world.client;
+    const name = `gpu-dev-${lead}-1`;
+    const pod = await core.readNamespacedPod({ namespace, name });
+    const addressOf = async () => (await world.reservation(lead))?.['node_port'] as number;
+    const before = await addressOf();
+    await core.deleteNamespacedConfigMap({ namespace, name: `${name}-scripts` });
+    await core.deleteNamespacedSecret({ namespace, name: `${name}-env` });
+    await core.deleteNamespacedService({ namespace, name: `gang-${gang}` });
+    await core.deleteNamespacedConfigMap({ namespace, name: `gpu-dev-${second}-1-scripts` });
+    const { findings } = await telling().compare();
+    expect(findings.map(({ kind, name: one, actor, action }) => [kind, one, actor, action])).toEqual([
+      ['Service', `gang-${gang}`, `reservation/${lead}`, 'told'],
+      ['Secret', `${name}-env`, `reservation/${lead}`, 'told'],
+      ...[lead, second]
+        .map((id) => ['ConfigMap', `gpu-dev-${id}-1-scripts`, `reservation/${id}`, 'told'])
+        .sort(([, one], [, other]) => (one! < other! ? -1 : 1)),
+    ]);
+    const back = <T>(what: string, read: () => Promise<T>) => world.until(`${what} is back`, () => read().catch(() => null));
+    const found = [
+      await back('its script', () => core.readNamespacedConfigMap({ namespace, name: `${name}-scripts` })),
+      await back('its environment', () => core.readNamespacedSecret({ namespace, name: `${name}-env` })),
+      await back('the name of the gang', () => core.readNamespacedService({ namespace, name: `gang-${gang}` })),
+    ];
+    await back('the script of the other', () => core.readNamespacedConfigMap({ namespace, name: `gpu-dev-${second}-1-scripts` }));
+    for (const { metadata } of found) expect(metadata!.ownerReferences![0]!.uid).toBe(pod.metadata!.uid);
+    const { data } = await core.readNamespacedSecret({ namespace, name: `${name}-env` });
+    expect(data).toEqual({ HELLO: Buffer.from('world').toString('base64') });
+    expect((await telling().compare()).findings).toEqual([]);
+    expect(await addressOf()).toBe(before);
+    expect((await core.readNamespacedPod({ namespace, name })).metadata!.uid).toBe(pod.metadata!.uid);
+    for (const id of [lead, second]) await cancel(world, id);
   });
 
   it('keeps the ports by which people know it: of ssh, and of Jupyter while that is on', async () => {
