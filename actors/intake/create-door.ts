@@ -3,14 +3,13 @@
  * their reservations are born in it: when the answer comes, they exist. What cannot be served together is served alone.
  */
 import { isRetryableDatabaseError, type Store } from '../../persistence/database.ts';
-import type { Message } from '../../persistence/mailbox.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { ActorFailure, MessageFailure } from '../kernel/set-aside.ts';
 import { Problem } from '../problem.ts';
 import { KnownCatalogue } from './catalogue.ts';
-import { type Accepted, acceptAction, type Post, type Sender } from './doors.ts';
+import { type Accepted, acceptAction, type Sender } from './doors.ts';
 import { refuseReserved } from './messages.ts';
-import { acceptCreates, NotTogether, type Plain, plainOf } from './together.ts';
+import { acceptCreates, NotTogether, type Plain, plainOf, posting } from './together.ts';
 
 export interface CreateDoorSettings {
   db: Store;
@@ -133,15 +132,6 @@ function understood({ body }: Asked, read: () => Plain | null): Plain | null {
     if (error instanceof Problem || error instanceof NotTogether) return null;
     throw error;
   }
-}
-
-function posting(post: (messages: readonly Message[]) => void): Post {
-  return {
-    post: (messages) => {
-      post(messages);
-      return Promise.resolve(messages.length);
-    },
-  };
 }
 
 /** Whether a failure of all together says nothing of each: not so if the database is gone. */

@@ -18,12 +18,13 @@ import {
 import { crashPoint } from '../kernel/crash-points.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { Loop } from '../kernel/loop.ts';
+import { ActorFailure, MessageFailure as TurnFailure } from '../kernel/set-aside.ts';
 import { Problem } from '../problem.ts';
 import { redact } from '../secret.ts';
 import { KnownCatalogue } from './catalogue.ts';
-import { accept, type Sender } from './doors.ts';
+import { accept, type Post, type Sender } from './doors.ts';
 import { findReservation } from './lookup.ts';
-import { acceptTogether, NotTogether } from './together.ts';
+import { acceptTogether, NotTogether, posting } from './together.ts';
 
 export interface QueueDoorSettings {
   db: Store;
@@ -92,13 +93,14 @@ export class QueueDoor {
 
   /** @returns how many messages there were. */
   async #swiftly(): Promise<number> {
-    const { db, batchSize } = this.#settings;
+    const { kernel, batchSize } = this.#settings;
     try {
-      const count = await db.withTransaction((tx) => this.#together(tx, batchSize));
+      const count = await kernel.deliver((tx, post) => this.#together(tx, batchSize, posting(post)));
       this.stats.accepted += count;
       return count;
     } catch (error) {
-      if (error instanceof NotTogether) return this.#carefully();
+      // A first turn that fails becomes a dead letter when it is taken by mailbox.
+      if (error instanceof NotTogether || error instanceof TurnFailure || error instanceof ActorFailure) return this.#carefully();
       return this.#failed(error);
     }
   }
@@ -122,14 +124,14 @@ export class QueueDoor {
   }
 
   /** Take a batch, and accept all of it or fail: with the message that failed if it was alone, else as a batch. */
-  async #together(tx: Transaction, limit: number): Promise<number> {
+  async #together(tx: Transaction, limit: number, births: Post): Promise<number> {
     const { kernel, queue } = this.#settings;
     const [messages, catalogue] = await Promise.all([takeFromQueue(tx, queue, limit), this.#catalogue.read(tx)]);
     const [first] = messages;
     if (first === undefined) return 0;
     const deliveries = messages.map((message) => ({ body: message.body, sender: this.#senderOf(message) }));
     try {
-      await acceptTogether(kernel, tx, deliveries, catalogue);
+      await acceptTogether(kernel, tx, deliveries, catalogue, births);
     } catch (error) {
       if (isRetryableDatabaseError(error) || error instanceof NotTogether) throw error;
       if (error instanceof Problem || messages.length > 1)

@@ -19,6 +19,16 @@ export interface Delivery {
   sender: Sender;
 }
 
+/** The delivery of a kernel as a door's post. */
+export function posting(post: (messages: readonly Message[]) => void): Post {
+  return {
+    post: (messages) => {
+      post(messages);
+      return Promise.resolve(messages.length);
+    },
+  };
+}
+
 /** These messages do not all go the swift way. */
 export class NotTogether extends Error {
   override readonly name = 'NotTogether';
@@ -33,6 +43,7 @@ export interface Plain {
 
 /**
  * Accept all of them, in order.
+ * @param births where the births of plain creates go: the kernel, or its delivery, so that they take their first turn in this transaction
  * @throws Problem, NotTogether, or the database's error; the transaction must be rolled back then.
  */
 export async function acceptTogether(
@@ -40,12 +51,13 @@ export async function acceptTogether(
   tx: Transaction,
   deliveries: readonly Delivery[],
   catalogue: Catalogue,
+  births: Post = kernel,
 ): Promise<void> {
   let plain = new Map<string, Plain>();
   const settle = async () => {
     const creates = [...plain.values()];
     plain = new Map();
-    if (creates.length > 0) await acceptCreates(kernel, tx, creates);
+    if (creates.length > 0) await acceptCreates(births, tx, creates);
   };
   for (const { body, sender } of deliveries) {
     const understood = actionOf(body);
