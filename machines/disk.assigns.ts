@@ -32,16 +32,22 @@ export const diskAssigns = {
     const { node, zone, generation } = event as Typed<'disk.attach'>;
     return { node, zone, holderGeneration: generation };
   },
-  keepClaim: (_context, event) => ({ claim: (event as Typed<'volume.ready'>).claim, dirty: true, problem: null }),
+  keepClaim: (context, event) => {
+    const { claim, place } = event as Typed<'volume.ready'>;
+    return { claim, place: place ?? context.place, dirty: true, problem: null };
+  },
+  /** What is not known anew is as it was; without a volume there is no place. */
+  keepVolumePlace: (context, event) =>
+    context.claim === null ? {} : { place: (event as Typed<'volume.detached' | 'volume.placed'>).place ?? context.place },
   nameSnapshot: (context) => ({ capturing: `snap-${context.id}-${context.round}` }),
   keepSnapshot: (_context, event) => ({
     latestSnapshot: (event as Typed<'snapshot.complete'>).snapshotId,
     dirty: false,
     problem: null,
   }),
-  volumeGone: (context, event) => ({ claim: (event as Typed<'volume.deleted'>).kept ? context.claim : null }),
+  volumeGone: (_context, event) => ((event as Typed<'volume.deleted'>).kept ? {} : { claim: null, place: null }),
   /** It may be deleted or not. Its snapshot is complete: what is still there is used, what is gone comes back from the snapshot. */
-  doubtVolume: () => ({ claim: null }),
+  doubtVolume: () => ({ claim: null, place: null }),
   /** The claim stays on record: a volume that must be there is never made anew, so whoever uses the disk next is told. */
   volumeMissing: (context) => ({ problem: `The volume ${context.claim} of this disk is missing; an operator must look` }),
   keepCloneSource: (_context, event) => ({
@@ -62,7 +68,7 @@ export const diskAssigns = {
   restored: (context) =>
     context.restore === null
       ? {}
-      : { latestSnapshot: context.restore.snapshotId, claim: null, dirty: false, problem: null, restore: null },
+      : { latestSnapshot: context.restore.snapshotId, claim: null, place: null, dirty: false, problem: null, restore: null },
   restoreAtOnce: (_context, event) => ({ latestSnapshot: (event as Typed<'disk.restore'>).snapshotId, problem: null }),
   dropRestore: () => ({ restore: null }),
   markDeleted: (_context, event) => ({ deleteAt: (event as Typed<'disk.delete'>).deleteAt }),
@@ -79,7 +85,11 @@ function isThere(event: DiskEvent): boolean {
 }
 
 export const diskGuards = {
-  isOurVolume: (context, event) => event.type === 'volume.missing' && event.claim === context.claim,
+  isOurVolume: (context, event) =>
+    (event.type === 'volume.missing' || event.type === 'volume.placed') && event.claim === context.claim,
+  isInUse: (context) => context.holder !== null,
+  isDeleted: (context) => context.deleteAt !== null,
+  isSaved: (context) => context.claim !== null || context.latestSnapshot !== null,
   isClone: (context) => context.cloneOf !== null,
   isHolder: (context, event) => reservationOf(event) === context.holder,
   isWaiter: (context, event) => context.waiters.includes(reservationOf(event) ?? ''),

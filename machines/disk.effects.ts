@@ -44,6 +44,9 @@ const toReservation = (id: string | null, event: { type: string; [key: string]: 
   id === null ? [] : [send(address('reservation', id), event)];
 const toDisk = (id: string, event: { type: string; [key: string]: unknown }): Answer => [send(address('disk', id), event)];
 
+/** A volume stays where it is, unless its provider may have made it anew elsewhere. */
+const isToLocate = (place: DiskContext['place']): boolean => place === null || place.movable;
+
 /** Meaning of each named action. `before` is the context before the step. */
 const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, before: DiskContext) => Answer> = {
   tellAcquired: (context) => toReservation(context.holder, { type: 'disk.acquired' }),
@@ -60,11 +63,22 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
     const asked = asks ? [event.reservationId] : before.waiters;
     return asked.flatMap((id) => toReservation(id, { type: 'disk.unavailable', reason }));
   },
-  ensureVolume: ({ round, id, owner, sizeGb, latestSnapshot, dirty, claim, node, zone }) => {
+  ensureVolume: ({ round, id, owner, sizeGb, latestSnapshot, dirty, claim, node, zone, place }) => {
     const expectVolume = dirty || claim !== null;
     return [
       effect(
-        { type: 'volume.ensure', round, diskId: id, owner, sizeGb, snapshotId: latestSnapshot, expectVolume, node, zone },
+        {
+          type: 'volume.ensure',
+          round,
+          diskId: id,
+          owner,
+          sizeGb,
+          snapshotId: latestSnapshot,
+          expectVolume,
+          node,
+          zone,
+          locate: isToLocate(place),
+        },
         { lane: 'volume', replaces: true },
       ),
     ];
@@ -77,8 +91,8 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
       reason: `The disk ${context.name} could not be attached: ${context.problem}`,
       generation: context.holderGeneration,
     }),
-  detachVolume: ({ round, id, dirty, claim }) => {
-    const unused = dirty || claim !== null ? {} : { unused: true };
+  detachVolume: ({ round, id, dirty, claim, place }) => {
+    const unused = dirty || claim !== null ? { locate: isToLocate(place) } : { unused: true };
     return [effect({ type: 'volume.detach', round, diskId: id, ...unused }, { lane: 'volume', replaces: true })];
   },
   tellDetached: (_context, _event, before) => toReservation(before.holder, { type: 'disk.detached' }),
@@ -91,6 +105,9 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
         ],
   tellProgress: (context, event) =>
     event.type === 'snapshot.progress' ? toReservation(context.holder, { type: 'disk.progress', percent: event.percent }) : [],
+  /** Who holds the disk may wait for capacity already. */
+  recordPlace: ({ holder, place }) =>
+    holder === null || place === null ? [] : record({ type: 'volume.placed', reservationId: holder, place }),
   recordCaptured: (context, event) =>
     event.type === 'snapshot.complete'
       ? record({ type: 'snapshot.completed', diskId: context.id, snapshotId: event.snapshotId, sizeBytes: event.sizeBytes })

@@ -9,6 +9,18 @@ const round = z.number().int();
 
 export const DISK_DEADLINES = ['cloning', 'attaching', 'detaching', 'capturing', 'deletingVolume', 'restoring', 'purge'] as const;
 
+/** Stands for the name of a node among the labels of a {@link VolumePlace}. */
+export const NODE_NAME = 'metadata.name';
+
+/** Where a volume can be used, as far as its storage says. */
+export const VolumePlace = z.object({
+  /** What a node must bear: each label with one of the values. Of several such sets any will do, and without one every node will. */
+  anyOf: z.array(z.record(z.string(), z.array(z.string()))),
+  /** Its provider can make it anew elsewhere: nodes of its place come first, and others will do. */
+  movable: z.boolean(),
+});
+export type VolumePlace = z.infer<typeof VolumePlace>;
+
 /** A snapshot that is to go: of this disk, or of a purged one of the same owner, kept until now for a clone. */
 const Retired = z.object({ snapshotId: z.string(), diskId: z.string() });
 
@@ -40,9 +52,10 @@ export const DiskEvent = z.union([
     /** It has no snapshot to start from yet: why, for people. */
     shape('disk.cloneDelayed', { reason: z.string() }),
     // results of our own effects
-    shape('volume.ready', { round, claim: z.string() }),
+    /** `place`: left out or null if the storage has not said where the volume is. */
+    shape('volume.ready', { round, claim: z.string(), place: VolumePlace.nullable().optional() }),
     shape('volume.failed', { round, reason: z.string() }),
-    shape('volume.detached', { round }),
+    shape('volume.detached', { round, place: VolumePlace.nullable().optional() }),
     shape('snapshot.progress', { round, percent: z.number() }),
     shape('snapshot.complete', { round, snapshotId: z.string(), sizeBytes: z.number().nullable() }),
     shape('snapshot.failed', { round, reason: z.string() }),
@@ -78,8 +91,10 @@ export const DiskEffect = z.discriminatedUnion('type', [
    * Confirm that nothing writes to the volume and no node holds it.
    * `unused`: if there is one, it was made and never told to a server, so it holds nothing.
    */
-  shape('volume.detach', { round, diskId: z.string(), unused: z.boolean().optional() }),
+  shape('volume.detach', { round, diskId: z.string(), unused: z.boolean().optional(), locate: z.boolean().optional() }),
   /** Take the snapshot of that id, or adopt it, and wait until it is complete. */
+    /** Where the volume is, found by the comparison with the cluster. */
+    shape('volume.placed', { claim: z.string(), place: VolumePlace }),
   shape('snapshot.take', { round, diskId: z.string(), snapshotId: z.string() }),
   /** Delete the live volume; a provider whose volumes outlive sessions keeps it and says so. */
   shape('volume.delete', { round, diskId: z.string(), afterSnapshot: z.string() }),
@@ -99,6 +114,8 @@ export const DiskRecord = z.discriminatedUnion('type', [
   shape('snapshot.failed', { diskId: z.string(), snapshotId: z.string(), reason: z.string() }),
   shape('snapshots.removed', { diskId: z.string(), snapshotIds: z.array(z.string()) }),
   shape('operation.ended', {
+    /** Its place is not known, or may be another by now. */
+    locate: z.boolean().optional(),
     operationId: z.string(),
     status: z.enum(['completed', 'failed']),
     error: z.string().nullable(),
@@ -107,3 +124,4 @@ export const DiskRecord = z.discriminatedUnion('type', [
   }),
 ]);
 export type DiskRecord = z.infer<typeof DiskRecord>;
+  shape('volume.placed', { reservationId, place: VolumePlace }),

@@ -5,7 +5,7 @@
  * A snapshot that fails leaves the volume alone: nothing that holds data is deleted without a newer complete copy.
  */
 import { setup } from 'xstate';
-import type { DiskEvent } from './disk.events.ts';
+import type { DiskEvent, VolumePlace } from './disk.events.ts';
 import { assignsOf, guardsOf } from './tables.ts';
 import { diskAssigns, diskGuards } from './disk.assigns.ts';
 
@@ -25,6 +25,8 @@ export interface DiskContext {
   /** Number of the volume or snapshot operation in progress; a result of an earlier one is ignored. */
   round: number;
   claim: string | null;
+  /** Where the volume can be used; null if there is none, or its storage has not said it. */
+  place: VolumePlace | null;
   /** True once a volume may hold data that no snapshot has. */
   dirty: boolean;
   latestSnapshot: string | null;
@@ -64,6 +66,7 @@ const actionNames = [
   'tellNothingToCapture',
   'recordCaptureFailed',
   'tellCaptureFailed',
+  'recordPlace',
   'deleteVolume',
   'limitCloning',
   'limitAttaching',
@@ -112,6 +115,7 @@ const keepsFew = { 'deadline.retention': { actions: ['removeSnapshots', 'planRet
 /** While the disk is taken: others wait in line, its owner cannot delete it, and a clone starts from the newest snapshot. */
 const whileTaken = {
   ...always,
+  'volume.placed': { guard: 'isOurVolume', actions: ['keepVolumePlace', 'recordPlace'] },
   ...keepsFew,
   'disk.acquire': { actions: ['addWaiter', 'tellBusy'] },
   'disk.delete': { actions: 'operationRefused' },
@@ -140,7 +144,7 @@ export const diskMachine = setup({
   },
 }).createMachine({
   id: 'disk',
-  version: '2',
+  version: '3',
   description: 'A named disk of one user: volume, snapshots, and the one reservation that holds it.',
   context: ({ input }: { input: DiskInput | undefined }) => ({
     id: input?.id ?? '',
@@ -160,6 +164,7 @@ export const diskMachine = setup({
     cloneOf: input?.cloneOf ?? null,
     cloners: [],
     deleteAt: null,
+    place: null,
     restore: null,
     operationId: input?.operationId ?? null,
     problem: null,
@@ -262,8 +267,12 @@ export const diskMachine = setup({
         ...whileTaken,
         'disk.release': leavesLine,
         'volume.detached': [
-          { guard: 'detachedDirty', target: 'capturing', actions: ['tellDetached', 'nextRound', 'nameSnapshot'] },
-          { guard: 'ofThisRound', target: 'next', actions: ['tellDetached', 'tellNothingToCapture'] },
+          {
+            guard: 'detachedDirty',
+            target: 'capturing',
+            actions: ['keepVolumePlace', 'tellDetached', 'nextRound', 'nameSnapshot'],
+          },
+          { guard: 'ofThisRound', target: 'next', actions: ['keepVolumePlace', 'tellDetached', 'tellNothingToCapture'] },
         ],
         'volume.failed': { guard: 'ofThisRound', actions: 'keepProblem' },
         'deadline.detaching': { target: 'detaching', reenter: true, actions: ['keepProblem', 'nextRound'] },

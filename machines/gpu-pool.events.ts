@@ -38,6 +38,8 @@ export const PoolEvent = z.discriminatedUnion('type', [
     memoryBytes: z.number().int(),
     durationHours: z.number(),
     nodeLabels: z.record(z.string(), z.string()),
+    /** The disk that it is to have: its volume may be where few nodes are. */
+    diskId: z.string().nullable().optional(),
     gang: GangMembership.nullable(),
     submittedAt: z.string(),
     decision,

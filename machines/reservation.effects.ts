@@ -192,6 +192,7 @@ export const reservationIntents = {
       generation: context.generation,
       node: context.grant?.node ?? '',
       zone: context.grant?.zone ?? null,
+      diskId: context.request.disk?.id ?? null,
     }),
   createPod: (context) =>
     context.grant === null

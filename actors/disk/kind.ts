@@ -1,5 +1,11 @@
 /** The disk as a kind of actor: its handlers, its read model and its records. */
-import { type DiskEffect, DiskEffect as DiskEffects, DiskEvent, type DiskRecord } from '../../machines/disk.events.ts';
+import {
+  type DiskEffect,
+  DiskEffect as DiskEffects,
+  DiskEvent,
+  type DiskRecord,
+  type VolumePlace,
+} from '../../machines/disk.events.ts';
 import { intentsOfDisk } from '../../machines/disk.effects.ts';
 import { type DiskContext, diskMachine } from '../../machines/disk.machine.ts';
 import type { Store, Transaction } from '../../persistence/database.ts';
@@ -29,17 +35,20 @@ export function diskKind(ports: DiskPorts): ActorKind {
   const teller = new SnapshotTeller(db);
   const detaching = new Pace(LOOK_AGAIN.detach);
   const handlers: Record<DiskEffect['type'], EffectHandler> = {
-    'volume.ensure': async ({ round, ...request }: Effect<'volume.ensure'>) => {
+    'volume.ensure': async ({ round, locate, ...request }: Effect<'volume.ensure'>) => {
       const { claim } = await volumes.ensure(request);
-      return { type: 'volume.ready', round, claim } as { type: string };
+      const place = locate === true ? await placeOf(volumes, request.diskId) : null;
+      return { type: 'volume.ready', round, claim, place } as { type: string };
     },
-    'volume.detach': async ({ round, diskId, unused }: Effect<'volume.detach'>, { effectId }) => {
+    'volume.detach': async ({ round, diskId, unused, locate }: Effect<'volume.detach'>, { effectId }) => {
       if ((await volumes.detach(diskId)) !== 'detached') {
         throw new NotYet(detaching.next(diskId, effectId), 'The volume is still in use');
       }
       detaching.end(diskId);
+      // Some storage has decided where a volume is when its first pod was placed.
+      const place = locate === true ? await placeOf(volumes, diskId) : null;
       if (unused === true) await volumes.dropUnused?.(diskId);
-      return { type: 'volume.detached', round } as { type: string };
+      return { type: 'volume.detached', round, place } as { type: string };
     },
     'snapshot.take': async ({ round, diskId, snapshotId }: Effect<'snapshot.take'>) => {
       const progress = await volumes.snapshot(diskId, snapshotId);
@@ -69,7 +78,7 @@ export function diskKind(ports: DiskPorts): ActorKind {
   };
   return {
     kind: 'disk',
-    version: 2,
+    version: 3,
     machine: diskMachine,
     events: DiskEvent,
     birth: 'disk.created',
@@ -78,6 +87,7 @@ export function diskKind(ports: DiskPorts): ActorKind {
     effects: DiskEffects,
     migrations: {
       1: (old) => ({ ...old, context: { ...(old.context as object), restore: null } }),
+      2: (old) => ({ ...old, context: { ...(old.context as object), place: null } }),
     },
     context: null,
     refuses: (context: DiskContext, event) => {
@@ -107,6 +117,11 @@ export function diskKind(ports: DiskPorts): ActorKind {
       return { type, round, reason } as { type: string };
     },
   };
+}
+
+/** Nothing waits for it: what is not known now is found by the comparison with the cluster. */
+async function placeOf(volumes: Volumes, diskId: string): Promise<VolumePlace | null> {
+  return (await volumes.placeOf?.(diskId).catch(() => null)) ?? null;
 }
 
 export const UNDECIDED_CLONES = `select 1 from disks d join actors a on a.actor = 'disk/' || d.disk_id
@@ -152,17 +167,18 @@ async function recordContents(db: Store, snapshotId: string, { entries, total, s
 
 export const UPSERT = `
   insert into disks as d (disk_id, user_id, disk_name, size_gb, state, created_at, last_used, in_use, reservation_id, is_backing_up, is_deleted,
-                          delete_date, marked_deleted_at, purged_at, latest_snapshot_id, volume_claim, problem, last_updated)
+                          delete_date, marked_deleted_at, purged_at, latest_snapshot_id, volume_claim, volume_place, problem, last_updated)
   select n.id, n.owner, n.name, n.size_gb, n.state, $2, case when n.holder is not null then $2::timestamptz end, n.holder is not null, n.holder,
          n.state = 'capturing', n.delete_at is not null, n.delete_at, case when n.delete_at is not null then $2::timestamptz end,
-         case when n.state = 'purged' then $2::timestamptz end, n.latest_snapshot, n.claim, n.problem, $2
+         case when n.state = 'purged' then $2::timestamptz end, n.latest_snapshot, n.claim, n.place, n.problem, $2
     from jsonb_to_recordset($1::jsonb) as n(id uuid, owner text, name text, size_gb int, state text, holder text, delete_at timestamptz,
-         latest_snapshot text, claim text, problem text)
+         latest_snapshot text, claim text, place jsonb, problem text)
   on conflict (disk_id) do update set
          state = excluded.state, in_use = excluded.in_use, reservation_id = excluded.reservation_id, is_backing_up = excluded.is_backing_up,
          last_used = coalesce(excluded.last_used, d.last_used), is_deleted = excluded.is_deleted, delete_date = excluded.delete_date,
          marked_deleted_at = case when excluded.is_deleted then coalesce(d.marked_deleted_at, excluded.marked_deleted_at) end,
          purged_at = excluded.purged_at, latest_snapshot_id = excluded.latest_snapshot_id, volume_claim = excluded.volume_claim,
+         volume_place = excluded.volume_place,
          problem = excluded.problem, last_updated = excluded.last_updated`;
 
 /** The read model of disks, written in the transaction of the turn. */
@@ -179,6 +195,7 @@ async function projectDisks(tx: Transaction, changes: readonly Change[]): Promis
       delete_at: context.deleteAt,
       latest_snapshot: context.latestSnapshot,
       claim: context.claim,
+      place: context.place,
       problem: context.problem,
     };
   });
@@ -202,6 +219,8 @@ export const COUNT_SNAPSHOTS = `update disks d set
             last_snapshot_at = (select max(completed_at) from disk_snapshots s where s.disk_id = d.disk_id and s.status = 'complete')
       where d.disk_id = $1`;
 
+export const PLACE_REQUEST = `update capacity_requests set place = $2::jsonb where reservation_id = $1 and status = 'waiting'`;
+
 async function writeRecord(tx: Transaction, entry: DiskRecord, at: Date): Promise<void> {
   switch (entry.type) {
     case 'snapshot.started':
@@ -215,6 +234,9 @@ async function writeRecord(tx: Transaction, entry: DiskRecord, at: Date): Promis
       break;
     case 'operation.ended':
       await tx.query(OPERATION_ENDED, [entry.operationId, entry.status, entry.error, at, entry.code]);
+      return;
+    case 'volume.placed':
+      await tx.query(PLACE_REQUEST, [entry.reservationId, JSON.stringify(entry.place)]);
       return;
     case 'snapshots.removed':
       await tx.query(SNAPSHOTS_REMOVED, [entry.snapshotIds]);

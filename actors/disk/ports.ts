@@ -1,4 +1,5 @@
 /** What a disk needs of the world. Names derive from the disk's id; every call is create-or-adopt and may be repeated. */
+import type { VolumePlace } from '../../machines/disk.events.ts';
 
 export interface VolumeRequest {
   diskId: string;
@@ -51,6 +52,11 @@ export interface Volumes {
    * Delete the live volume so that the next one starts from a snapshot; resolves when it is gone.
    * @throws NotYet while it is in use or still there; TerminalError if the snapshot that holds its data is not complete
    */
+  /**
+   * Where the disk's volume can be used; null if it has none, or its storage has not decided it. Left out: everywhere.
+   * @throws if the storage does not say
+   */
+  placeOf?(diskId: string): Promise<VolumePlace | null>;
   discard(diskId: string, afterSnapshot: string): Promise<void>;
   /** Delete one snapshot that is recorded as this disk's, and bears its id; one that is gone is fine. */
   removeSnapshot(diskId: string, snapshotId: string): Promise<void>;

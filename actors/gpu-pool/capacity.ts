@@ -1,5 +1,6 @@
 /** The one capacity function: admission, availability and estimates all read it. */
 import type { Queryable, Transaction } from '../../persistence/database.ts';
+import { keysOf, type Located } from './places.ts';
 import type { PlanHolder, PlanNode, PlanRequest } from './planner.ts';
 
 /** A node with all its slots, of which `free` are free. */
@@ -10,6 +11,8 @@ export interface PoolNode extends PlanNode {
 export interface PoolRows {
   /** Schedulable nodes with what is free on them. */
   nodes: PoolNode[];
+  /** The others. */
+  shut: Located[];
   /** The line in order, the first of it if a limit was given. */
   waiting: (PlanRequest & { owner: string; waitsBecause: string | null })[];
   /** Members that hold slots, of each gang in the line. */
@@ -44,12 +47,14 @@ export const NODES = `
    where n.gpu_type = $1
    order by n.node`;
 
-/** Labels are long, and few ask for them. */
-export const NODE_LABELS = 'select node, labels from nodes where gpu_type = $1';
+/** Labels are many and long, and few are asked for: only these. */
+export const NODE_LABELS = `
+  select n.node, (select jsonb_object_agg(key, n.labels -> key) from unnest($2::text[]) as asked(key) where n.labels ? key) as labels
+    from nodes n where n.gpu_type = $1`;
 
 export const WAITING = `
   select reservation_id as "reservationId", generation, slots, cpu_millis as "cpuMillis", memory_bytes as "memoryBytes",
-         node_labels as "nodeLabels", owner, gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours", waits_because as "waitsBecause"
+         node_labels as "nodeLabels", owner, gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours", waits_because as "waitsBecause", place
     from capacity_requests where gpu_type = $1 and status = 'waiting' and ($3::text[] is null or owner = any($3))
    order by submitted_at, reservation_id
    limit $2`;
@@ -106,11 +111,16 @@ export async function readPool(
     db.query<NodeRow>(NODES, [gpuType]),
     db.query<WaitingRow>(WAITING, [gpuType, limit, only]),
   ]);
-  const labels = waiting.some(({ nodeLabels }) => Object.keys(nodeLabels).length > 0)
-    ? (await db.query<{ node: string; labels: Record<string, string> }>(NODE_LABELS, [gpuType])).rows
-    : [];
-  const labelsOf = new Map(labels.map((row) => [row.node, row.labels]));
+  const asked = [
+    ...new Set([...waiting.flatMap(({ nodeLabels }) => Object.keys(nodeLabels)), ...keysOf(waiting.map(({ place }) => place))]),
+  ];
+  const labels =
+    asked.length > 0
+      ? (await db.query<{ node: string; labels: Record<string, string> | null }>(NODE_LABELS, [gpuType, asked])).rows
+      : [];
+  const labelsOf = new Map(labels.map((row) => [row.node, row.labels ?? {}]));
   return {
+    shut: nodes.filter((row) => !row.schedulable).map(({ node }) => ({ node, labels: labelsOf.get(node) ?? {} })),
     nodes: nodes
       .filter((row) => row.schedulable)
       .map((row) => ({

@@ -142,7 +142,7 @@ async function planOnce(tx: Transaction, gpuType: string, only: readonly string[
 
 function decideBy(rows: PoolRows, all: boolean): Decided {
   const nodes = rows.nodes.map((node) => ({ ...node, free: [...node.free] }));
-  const planned = plan(nodes, rows.waiting, rows.gangsGranted);
+  const planned = plan(nodes, rows.waiting, rows.gangsGranted, rows.shut);
   const granted = new Set(planned.grants.map((grant) => grant.reservationId));
   const held = rows.held + planned.grants.reduce((sum, grant) => sum + grant.slots.length, 0);
   return {

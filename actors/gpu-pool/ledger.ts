@@ -39,11 +39,11 @@ export async function holdPlanned(tx: Transaction, grants: readonly PlannedGrant
 type Requested = Extract<PoolMessage, { type: 'capacity.requested' }>;
 
 export const ADD_REQUEST = `insert into capacity_requests (reservation_id, gpu_type, owner, generation, slots, cpu_millis, memory_bytes, duration_hours, node_labels,
-                                    gang_id, gang_size, submitted_at, status)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'waiting')
+                                    gang_id, gang_size, submitted_at, status, place)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'waiting', (select volume_place from disks where disk_id = $13::uuid))
      on conflict (reservation_id) do nothing`;
 
-/** Put a request into the queue, at the place of its submission. A repeated request of the same life changes nothing. Sent. */
+/** Put a request into the queue, at the place of its submission, with the place of its disk's volume if that is known. A repeated request of the same life changes nothing. Sent. */
 export function addRequest(tx: Transaction, gpuType: string, event: Requested): void {
   tx.send(ADD_REQUEST, [
     event.reservationId,
@@ -58,6 +58,7 @@ export function addRequest(tx: Transaction, gpuType: string, event: Requested): 
     event.gang?.id ?? null,
     event.gang?.size ?? null,
     event.submittedAt,
+    event.diskId ?? null,
   ]);
 }
 

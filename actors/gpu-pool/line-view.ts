@@ -4,7 +4,7 @@
  */
 import type { Queryable } from '../../persistence/database.ts';
 import { readHolders, readPool } from './capacity.ts';
-import { forecast } from './planner.ts';
+import { forecast } from './forecast.ts';
 
 /** How many of a line get an estimate. */
 export const ESTIMATED = 1_000;

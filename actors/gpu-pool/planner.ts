@@ -4,13 +4,19 @@
  * Rule: strict order of submission with node fit. The first in line that fits nowhere holds back those behind it, so big requests cannot
  * starve behind small ones. A gang is placed whole or not at all; while members are missing it holds nobody back. Of the nodes that fit,
  * the fullest is taken (ties by name), so that whole nodes stay whole.
+ *
+ * Who can be served in one place only, because the volume of its disk is there, holds back nobody elsewhere: those behind it get no slot of
+ * that place, and all others. Where no node of the place could ever serve it, it holds back nobody.
  */
-import { Ends } from './ends.ts';
+import type { VolumePlace } from '../../machines/disk.events.ts';
+import { couldServe, isBound, isIn, type Located, whyBound } from './places.ts';
 
 /** A node as the planner sees it: only what is free. */
 export interface PlanNode {
   node: string;
   zone: string | null;
+  /** Slots that it has in all; left out: not known. */
+  slots?: number;
   /** Free slot numbers, lowest first. */
   free: number[];
   cpuMillis: number;
@@ -27,6 +33,8 @@ export interface PlanRequest {
   nodeLabels: Record<string, string>;
   gang: { id: string; size: number } | null;
   durationHours: number;
+  /** Where the volume of its disk is; null or left out: nowhere yet, or anywhere. */
+  place?: VolumePlace | null;
 }
 
 /** A slot holder, for forecasts. */
@@ -65,13 +73,27 @@ function fits(node: PlanNode, request: PlanRequest): boolean {
   );
 }
 
-/** The fullest node that fits; null if none does. */
-function choose(nodes: readonly PlanNode[], request: PlanRequest): PlanNode | null {
+/** Names of nodes that somebody ahead waits for. */
+type Held = ReadonlySet<string>;
+const NOBODY: Held = new Set();
+
+/** Of the nodes that fit one where the volume is, else the fullest; null if none does. */
+function choose(nodes: readonly PlanNode[], request: PlanRequest, held: Held): PlanNode | null {
+  const bound = isBound(request);
   let best: PlanNode | null = null;
+  let bestThere = false;
   for (const node of nodes) {
-    if (!fits(node, request)) continue;
-    if (best === null || node.free.length < best.free.length || (node.free.length === best.free.length && node.node < best.node))
-      best = node;
+    if (!fits(node, request) || held.has(node.node)) continue;
+    const there = isIn(node, request.place);
+    if (bound && !there) continue;
+    const better =
+      best === null ||
+      (there && !bestThere) ||
+      (there === bestThere &&
+        (node.free.length < best.free.length || (node.free.length === best.free.length && node.node < best.node)));
+    if (!better) continue;
+    best = node;
+    bestThere = there;
   }
   return best;
 }
@@ -92,7 +114,7 @@ function give(nodes: readonly PlanNode[], grant: PlannedGrant, request: PlanRequ
 }
 
 /** Those that are placed together: a single request, or all waiting members of one gang, at the place of its first. */
-function groupsOf(waiting: readonly PlanRequest[]): PlanRequest[][] {
+export function groupsOf(waiting: readonly PlanRequest[]): PlanRequest[][] {
   const gangs = new Map<string, PlanRequest[]>();
   const groups: PlanRequest[][] = [];
   for (const request of waiting) {
@@ -125,39 +147,76 @@ function whyNot(nodes: readonly PlanNode[], request: PlanRequest, group: readonl
   return total === 0 ? 'All are in use' : `${total} of the ${request.slots} asked for are free`;
 }
 
+/** Why this group is not placed, in words for its users. */
+function reasonOf(nodes: readonly PlanNode[], shut: readonly Located[], group: readonly PlanRequest[], held: Held): string {
+  const bound = group.find((request) => isBound(request) && choose(nodes, request, held) === null);
+  if (bound !== undefined) return (group.length > 1 ? 'A member of the gang waits: ' : '') + whyBound(nodes, shut, bound);
+  if (held.size > 0 && group.length === 1 && choose(nodes, group[0]!, NOBODY) !== null)
+    return 'What is free is kept for somebody ahead in the queue whose disk can be used nowhere else';
+  const open = nodes.filter((node) => !held.has(node.node));
+  return whyNot(open.length === 0 ? nodes : open, group[0]!, group);
+}
+
 /**
  * Decide who gets slots now.
  * @param nodes schedulable nodes with what is free on them; changed by the call.
  * @param waiting the queue, in order of submission.
  * @param granted how many members of each gang hold slots already.
+ * @param shut nodes of the type that take nobody new.
  */
-export function plan(nodes: PlanNode[], waiting: readonly PlanRequest[], granted: ReadonlyMap<string, number> = new Map()): Plan {
+export function plan(
+  nodes: PlanNode[],
+  waiting: readonly PlanRequest[],
+  granted: ReadonlyMap<string, number> = new Map(),
+  shut: readonly Located[] = [],
+): Plan {
   const grants: PlannedGrant[] = [];
   const waits: Plan['waits'] = [];
-  for (const group of groupsOf(waiting)) {
+  const held = new Set<string>();
+  const tell = (group: readonly PlanRequest[], because: string) => {
+    for (const { reservationId } of group) waits.push({ reservationId, because });
+  };
+  const groups = groupsOf(waiting);
+  for (const [index, group] of groups.entries()) {
     const first = group[0]!;
     const missing = first.gang === null ? 0 : first.gang.size - group.length - (granted.get(first.gang.id) ?? 0);
     if (missing > 0) {
-      for (const each of group)
-        waits.push({ reservationId: each.reservationId, because: `Waiting for ${missing} more of its gang` });
+      tell(group, `Waiting for ${missing} more of its gang`);
       continue;
     }
-    const placed = placeGroup(nodes, group);
-    if (placed === null) {
-      const because = whyNot(nodes, first, group);
-      for (const each of group) waits.push({ reservationId: each.reservationId, because });
-      return { grants, waits, blocked: true };
+    const placed = placeGroup(nodes, group, held);
+    if (placed !== null) {
+      grants.push(...placed);
+      continue;
     }
-    grants.push(...placed);
+    tell(group, reasonOf(nodes, shut, group, held));
+    const wanted = waitsFor(nodes, group, held);
+    for (const node of wanted ?? []) held.add(node);
+    if (wanted !== null && (held.size === 0 || nodes.some((node) => node.free.length > 0 && !held.has(node.node)))) continue;
+    // Nobody behind is served now. Who never will be as things stand is told so all the same.
+    for (const behind of groups.slice(index + 1)) {
+      const lost = behind.find((request) => isBound(request) && !nodes.some((node) => couldServe(node, request)));
+      if (lost !== undefined) tell(behind, reasonOf(nodes, shut, behind, held));
+    }
+    return { grants, waits, blocked: true };
   }
   return { grants, waits, blocked: false };
 }
 
+/** Those that have the fewest nodes to choose from come first. */
+function hardestFirst(group: readonly PlanRequest[]): readonly PlanRequest[] {
+  return group.length > 1 && group.some(isBound) ? [...group].sort((a, b) => Number(isBound(b)) - Number(isBound(a))) : group;
+}
+
 /** Place all of a group, or none. */
-function placeGroup(nodes: readonly PlanNode[], group: readonly PlanRequest[]): PlannedGrant[] | null {
+export function placeGroup(
+  nodes: readonly PlanNode[],
+  group: readonly PlanRequest[],
+  held: Held = NOBODY,
+): PlannedGrant[] | null {
   const placed: { grant: PlannedGrant; request: PlanRequest }[] = [];
-  for (const request of group) {
-    const node = choose(nodes, request);
+  for (const request of hardestFirst(group)) {
+    const node = choose(nodes, request, held);
     if (node === null) {
       for (const each of placed.reverse()) give(nodes, each.grant, each.request);
       return null;
@@ -168,48 +227,21 @@ function placeGroup(nodes: readonly PlanNode[], group: readonly PlanRequest[]): 
 }
 
 /**
- * When each waiting request may expect to start: the plan is played forward over the known ends of those who hold slots. The work grows with
- * the ends and the requests, not with their product: whoever has been placed is not looked at again.
- * @param nodes changed by the call.
- * @param now and the results are milliseconds since the epoch; null if no known end leads to a start.
- * @param hourMs length of one reserved hour (shorter under a time scale).
+ * Nodes that nobody behind a group that was not placed may have, so that it does not starve; null: all of them.
+ *
+ * Who is bound to a place waits for the nodes there that could serve it. A gang with such members waits for theirs, and for as many others as
+ * the rest of it could have now; if the rest could not be placed either, it holds back everybody, as any gang does.
  */
-export function forecast(
-  nodes: PlanNode[],
-  holders: readonly PlanHolder[],
-  waiting: readonly PlanRequest[],
-  now: number,
-  hourMs: number,
-): Map<string, number | null> {
-  const starts = new Map<string, number | null>(waiting.map((request) => [request.reservationId, null]));
-  const byName = new Map(nodes.map((node) => [node.node, node]));
-  const groups = groupsOf(waiting).filter((group) => group.length >= (group[0]!.gang?.size ?? 1));
-  const ends = new Ends();
-  for (const { endsAt, ...holder } of holders) if (endsAt !== null) ends.add(endsAt, holder);
-  let time = now;
-  // Where the first in line may fit now: what did not fit before an end fits nowhere but where it gave something back.
-  let places: readonly PlanNode[] = nodes;
-  for (let next = 0; ; ) {
-    for (let group = groups[next]; group !== undefined; group = groups[++next]) {
-      const placed = placeGroup(group.length === 1 ? places : nodes, group);
-      if (placed === null) break;
-      places = nodes;
-      const requests = new Map(group.map((request) => [request.reservationId, request]));
-      for (const { reservationId, node, slots } of placed) {
-        const { durationHours, cpuMillis, memoryBytes } = requests.get(reservationId)!;
-        starts.set(reservationId, time);
-        ends.add(time + durationHours * hourMs, { node, slots, cpuMillis, memoryBytes });
-      }
-    }
-    const end = next < groups.length ? ends.take() : null;
-    if (end === null) return starts;
-    time = Math.max(time, end.at);
-    const node = byName.get(end.freed.node);
-    // It may end on a node that takes nobody new.
-    places = node === undefined ? [] : [node];
-    if (node === undefined) continue;
-    node.free = [...node.free, ...end.freed.slots].sort((a, b) => a - b);
-    node.cpuMillis += end.freed.cpuMillis;
-    node.memoryBytes += end.freed.memoryBytes;
-  }
+export function waitsFor(nodes: readonly PlanNode[], group: readonly PlanRequest[], held: Held): string[] | null {
+  const bound = group.filter(isBound);
+  if (bound.length === 0) return null;
+  const homes = bound.map((request) => nodes.filter((node) => couldServe(node, request)).map((node) => node.node));
+  if (homes.some((home) => home.length === 0)) return [];
+  const wanted = homes.flat();
+  const rest = group.filter((request) => !isBound(request));
+  const placed = placeGroup(nodes, rest, new Set([...held, ...wanted]));
+  if (placed === null) return null;
+  const requests = new Map(rest.map((request) => [request.reservationId, request]));
+  for (const grant of [...placed].reverse()) give(nodes, grant, requests.get(grant.reservationId)!);
+  return [...wanted, ...placed.map((grant) => grant.node)];
 }

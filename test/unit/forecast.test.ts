@@ -1,14 +1,19 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Ends } from '../../actors/gpu-pool/ends.ts';
-import { forecast, type PlanHolder, type PlanNode, type PlanRequest, plan } from '../../actors/gpu-pool/planner.ts';
+import { forecast } from '../../actors/gpu-pool/forecast.ts';
+import { type PlanHolder, type PlanNode, type PlanRequest, plan } from '../../actors/gpu-pool/planner.ts';
+import type { VolumePlace } from '../../machines/disk.events.ts';
 
 const HOUR = 1_000;
 const NODES = ['a', 'b', 'c'];
 
 function node(name: string, free: number[], cpuMillis = 8): PlanNode {
-  return { node: name, zone: null, free, cpuMillis, memoryBytes: 100, labels: { name } };
+  return { node: name, zone: null, slots: 40, free, cpuMillis, memoryBytes: 100, labels: { name } };
 }
+
+/** The place of a volume that can be used on these nodes alone. */
+const at = (...names: string[]): VolumePlace => ({ anyOf: [{ name: names }], movable: false });
 
 /** The same by definition: after each end the whole line is planned anew. */
 function playForward(nodes: PlanNode[], holders: readonly PlanHolder[], waiting: readonly PlanRequest[], now: number) {
@@ -36,11 +41,12 @@ function playForward(nodes: PlanNode[], holders: readonly PlanHolder[], waiting:
 
 const requests = fc.array(
   fc.record({
-    slots: fc.integer({ min: 1, max: 5 }),
+    slots: fc.oneof({ weight: 12, arbitrary: fc.integer({ min: 1, max: 5 }) }, fc.constant(50)),
     cpuMillis: fc.integer({ min: 0, max: 4 }),
     durationHours: fc.integer({ min: 1, max: 4 }),
     nodeLabels: fc.constantFrom<Record<string, string>>({}, {}, {}, { name: 'b' }, { name: 'nowhere' }),
     gang: fc.constantFrom(null, null, null, { id: 'g', size: 2 }, { id: 'h', size: 3 }),
+    place: fc.constantFrom(null, null, null, at('a'), at('b'), at('a', 'c'), at('nowhere'), { ...at('c'), movable: true }),
   }),
   { maxLength: 14 },
 );

@@ -285,7 +285,7 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [nodes.REMOVE_NODES, all(someOf(a.NODES))],
   [nodes.REMOVE_FREE_SLOTS, all(someOf(a.NODES))],
   [capacity.NODES, all(a.gpuType)],
-  [capacity.NODE_LABELS, all(a.gpuType)],
+  [capacity.NODE_LABELS, all(a.gpuType, of([], ['fast'], ['fast', 'absent']))],
   [capacity.WAITING, all(a.gpuType, maybe(of(0, 1, 5)), maybe(of([], ['ann'])))],
   [
     maintenance.KEEP_MAINTENANCE,
@@ -325,6 +325,7 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
       maybe(of('gang')),
       of(2),
       a.iso,
+      maybe(a.disk),
     ),
   ],
   [

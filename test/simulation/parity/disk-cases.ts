@@ -25,6 +25,7 @@ const diskRow = fc
     latest_snapshot: maybe(of('s1', 's2')),
     claim: maybe(of('claim')),
     problem: maybe(a.text),
+    place: maybe(of({ anyOf: [{ fast: ['yes'] }], movable: false }, { anyOf: [], movable: true })),
   })
   .map((row) => json([row]));
 
@@ -37,6 +38,7 @@ export const DISK_CASES: readonly (readonly [string, Parameters])[] = [
   [disk.SNAPSHOT_FAILED, all(of('s1', 's2'), a.at, a.text)],
   [disk.OPERATION_ENDED, all(of('o1', 'o2'), of('completed', 'failed'), maybe(a.text), a.at, maybe(of('GPU_DISK_IN_USE')))],
   [disk.SNAPSHOTS_KEPT_FOR, all(a.disk)],
+  [disk.PLACE_REQUEST, all(a.reservation, of(json({ anyOf: [], movable: false })))],
   [disk.RECORD_CONTENTS, all(of('s9'), of('[]'), of(0), maybe(of(5)))],
   [disk.SNAPSHOTS_REMOVED, all(someOf(['s1', 's2']))],
   [retention.RETIRE_SNAPSHOTS, all(a.disk, someOf(['s1', 's2']), of(0, 1), a.iso, a.user)],

@@ -60,7 +60,7 @@ export const DUMPS: readonly Dump[] = [
     name: 'disks',
     sql: `select disk_id as "diskId", disk_name as name, user_id as owner, size_gb as "sizeGb", state, created_at as "createdAt",
                  last_used as "lastUsed", reservation_id as "reservationId", delete_date as "deleteDate", marked_deleted_at as "markedDeletedAt",
-                 purged_at as "purgedAt", latest_snapshot_id as "latestSnapshot", volume_claim as claim, problem,
+                 purged_at as "purgedAt", latest_snapshot_id as "latestSnapshot", volume_claim as claim, volume_place as place, problem,
                  is_backing_up as "isBackingUp", snapshot_count as "snapshotCount", pending_snapshot_count as "pendingSnapshotCount",
                  last_snapshot_at as "lastSnapshotAt", last_updated as "lastUpdated" from disks`,
     table: (tables) => tables.disks,
@@ -116,7 +116,7 @@ export const DUMPS: readonly Dump[] = [
     sql: `select reservation_id as "reservationId", gpu_type as "gpuType", owner, generation, slots, cpu_millis as "cpuMillis",
                  memory_bytes as "memoryBytes", duration_hours as "durationHours", node_labels as "nodeLabels", gang_id as "gangId",
                  gang_size as "gangSize", submitted_at as "submittedAt", status, node, granted_at as "grantedAt",
-                 waits_because as "waitsBecause" from capacity_requests`,
+                 waits_because as "waitsBecause", place from capacity_requests`,
     table: (tables) => tables.requests,
   },
   {

@@ -119,9 +119,14 @@ twin(capacity.NODES, (t, tx, [gpuType]) => {
   return rows(found.sort(byName));
 });
 
-twin(capacity.NODE_LABELS, (t, tx, [gpuType]) => {
+twin(capacity.NODE_LABELS, (t, tx, [gpuType, keys]) => {
   const found = [...t.nodes.rows(tx)].filter((row) => row.gpuType === gpuType);
-  return rows(found.map(({ node, labels }) => ({ node, labels })));
+  return rows(
+    found.map(({ node, labels }) => {
+      const asked = Object.entries(labels).filter(([key]) => (keys as string[]).includes(key));
+      return { node, labels: asked.length === 0 ? null : Object.fromEntries(asked) };
+    }),
+  );
 });
 
 function membersOf(found: Iterable<RequestRow>, of: RequestRow['status'], gangIds: string[], owners: string[]) {
@@ -158,6 +163,7 @@ twin(capacity.WAITING, (t, tx, [gpuType, limit, only]) => {
       gangSize: row.gangSize,
       durationHours: row.durationHours,
       waitsBecause: row.waitsBecause,
+      place: row.place,
     })),
   );
 });

@@ -123,6 +123,7 @@ interface Written {
   problem: string | null;
 }
 
+  place: DiskRow['place'];
 twin(disk.UPSERT, (t, tx, [json, at]) => {
   const now = moment(at)!;
   const list = JSON.parse(json) as Written[];
@@ -139,6 +140,7 @@ twin(disk.UPSERT, (t, tx, [json, at]) => {
       problem: row.problem,
       lastUpdated: now,
     };
+      place: row.place,
     const born: DiskRow = {
       ...changes,
       diskId: row.id,
@@ -173,6 +175,15 @@ twin(disk.UPSERT, (t, tx, [json, at]) => {
 twin(disk.SNAPSHOT_STARTED, (t, tx, [snapshotId, diskId, reservationId, at]) => {
   const row: DiskSnapshotRow = {
     snapshotId,
+twin(disk.PLACE_REQUEST, (t, tx, [reservationId, place]) => {
+  const slot = t.requests.slot(reservationId);
+  if (slot === undefined || t.requests.see(slot, tx)?.status !== 'waiting') return count(0);
+  t.requests.lock(slot, tx);
+  if (slot.value?.status !== 'waiting') return count(0);
+  t.requests.update(slot, { ...slot.value, place: JSON.parse(place) }, tx);
+  return count(1);
+});
+
     diskId,
     reservationId,
     status: 'pending',

@@ -59,6 +59,7 @@ function newDisk(diskId: string, owner: string, name: string, sizeGb: number, no
     purgedAt: null,
     latestSnapshot: null,
     claim: null,
+    place: null,
     problem: null,
     isBackingUp: false,
     snapshotCount: 0,

@@ -31,8 +31,21 @@ twin(ledger.HOLD_PLANNED, (t, tx, [nodes, numbers]) => {
 });
 
 twin(ledger.ADD_REQUEST, (t, tx, v) => {
-  const [reservationId, gpuType, owner, generation, slots, cpuMillis, memoryBytes, durationHours, labels, gangId, gangSize, at] =
-    v;
+  const [
+    reservationId,
+    gpuType,
+    owner,
+    generation,
+    slots,
+    cpuMillis,
+    memoryBytes,
+    durationHours,
+    labels,
+    gangId,
+    gangSize,
+    at,
+    diskId,
+  ] = v;
   const row: RequestRow = {
     reservationId,
     gpuType,
@@ -45,6 +58,7 @@ twin(ledger.ADD_REQUEST, (t, tx, v) => {
     nodeLabels: JSON.parse(labels),
     gangId,
     gangSize,
+    place: diskId === null ? null : (t.disks.get(diskId, tx)?.place ?? null),
     submittedAt: moment(at)!,
     status: 'waiting',
     node: null,

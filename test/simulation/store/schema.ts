@@ -1,4 +1,5 @@
 /** The tables of the service, in memory. Times are milliseconds since the epoch; JSON is parsed. */
+import type { VolumePlace } from '../../../machines/disk.events.ts';
 import type { StoredSnapshot } from '../../../persistence/actor-store.ts';
 import { AdvisoryLock, Table } from './tables.ts';
 
@@ -118,6 +119,7 @@ export interface DiskRow {
   purgedAt: number | null;
   latestSnapshot: string | null;
   claim: string | null;
+  place: VolumePlace | null;
   problem: string | null;
   isBackingUp: boolean;
   snapshotCount: number;
@@ -241,6 +243,7 @@ export interface RequestRow {
   nodeLabels: Record<string, string>;
   gangId: string | null;
   gangSize: number | null;
+  place: VolumePlace | null;
   submittedAt: number;
   status: 'waiting' | 'granted';
   node: string | null;
