@@ -236,6 +236,8 @@ export const reservationAssigns = {
 const sameUser = (one: string, other: string): boolean => one.toLowerCase() === other.toLowerCase();
 
 export const reservationGuards = {
+  /** Its server runs already: it was adopted. */
+  isServed: (context) => context.launchedAt !== null,
   gangIncomplete: (context) => !context.gangComplete,
   needsImage: (context) => context.request.buildHash !== null && context.image === null,
   needsDisk: (context) => context.request.disk !== null && context.disk.state === 'none',

@@ -117,6 +117,24 @@ export const ReservationContext = z.object({
 });
 export type ReservationContext = z.infer<typeof ReservationContext>;
 
+/** What a server that runs already has: kept beside it on the cluster, for a database that knows nothing of it. */
+export const AdoptedStay = z.object({
+  submittedAt: z.string(),
+  generation: z.number().int().min(1),
+  image: z.string().nullable(),
+  claim: z.string().nullable(),
+  grant: Grant,
+  pod: z.object({ uid: z.string(), name: z.string(), ready: z.boolean() }),
+  connection: Connection,
+  launchedAt: Moment,
+  expiresAt: Moment,
+  totalHours: z.number().positive(),
+  warned: z.array(z.number().int()),
+  jupyter: z.object({ state: z.enum(['off', 'on', 'failed']), url: z.string().nullable(), port: z.number().int().nullable() }),
+  users: z.array(z.string()),
+});
+export type AdoptedStay = z.infer<typeof AdoptedStay>;
+
 export const ReservationInput = z.object({
   id: z.string(),
   owner: z.string(),
@@ -124,6 +142,8 @@ export const ReservationInput = z.object({
   request: ReservationRequest,
   policy: StayPolicy,
   domain: z.string().nullable(),
+  /** Of a server that runs already; left out: there is none. */
+  adopted: AdoptedStay.optional(),
 });
 export type ReservationInput = z.infer<typeof ReservationInput>;
 
@@ -149,6 +169,22 @@ const NO_REQUEST: ReservationRequest = {
 
 /** The context at birth. XState calls the factory without input on every step, so it must bear `undefined`. */
 export function newReservation(input: ReservationInput | undefined): ReservationContext {
+  const context = unserved(input);
+  return input?.adopted === undefined ? context : { ...context, ...served(input.adopted, context) };
+}
+
+/** What it knows beside its request if its server runs already. */
+function served({ claim, jupyter, ...known }: AdoptedStay, { request, disk }: ReservationContext): Partial<ReservationContext> {
+  return {
+    ...known,
+    gangComplete: true,
+    disk: request.disk === null ? disk : { ...disk, state: 'attached', claim },
+    jupyter: { ...jupyter, error: null },
+    detail: known.pod.ready ? 'Running' : 'The server does not answer',
+  };
+}
+
+function unserved(input: ReservationInput | undefined): ReservationContext {
   const request = input?.request ?? NO_REQUEST;
   return {
     id: input?.id ?? '',

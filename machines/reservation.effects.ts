@@ -133,6 +133,16 @@ function publishName({ generation, request, domain, connection }: ReservationCon
   ];
 }
 
+function publishRoute({ generation, request, domain, connection, jupyter: { port } }: ReservationContext): Answer {
+  if (domain === null || connection === null || port === null) return [];
+  return [
+    effect<ReservationEffect>(
+      { type: 'route.publish', generation, name: request.name, domain, node: connection.node, port },
+      { lane: 'route', replaces: true },
+    ),
+  ];
+}
+
 function withdraw({ generation, domain }: ReservationContext, lane: 'name' | 'route'): Answer {
   if (domain === null) return [];
   return [effect<ReservationEffect>({ type: `${lane}.withdraw`, generation }, { lane, replaces: true })];
@@ -222,6 +232,12 @@ export const reservationIntents = {
     ...(context.request.jupyter && context.jupyter.state === 'starting' ? jupyter(context, 'jupyter.start') : []),
     ...publishName(context),
   ],
+  /** Publishing what stands already changes nothing, and puts it on record. */
+  resumeStay: (context, event) => [
+    ...stayDeadlines(context, event),
+    ...publishName(context),
+    ...(context.jupyter.state === 'on' ? publishRoute(context) : []),
+  ],
   moveExpiry: (context, event) => [
     ...stayDeadlines(context, event),
     ...notice(context, 'extended', `Extended until ${context.expiresAt}.`),
@@ -278,15 +294,7 @@ export const reservationIntents = {
   stopJupyter: (context) => jupyter(context, 'jupyter.stop'),
 
   publishName,
-  publishRoute: ({ generation, request, domain, connection, jupyter: { port } }) =>
-    domain === null || connection === null || port === null
-      ? []
-      : [
-          effect<ReservationEffect>(
-            { type: 'route.publish', generation, name: request.name, domain, node: connection.node, port },
-            { lane: 'route', replaces: true },
-          ),
-        ],
+  publishRoute,
   withdrawRoute: (context) => withdraw(context, 'route'),
   /** A name that still led to the port of a server that has gone would lead to whoever gets that port next. */
   withdrawNames: (context) => (context.launchedAt === null ? [] : [...withdraw(context, 'name'), ...withdraw(context, 'route')]),

@@ -1,7 +1,7 @@
 /** Every event that a reservation understands: a closed union. Users may send only those of {@link UserEvent}. */
 import { z } from 'zod';
 import { type Stamped, shape } from './authoring.ts';
-import { Connection, Grant, ReservationRequest, StayPolicy } from './reservation.context.ts';
+import { AdoptedStay, Connection, Grant, ReservationRequest, StayPolicy } from './reservation.context.ts';
 
 /** Who sent it: a user name, or null for a trusted queue message without one (it acts as the owner). */
 const by = z.string().nullable();
@@ -20,6 +20,16 @@ export const ReservationSubmitted = shape('reservation.submitted', {
   policy: StayPolicy,
   /** Put in by the turn itself, from what is served then. */
   domain: z.string().optional(),
+});
+
+/** The birth of a reservation whose server runs already: an earlier database knew it, and this one was built anew from what is there. */
+export const ReservationAdopted = shape('reservation.adopted', {
+  id: z.string(),
+  owner: z.string(),
+  request: ReservationRequest,
+  policy: StayPolicy,
+  domain: z.string().nullable(),
+  adopted: AdoptedStay,
 });
 
 /** GitHub's rule: letters, digits and single hyphens inside, 39 characters at most; an underscore marks a user whom a company manages. */
@@ -128,7 +138,15 @@ export type ReservationDeadline = (typeof RESERVATION_DEADLINES)[number];
 
 const DeadlineEvent = z.object({ type: z.enum(RESERVATION_DEADLINES.map((name) => `deadline.${name}` as const)) });
 
-export const ReservationEvent = z.union([ReservationSubmitted, UserEvent, ActorEvent, PodEvent, ResultEvent, DeadlineEvent]);
+export const ReservationEvent = z.union([
+  ReservationSubmitted,
+  ReservationAdopted,
+  UserEvent,
+  ActorEvent,
+  PodEvent,
+  ResultEvent,
+  DeadlineEvent,
+]);
 
 /** An event as machines see it: stamped by the kernel. */
 export type ReservationEvent = Stamped<z.infer<typeof ReservationEvent>>;

@@ -103,6 +103,7 @@ export const reservationMachine = machineSetup.createMachine({
         deciding: {
           description: 'Finds what is missing before capacity can be asked for.',
           always: [
+            { guard: 'isServed', target: '#reservation.running', actions: 'resumeStay' },
             { guard: 'gangIncomplete', target: 'gang' },
             { guard: 'needsImage', target: '#reservation.building' },
             { guard: 'needsDisk', target: 'disk' },

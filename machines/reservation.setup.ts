@@ -38,6 +38,7 @@ function intentTable() {
     forceRemovePod: true,
     returnSlots: true,
     startStay: true,
+    resumeStay: true,
     moveExpiry: true,
     postWarning: true,
     postFinalNotice: true,

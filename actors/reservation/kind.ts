@@ -29,6 +29,7 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
     birth: 'reservation.submitted',
     input: (event) => ({
       id: event['id'],
+    adoption: 'reservation.adopted',
       owner: event['owner'],
       at: event.at,
       request: event['request'],
@@ -36,6 +37,7 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
       domain: event['domain'] ?? null,
     }),
     intents: (action, context, event) => intentsOfReservation(action, context, event as never),
+      ...(event['adopted'] === undefined ? {} : { adopted: event['adopted'] }),
     effects: ReservationEffect,
     migrations: {},
     context: ReservationContext,

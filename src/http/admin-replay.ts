@@ -6,7 +6,7 @@ import { copyEffect, hurryEffect, lockEffect } from '../../persistence/effect-re
 import { findByKey } from '../../persistence/history.ts';
 import type { Message } from '../../persistence/mailbox.ts';
 import { archivedMessage, sendMessage } from '../../persistence/pgmq.ts';
-import { parseAddress } from '../../actors/kernel/kind.ts';
+import { isBirth, parseAddress } from '../../actors/kernel/kind.ts';
 import { Problem } from '../errors.ts';
 import type { HttpDeps } from './deps.ts';
 
@@ -40,8 +40,9 @@ async function replayToActor({ kernel }: HttpDeps, tx: Transaction, letter: Lett
   if (sender === 'deadline') throw refused('A deadline that failed was set anew, and comes again by itself');
   const event = original as Message['event'];
   const row = await findActor(tx, actor);
-  const isBirth = kernel.kinds.get(parseAddress(actor).kind)?.birth === event.type;
-  if (row === null && !isBirth) throw refused(`There is no ${actor}; replay its creation first`);
+  const kind = kernel.kinds.get(parseAddress(actor).kind);
+  if (row === null && !(kind !== undefined && isBirth(kind, event.type)))
+    throw refused(`There is no ${actor}; replay its creation first`);
   if (row?.status === 'done') throw refused(`${actor} has ended (${row.state}) and takes no message any more`);
   const done = await findByKey(tx, actor, key);
   if (done !== null) throw refused(`A message of this key was processed meanwhile: ${done.outcome}`);

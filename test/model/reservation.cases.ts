@@ -52,6 +52,30 @@ const connection = {
   sshCommand: 'ssh -p 30022 dev@10.0.0.1',
 };
 
+/** The birth of one whose server runs: in its second life, an hour and a half before its end. */
+export function adopted(wish: Partial<ReservationRequest>): Case {
+  return {
+    ...submitted(wish),
+    type: 'reservation.adopted',
+    domain: 'dev.test',
+    adopted: {
+      submittedAt: '2026-03-02T07:20:00.000Z',
+      generation: 2,
+      image: null,
+      claim: wish.disk == null ? null : 'claim-1',
+      grant,
+      pod: { uid: podOf(2), name: 'gpu-dev-brave-otter', ready: true },
+      connection,
+      launchedAt: '2026-03-02T07:30:00.000Z',
+      expiresAt: '2026-03-02T11:30:00.000Z',
+      totalHours: 4,
+      warned: [],
+      jupyter: { state: 'on', url: 'http://10.0.0.1:30023/', port: 30_023 },
+      users: ['grace'],
+    },
+  };
+}
+
 /** What users ask. */
 const WISHES: Case[] = [
   { type: 'cancel', by: 'ada' },
@@ -206,6 +230,7 @@ const withoutJupyter = (snapshot: AnyMachineSnapshot) => reservationEvents(snaps
 
 export const RESERVATION_SCENARIOS: Scenario[] = [
   { name: 'a plain server', birth: submitted({ jupyter: true }, RESERVATION_ID, 'dev.test'), events: withoutUsers },
+  { name: 'a server that an earlier database knew', birth: adopted({ disk }), events: withoutUsers },
   { name: 'a server with a disk', birth: submitted({ disk }), events: withoutJupyter },
   { name: 'a server that fails on a busy disk', birth: submitted({ disk: { ...disk, onBusy: 'fail' } }), events: withoutJupyter },
   {

@@ -72,6 +72,7 @@ const LIVE = ['queued', 'building', 'provisioning', 'running', 'extending', 'sna
 function check(memory: ReservationMemory, step: Step, trace: Trace<ReservationMemory>): ReservationMemory {
   const path = statePath(step.after.value);
   const context = step.after.context as ReservationContext;
+  if (step.event.type === 'reservation.adopted') memory = adopted(memory, context);
   const next = { ...memory, visited: new Set([...memory.visited, path]) };
   promise(ReservationContext.safeParse(context).success, 'the context does not fit its schema');
   grants(next, step);
@@ -87,6 +88,12 @@ function check(memory: ReservationMemory, step: Step, trace: Trace<ReservationMe
       promise(step.after.can({ type: 'cancel', by, at: trace.at }), `cancel is not accepted in ${path}`);
   } else ended(next, path, context);
   return next;
+}
+
+/** It has what it was given in an earlier database. */
+function adopted(memory: ReservationMemory, { generation, request }: ReservationContext): ReservationMemory {
+  const given = { held: generation, everGranted: true, pod: true, gangJoined: request.gang !== null };
+  return { ...memory, ...given, diskAsked: request.disk !== null };
 }
 
 function grants(memory: ReservationMemory, { event, before, after }: Step): void {
