@@ -8,7 +8,7 @@ import { expectNothingLeft } from './left-behind.ts';
 import { ServiceScene } from './service-scene.ts';
 
 /** The shortest reservation, five minutes, takes twenty seconds; so long may a pod take to become ready, killed services included. */
-const TIME_SCALE = '15';
+const TIME_SCALE = process.env['GPU_DEV_CYCLES_SCALE'] ?? '15';
 const HOURS = 0.0834;
 
 export interface Cycles {
@@ -18,6 +18,8 @@ export interface Cycles {
   what: string;
   /** Further variables of the service, as they are when it starts. */
   environment?: () => NodeJS.ProcessEnv;
+  /** Further fields of every request. */
+  asks?: () => Record<string, unknown>;
   /** That nothing is left; left out: on the cluster. */
   expectNothing?: (scene: ServiceScene) => Promise<void>;
 }
@@ -25,7 +27,7 @@ export interface Cycles {
 /** @param cluster one of the file's own, with 16 GPUs */
 export function reservationsEndClean(
   cluster: RealCluster,
-  { cycles, seed, what, environment = () => ({}), expectNothing = expectNothingLeft }: Cycles,
+  { cycles, seed, what, environment = () => ({}), asks = () => ({}), expectNothing = expectNothingLeft }: Cycles,
 ): void {
   describe.skipIf(cluster.missing)(`${cycles} reservations through the service itself${what}, seed ${seed}`, () => {
     let scene: ServiceScene;
@@ -44,7 +46,7 @@ export function reservationsEndClean(
       async () => {
         const random = createRandom(seedState(seed), true);
         const pick = <T>(values: readonly T[]): T => values[random.integer(values.length)]!;
-        const ids = await Promise.all(Array.from({ length: cycles }, () => scene.submit({ duration_hours: HOURS })));
+        const ids = await Promise.all(Array.from({ length: cycles }, () => scene.submit({ duration_hours: HOURS, ...asks() })));
         const third = Math.floor(cycles / 3);
         const [cancelled, struck] = [ids.slice(0, third), ids.slice(third, 2 * third)];
         /** Wait until it has come so far, or further. */
@@ -71,7 +73,12 @@ export function reservationsEndClean(
         for (const id of ids) await scene.reaches(id, 'expired', 'cancelled', 'failed');
         const rows = await Promise.all(ids.map((id) => scene.reservation(id)));
         const failed = rows.filter(({ status }) => status === 'failed');
-        const histories = await Promise.all(failed.map(({ reservation_id }) => scene.history(reservation_id)));
+        const histories = await Promise.all(
+          failed.map(async ({ reservation_id, disk_id }) => [
+            ...(await scene.history(reservation_id)),
+            ...(await scene.efforts(`disk/${disk_id}`)),
+          ]),
+        );
         expect(failed.map(({ failure_reason }, index) => [failure_reason, histories[index]])).toEqual([]);
         const unexpected = rows.filter(
           ({ reservation_id, status }) => status !== 'expired' && !cancelled.includes(reservation_id),

@@ -155,6 +155,13 @@ export class ServiceScene {
     return (await this.db.query<{ type: string }>(sql, [`reservation/${id}`])).rows.map(({ type }) => type);
   }
 
+  /** What an actor had done, and how often that was tried and taken over, in words. */
+  async efforts(actor: string): Promise<string[]> {
+    const sql = `select concat_ws(' ', type, status, attempts || ' tries', takeovers || ' takeovers', last_error) as words from effects
+                  where actor = $1 order by seq`;
+    return (await this.db.query<{ words: string }>(sql, [actor])).rows.map(({ words }) => words);
+  }
+
   /** Wait until `check` gives something other than null or false. */
   async until<T>(what: string, check: () => Promise<T | null | false>, ms = this.patienceMs): Promise<T> {
     for (const end = Date.now() + ms; ; ) {
