@@ -23,6 +23,7 @@ export const PROBLEMS = {
   GPU_DISK_EXISTS: { status: 409, title: 'A disk of this name exists' },
   GPU_DISK_DELETED: { status: 409, title: 'The disk is deleted' },
   GPU_DISK_GONE: { status: 410, title: 'The disk is deleted' },
+  GPU_DISK_ELSEWHERE: { status: 409, title: 'No node of this type can use the disk' },
   GPU_DISK_IN_USE: { status: 409, title: 'The disk is in use' },
   GPU_DISK_OPERATION_FAILED: { status: 409, title: 'The operation on the disk failed' },
   GPU_SNAPSHOT_UNKNOWN: { status: 404, title: 'The disk has no such snapshot' },

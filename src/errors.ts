@@ -28,6 +28,8 @@ export const ADVICE: Record<ProblemCode, string> = {
   GPU_DISK_EXISTS: 'Choose another name, or use the disk that exists.',
   GPU_DISK_DELETED: 'Undelete it, or choose another disk.',
   GPU_DISK_GONE: 'Undelete it first.',
+  GPU_DISK_ELSEWHERE:
+    'The disk is kept by one node or zone, and no node of this type is there: ask for a type that is, or name another disk, or none.',
   GPU_DISK_IN_USE: 'Wait until the reservation in the details has ended, or cancel it.',
   GPU_DISK_OPERATION_FAILED: 'The detail says why; the disk is as it was.',
   GPU_SNAPSHOT_UNKNOWN: 'Choose one of `GET /v1/disks/{name}/snapshots`.',

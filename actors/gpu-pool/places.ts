@@ -18,6 +18,11 @@ export function isIn(node: Located, place: VolumePlace | null | undefined): bool
 
 /** Whether the request can be served nowhere but in a place: its volume cannot be had elsewhere. */
 export function isBound({ place }: PlanRequest): boolean {
+  return isFixed(place);
+}
+
+/** Whether a volume of that place can be used on some nodes alone. */
+export function isFixed(place: VolumePlace | null | undefined): boolean {
   return place !== null && place !== undefined && !place.movable && place.anyOf.length > 0;
 }
 
@@ -55,8 +60,7 @@ export function nameOfPlace({ anyOf }: VolumePlace): string {
 }
 
 /** What somebody can do whose disk is where no server can be. */
-export const ELSEWHERE =
-  'A clone of the disk is made from its newest snapshot and can be used on any node; another disk, or none, can be named as well';
+export const ELSEWHERE = 'Another disk, or none, can be named; a clone can be used where its snapshots can be reached';
 
 /**
  * Why a request that is bound to a place waits, in words for its user.

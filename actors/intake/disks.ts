@@ -1,7 +1,10 @@
 /** The disk behind a name, made if there is none. A disk's row exists before anything else of it does. */
 import { v7 as uuidv7 } from 'uuid';
+import type { VolumePlace } from '../../machines/disk.events.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { Message } from '../../persistence/mailbox.ts';
+import { NODE_LABELS } from '../gpu-pool/capacity.ts';
+import { isFixed, isIn, keysOf, nameOfPlace } from '../gpu-pool/places.ts';
 import { Problem } from '../problem.ts';
 
 /** How long a deleted disk can be brought back, in days. */
@@ -14,10 +17,11 @@ const CLOCKS_DIFFER = 5 * 60_000;
 export interface DiskRow {
   disk_id: string;
   is_deleted: boolean;
+  volume_place: VolumePlace | null;
 }
 
 export const FIND_DISK =
-  'select disk_id, is_deleted from disks where user_id = $1 and disk_name = $2 and purged_at is null for share';
+  'select disk_id, is_deleted, volume_place from disks where user_id = $1 and disk_name = $2 and purged_at is null for share';
 
 export async function findDisk(tx: Transaction, owner: string, name: string): Promise<DiskRow | null> {
   const { rows } = await tx.query<DiskRow>(FIND_DISK, [owner, name]);
@@ -46,10 +50,10 @@ export async function resolveDisk(
   name: string,
   sizeGb: number,
   newId: () => string = uuidv7,
-): Promise<{ id: string; messages: Message[] }> {
+): Promise<{ id: string; place: VolumePlace | null; messages: Message[] }> {
   const id = newId();
   if (await insertDisk(tx, { id, owner, name, sizeGb }))
-    return { id, messages: [birthOf({ id, owner, name, sizeGb, cloneOf: null, operationId: null })] };
+    return { id, place: null, messages: [birthOf({ id, owner, name, sizeGb, cloneOf: null, operationId: null })] };
   const found = await findDisk(tx, owner, name);
   if (found === null)
     throw new Problem('GPU_DISK_UNKNOWN', `The disk ${name} has just been purged; try again`, { field: 'disk_name' });
@@ -58,7 +62,7 @@ export async function resolveDisk(
       field: 'disk_name',
     });
   }
-  return { id: found.disk_id, messages: [] };
+  return { id: found.disk_id, place: found.volume_place, messages: [] };
 }
 
 /** A disk that a request names, with the id it gets if there is none of that name. */
@@ -69,6 +73,8 @@ export interface DiskWish {
   sizeGb: number;
 }
 
+type PlacedDisk = DiskWish & { place: VolumePlace | null };
+
 export const RESOLVE_DISKS = `
   with asked as (
     select distinct on (owner, name) * from unnest($1::uuid[], $2::text[], $3::text[], $4::int[]) as a(id, owner, name, size_gb)
@@ -76,9 +82,9 @@ export const RESOLVE_DISKS = `
   made as (
     insert into disks (disk_id, user_id, disk_name, size_gb, created_at) select id, owner, name, size_gb, now() from asked
     on conflict (user_id, disk_name) where purged_at is null do nothing
-    returning disk_id as id, user_id as owner, disk_name as name, size_gb as "sizeGb"),
+    returning disk_id as id, user_id as owner, disk_name as name, size_gb as "sizeGb", null::jsonb as place),
   there as (
-    select d.disk_id as id, d.user_id as owner, d.disk_name as name, d.size_gb as "sizeGb"
+    select d.disk_id as id, d.user_id as owner, d.disk_name as name, d.size_gb as "sizeGb", d.volume_place as place
       from disks d join asked a on d.user_id = a.owner and d.disk_name = a.name
      where d.purged_at is null and not d.is_deleted for share of d)
   select *, true as made from made union all select *, false from there`;
@@ -87,21 +93,45 @@ export const RESOLVE_DISKS = `
 export async function resolveDisks(
   tx: Transaction,
   wishes: readonly DiskWish[],
-): Promise<{ idOf: (owner: string, name: string) => string | undefined; messages: Message[] }> {
-  if (wishes.length === 0) return { idOf: () => undefined, messages: [] };
-  const { rows } = await tx.query<DiskWish & { made: boolean }>(RESOLVE_DISKS, [
+): Promise<{ find: (owner: string, name: string) => Pick<PlacedDisk, 'id' | 'place'> | undefined; messages: Message[] }> {
+  if (wishes.length === 0) return { find: () => undefined, messages: [] };
+  const { rows } = await tx.query<PlacedDisk & { made: boolean }>(RESOLVE_DISKS, [
     wishes.map(({ id }) => id),
     wishes.map(({ owner }) => owner),
     wishes.map(({ name }) => name),
     wishes.map(({ sizeGb }) => sizeGb),
   ]);
-  const ids = new Map(rows.map(({ id, owner, name }) => [`${owner}\n${name}`, id]));
+  const found = new Map(rows.map((row) => [`${row.owner}\n${row.name}`, row]));
   return {
-    idOf: (owner, name) => ids.get(`${owner}\n${name}`),
+    find: (owner, name) => found.get(`${owner}\n${name}`),
     messages: rows
       .filter(({ made }) => made)
       .map(({ id, owner, name, sizeGb }) => birthOf({ id, owner, name, sizeGb, cloneOf: null, operationId: null })),
   };
+}
+
+/**
+ * Refuse a disk whose volume no node of the type can use. A type without any node is waited for, as it is without a disk.
+ * @throws Problem
+ */
+export async function refuseElsewhere(
+  tx: Transaction,
+  gpuType: string,
+  disks: readonly { name: string; place: VolumePlace | null }[],
+): Promise<void> {
+  const fixed = disks.filter(({ place }) => isFixed(place));
+  if (fixed.length === 0) return;
+  type Row = { node: string; labels: Record<string, string> | null };
+  const { rows } = await tx.query<Row>(NODE_LABELS, [gpuType, keysOf(fixed.map(({ place }) => place))]);
+  const nodes = rows.map(({ node, labels }) => ({ node, labels: labels ?? {} }));
+  const lost = fixed.find(({ place }) => nodes.length > 0 && !nodes.some((node) => isIn(node, place)));
+  if (lost === undefined) return;
+  const where = nameOfPlace(lost.place!);
+  throw new Problem(
+    'GPU_DISK_ELSEWHERE',
+    `The disk ${lost.name} is on ${where}, and no node of type ${gpuType} is there. Take a type that has nodes there, another disk, or none`,
+    { field: 'disk_name', details: { place: where } },
+  );
 }
 
 export function birthOf(disk: {

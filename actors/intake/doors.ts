@@ -14,7 +14,7 @@ import { entryOf, entryOfCreate, sendAudit } from './audit-entry.ts';
 import { readCatalogue, refuseMaintenance } from './catalogue.ts';
 import { momentOf, type ParsedCreate, parseCreate } from './create.ts';
 import { acceptDiskOperation } from './disk-operations.ts';
-import { resolveDisk } from './disks.ts';
+import { refuseElsewhere, resolveDisk } from './disks.ts';
 import { checkGang } from './gangs.ts';
 import { findReservation } from './lookup.ts';
 import { assertSameCreate, fingerprintOf, isRepeated } from './repeated.ts';
@@ -111,6 +111,7 @@ async function acceptCreate(kernel: Post, tx: Transaction, body: unknown, sender
   if (parsed.disk !== null) {
     const resolved = await resolveDisk(tx, owner, parsed.disk.name, parsed.disk.sizeGb, sender.newId);
     messages.push(...resolved.messages);
+    await refuseElsewhere(tx, parsed.request.gpuType, [{ name: parsed.disk.name, place: resolved.place }]);
     diskId = resolved.id;
   }
   if (parsed.build !== null) {

@@ -3,12 +3,14 @@
  * door: it serves what is as it should be. Anything else fails the whole transaction, and the door goes through the messages one by one.
  */
 import { v7 as uuidv7 } from 'uuid';
+import type { VolumePlace } from '../../machines/disk.events.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { Message } from '../../persistence/mailbox.ts';
+import { isFixed } from '../gpu-pool/places.ts';
 import { entryOfCreate, sendAudit } from './audit-entry.ts';
 import type { Catalogue } from './catalogue.ts';
 import { type ParsedCreate, parseCreate } from './create.ts';
-import { type DiskWish, resolveDisks } from './disks.ts';
+import { type DiskWish, refuseElsewhere, resolveDisks } from './disks.ts';
 import { acceptAction, idOf, type Post, type Sender, secretsOf, submission } from './doors.ts';
 import { actionOf, refuseReserved } from './messages.ts';
 import { claimOf, takeQuota } from './quota.ts';
@@ -119,11 +121,17 @@ export async function acceptCreates(kernel: Post, tx: Transaction, creates: read
     creates.map(({ id, parsed }) => claimOf(id, parsed)),
   );
   const messages: Message[] = [...disks.messages];
+  /** Disks whose volumes few nodes can use, by the type that is to have them. */
+  const fixed = new Map<string, { name: string; place: VolumePlace | null }[]>();
   for (const { id, parsed, sender } of creates) {
-    const diskId = parsed.disk === null ? null : disks.idOf(parsed.owner, parsed.disk.name);
-    if (diskId === undefined) throw new NotTogether('a disk is not there to be used');
-    messages.push(submission(id, parsed, sender, diskId));
+    const disk = parsed.disk === null ? null : disks.find(parsed.owner, parsed.disk.name);
+    if (disk === undefined) throw new NotTogether('a disk is not there to be used');
+    const { gpuType } = parsed.request;
+    if (disk !== null && isFixed(disk.place))
+      fixed.set(gpuType, [...(fixed.get(gpuType) ?? []), { name: parsed.disk!.name, place: disk.place }]);
+    messages.push(submission(id, parsed, sender, disk?.id ?? null));
   }
+  for (const [gpuType, those] of fixed) await refuseElsewhere(tx, gpuType, those);
   await kernel.post(messages, tx);
   sendAudit(
     tx,

@@ -4,6 +4,7 @@
  */
 import type { SnapshotProgress, VolumeRequest, Volumes } from '../../../actors/disk/ports.ts';
 import { NotYet, TerminalError } from '../../../actors/errors.ts';
+import type { VolumePlace } from '../../../machines/disk.events.ts';
 import type { Store } from '../../../persistence/database.ts';
 import {
   attemptVolume,
@@ -21,10 +22,11 @@ import {
 } from '../../../persistence/ebs.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import { asPort } from '../kubernetes/errors.ts';
+import { letGo } from './ebs-detaching.ts';
 import { EbsSnapshots } from './ebs-snapshots.ts';
 import type { Ec2, VolumeType, VolumeView } from './ec2.ts';
 import { AwsError, asAwsPort } from './errors.ts';
-import { StaticClaims } from './static-claims.ts';
+import { StaticClaims, ZONE_LABEL } from './static-claims.ts';
 import { bearsTags, TAG } from './tags.ts';
 
 export interface EbsVolumesOptions {
@@ -76,6 +78,12 @@ export class EbsVolumes implements Volumes {
     });
   }
 
+  /** Its zone; it is made anew from a snapshot in another one, which takes its time. */
+  async placeOf(diskId: string): Promise<VolumePlace | null> {
+    const volume = await this.#current(diskId);
+    return volume === null ? null : { anyOf: [{ [ZONE_LABEL]: [volume.zone] }], movable: true };
+  }
+
   detach(diskId: string): Promise<'detached' | 'attached'> {
     return asEbsPort(async () => {
       const volume = await this.#current(diskId);
@@ -83,10 +91,9 @@ export class EbsVolumes implements Volumes {
       if ((await this.#claims.users(diskId, volume.generation)) > 0) return 'attached';
       const view = await this.#ec2.volume(volume.volumeId);
       if (view === null || view.attachments.length === 0) return 'detached';
-      // The cluster is done with it, and EC2 is not: nobody else will take it off. The node's system is asked to let go, never forced.
-      for (const { instance, state } of view.attachments) {
-        if (state === 'attached' || state === 'busy') await this.#detach(view.id, instance);
-      }
+      if (!bearsTags(view.tags, this.#tags(diskId))) throw new NotYet(30_000, foreign(view.id));
+      // The cluster is done with it, and EC2 is not: nobody else will take it off.
+      await letGo(this.#ec2, view);
       return 'attached';
     });
   }
@@ -212,7 +219,7 @@ export class EbsVolumes implements Volumes {
       throw new NotYet(100, `The volume ${volume.volumeId} is gone; another one is made`);
     }
     if (!bearsTags(view.tags, this.#tags(diskId))) {
-      throw new TerminalError(`The volume ${volume.volumeId} in EBS does not bear this disk's tags; an operator must look`);
+      throw new TerminalError(foreign(volume.volumeId));
     }
     return view;
   }
@@ -306,20 +313,11 @@ export class EbsVolumes implements Volumes {
     const view = await this.#ec2.volume(volume.volumeId);
     if (view === null) return volumeGone(this.#db, volume);
     if (!bearsTags(view.tags, this.#tags(diskId))) {
-      throw new TerminalError(`The volume ${view.id} in EBS does not bear this disk's tags: it stays; an operator must look`);
+      throw new TerminalError(foreign(view.id));
     }
     if (view.attachments.length > 0) throw new NotYet(1_000, `The volume ${view.id} is still attached`);
     if (view.state !== 'deleting') await this.#ec2.deleteVolume(view.id);
     throw new NotYet(300, `The volume ${view.id} is being deleted`);
-  }
-
-  async #detach(id: string, instance: string): Promise<void> {
-    try {
-      await this.#ec2.detachVolume(id, instance);
-    } catch (error) {
-      // It is on its way already, or the instance is gone: the next look tells.
-      if (!(error instanceof AwsError) || (error.failure !== 'busy' && error.failure !== 'missing')) throw error;
-    }
   }
 
   #tags(diskId: string): Record<string, string> {
@@ -332,6 +330,9 @@ function asEbsPort<T>(work: () => Promise<T>): Promise<T> {
 }
 
 const broken = (id: string) => `EBS could not make the volume ${id} usable (is its key there?)`;
+
+const foreign = (id: string) =>
+  `The volume ${id} in EBS does not bear this disk's tags: it stays as it is; an operator must look`;
 
 /** Why a disk whose volume has vanished is not made anew, and what its owner can do. */
 function missing(snapshotId: string | null): string {

@@ -10,7 +10,7 @@ import { ANNOTATION, claimName, LABEL, labelValue, MANAGED_BY } from '../kuberne
 import { VolumeUsers } from '../local/volume-users.ts';
 
 const DRIVER = 'ebs.csi.aws.com';
-const ZONE_LABEL = 'topology.kubernetes.io/zone';
+export const ZONE_LABEL = 'topology.kubernetes.io/zone';
 
 /** The volume that the claim is to lead to. */
 export interface Backing {

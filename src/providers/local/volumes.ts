@@ -2,10 +2,12 @@
 import { PatchStrategy, setHeaderOptions, type V1PersistentVolumeClaim } from '@kubernetes/client-node';
 import type { SnapshotProgress, VolumeRequest, Volumes } from '../../../actors/disk/ports.ts';
 import { NotYet, TerminalError } from '../../../actors/errors.ts';
+import type { VolumePlace } from '../../../machines/disk.events.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import { asPort, attempt, attemptOrNull, hasStatus } from '../kubernetes/errors.ts';
 import { ANNOTATION, claimName, LABEL, labelValue, MANAGED_BY } from '../kubernetes/objects.ts';
 import { bytes, quantityOf } from '../kubernetes/quantities.ts';
+import { placeOfClaim } from '../kubernetes/volume-place.ts';
 import type { CopySettings } from './copy-job.ts';
 import { SnapshotChoice, type SnapshotKind, type SnapshotSetting } from './snapshot-kind.ts';
 import { Copies, isComplete, isCopyOf, sizeOf } from './volume-copies.ts';
@@ -67,6 +69,10 @@ export class LocalVolumes implements Volumes {
       }
       return { claim };
     });
+  }
+
+  placeOf(diskId: string): Promise<VolumePlace | null> {
+    return asPort(() => placeOfClaim(this.#client, claimName(diskId)));
   }
 
   detach(diskId: string): Promise<'detached' | 'attached'> {

@@ -39,6 +39,11 @@ export function selectsNode(pod: KubeObject, node: KubeObject): boolean {
   return terms === undefined || terms.some((term) => matchesTerm(term, node));
 }
 
+/** Whether all volumes of these affinities can be used on the node. */
+export function reachesVolumes(affinities: readonly Loose[][], node: KubeObject): boolean {
+  return affinities.every((terms) => terms.some((term) => matchesTerm(term, node)));
+}
+
 function matchesTerm(term: Loose, node: KubeObject): boolean {
   const fields = { 'metadata.name': node.metadata.name };
   return (

@@ -3,7 +3,7 @@ import { type Amounts, addAmounts, parseAmounts } from '../quantities.ts';
 import { keyOf } from '../store.ts';
 import type { KubeObject, Loose, StoreEvent } from '../types.ts';
 import { type Controller, setCondition, type World } from '../world.ts';
-import { holdsResources, podRequests, preference, selectsNode, shortages, untoleratedTaint } from './fit.ts';
+import { holdsResources, podRequests, preference, reachesVolumes, selectsNode, shortages, untoleratedTaint } from './fit.ts';
 
 const NAME = 'scheduler';
 const CYCLE = 'cycle';
@@ -56,7 +56,13 @@ export class Scheduler implements Controller {
     for (const pod of pods) {
       if (pod.spec.nodeName || pod.metadata.deletionTimestamp || (pod.spec.schedulingGates ?? []).length > 0) continue;
       if (pod.spec.schedulerName !== 'default-scheduler') continue;
-      const likeness = JSON.stringify([podRequests(pod), pod.spec.nodeSelector, pod.spec.affinity, pod.spec.tolerations]);
+      const likeness = JSON.stringify([
+        podRequests(pod),
+        pod.spec.nodeSelector,
+        pod.spec.affinity,
+        pod.spec.tolerations,
+        this.volumeAffinities(pod),
+      ]);
       const known = refused.get(likeness);
       const verdict = this.claimsVerdict(pod) ?? (known === undefined ? this.choose(pod) : { refusal: known });
       if ('refusal' in verdict) {
@@ -118,6 +124,18 @@ export class Scheduler implements Controller {
     return undefined;
   }
 
+  /** What the bound volumes of the pod ask of its node. */
+  private volumeAffinities(pod: KubeObject): Loose[][] {
+    return (pod.spec.volumes ?? []).flatMap((volume: Loose) => {
+      const name: string | undefined = volume.persistentVolumeClaim?.claimName;
+      if (name === undefined) return [];
+      const claim = this.world.get('persistentvolumeclaims', `${pod.metadata.namespace}/${name}`);
+      const bound = this.world.get('persistentvolumes', claim?.spec.volumeName ?? '');
+      const terms: Loose[] | undefined = bound?.spec.nodeAffinity?.required?.nodeSelectorTerms;
+      return terms === undefined ? [] : [terms];
+    });
+  }
+
   private choose(pod: KubeObject): Verdict {
     const { store } = this.world;
     const requests = podRequests(pod);
@@ -126,11 +144,14 @@ export class Scheduler implements Controller {
       reasons.set(reason, (reasons.get(reason) ?? 0) + times);
     };
     const candidates = this.candidates(pod);
+    const affinities = this.volumeAffinities(pod);
     let best: { node: KubeObject; preference: number; load: number } | undefined;
     for (const key of candidates) {
       const node = store.get('nodes', key);
       if (node === undefined) continue;
-      const refusal = this.refusal(pod, node, requests);
+      const refusal = reachesVolumes(affinities, node)
+        ? this.refusal(pod, node, requests)
+        : ['node(s) had volume node affinity conflict'];
       if (refusal.length > 0) {
         for (const reason of refusal) count(reason);
         continue;

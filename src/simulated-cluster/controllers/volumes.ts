@@ -70,6 +70,16 @@ export class Volumes implements Controller {
     else if (claim.status?.phase === 'Bound') this.grow(claim, key);
   }
 
+  /** Where a volume of this class can be used: with `topologyKey` only on nodes that have this label in common with its first one. */
+  private staying(storageClass: KubeObject, chosen: string | undefined): Loose {
+    const key: string | undefined = storageClass.parameters?.topologyKey;
+    const value = key && chosen && this.world.get('nodes', chosen)?.metadata.labels?.[key];
+    if (!key || !value) return {};
+    return {
+      nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions: [{ key, operator: 'In', values: [value] }] }] } },
+    };
+  }
+
   /** A claim that is being deleted stays as long as a pod uses it. */
   private release(claim: KubeObject, key: string): void {
     for (const podKey of this.world.store.indexes.podsWithClaim(key)) {
@@ -129,6 +139,7 @@ export class Volumes implements Controller {
         storageClassName: className,
         volumeMode: claim.spec.volumeMode ?? 'Filesystem',
         csi: { driver: PROVISIONER, volumeHandle: `vol-${claim.metadata.uid.replaceAll('-', '').slice(0, 17)}`, fsType: 'ext4' },
+        ...this.staying(storageClass, chosen),
       },
       status: { phase: 'Available' },
     });

@@ -38,7 +38,9 @@ twin(disks.FIND_DISK, (t, tx, [owner, name]) => {
     const meant = (row: DiskRow | null) => row !== null && row.owner === owner && row.name === name && row.purgedAt === null;
     if (!meant(t.disks.see(slot, tx))) continue;
     t.disks.share(slot, tx);
-    if (meant(slot.value)) return rows([{ disk_id: slot.value!.diskId, is_deleted: slot.value!.deleteDate !== null }]);
+    if (!meant(slot.value)) continue;
+    const { diskId, deleteDate, place } = slot.value!;
+    return rows([{ disk_id: diskId, is_deleted: deleteDate !== null, volume_place: place }]);
   }
   return rows([]);
 });
@@ -93,6 +95,7 @@ twin(disks.RESOLVE_DISKS, (t, tx, [ids, owners, names, sizes]) => {
     owner: row.owner,
     name: row.name,
     sizeGb: row.sizeGb,
+    place: row.place,
     made,
   });
   const found = [];
