@@ -56,13 +56,18 @@ const SEED = [
   'analyze',
 ];
 
+/** As a turn does it: the read model, and a step in the history. */
 const CHANGE = `
-  update reservations set expires_at = now() + random() * interval '40 hours', updated_at = now()
-   where reservation_id in (select reservation_id from gpu_slots where node = any($1::text[]))`;
+  with changed as (
+    update reservations set expires_at = now() + random() * interval '40 hours', updated_at = now()
+     where reservation_id in (select reservation_id from gpu_slots where node = any($1::text[])) returning reservation_id)
+  insert into history (actor, seq, key, event, outcome, from_state, to_state, machine_version, sender, at)
+  select 'reservation/' || reservation_id, $2::bigint, 'bench ' || $2::bigint, '{"type": "extension.allowed"}', 'applied', 'running', 'running', 1, 'bench', now()
+    from changed`;
 
 /** Notes when updates arrive and when they are drawn, and how long frames take. Written as text: it runs in the page. */
 const WATCH = `
-  window.figures = { arrived: 0, drawn: [], frames: [], scrolling: false };
+  window.figures = { arrived: 0, drawn: [], frames: [] };
   const read = ReadableStreamDefaultReader.prototype.read;
   ReadableStreamDefaultReader.prototype.read = async function (...args) {
     const result = await read.apply(this, args);
@@ -75,14 +80,6 @@ const WATCH = `
     figures.arrived = 0;
     requestAnimationFrame(() => setTimeout(() => figures.drawn.push(performance.now() - arrived)));
   }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ['title'] });
-  let last = performance.now();
-  const frame = () => {
-    const now = performance.now();
-    if (figures.scrolling) figures.frames.push(now - last);
-    last = now;
-    requestAnimationFrame(frame);
-  };
-  requestAnimationFrame(frame);
 `;
 interface Watched {
   drawn: number[];
@@ -141,7 +138,7 @@ export async function measurePage(
         { length: 30 },
         (_, index) => `node-${String(index < 10 ? index + 1 : 1 + Math.floor(Math.random() * NODES)).padStart(4, '0')}`,
       );
-      await db.query(CHANGE, [nodes]);
+      await db.query(CHANGE, [nodes, updates + 1]);
       await page.waitForTimeout(1_000);
     }
     const processorMs = await processor();
@@ -168,16 +165,15 @@ export async function measurePage(
 async function scroll(page: Page): Promise<void> {
   await page.evaluate(`new Promise((resolve) => {
     const list = document.querySelector('.virtual[aria-label="Nodes"]');
-    figures.scrolling = true;
-    const step = () => {
+    let last = performance.now();
+    const step = (now) => {
+      figures.frames.push(now - last);
+      last = now;
       list.scrollTop += 160;
       if (list.scrollTop + list.clientHeight < list.scrollHeight - 1) requestAnimationFrame(step);
-      else {
-        figures.scrolling = false;
-        resolve();
-      }
+      else resolve();
     };
-    step();
+    requestAnimationFrame(step);
   })`);
 }
 

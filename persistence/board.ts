@@ -12,12 +12,13 @@ export interface BoardNode {
   drained: string | null;
 }
 
-const NODES = `
-  select n.node, n.gpu_type, n.ready, n.schedulable, n.reason, n.slots, n.foreign_slots, d.reason as drained
-    from nodes n left join node_drains d using (node) order by n.gpu_type, n.node`;
+const NODE = 'n.node, n.gpu_type, n.ready, n.schedulable, n.reason, n.slots, n.foreign_slots, d.reason as drained';
+const NODES = `select ${NODE} from nodes n left join node_drains d using (node)`;
+const NODES_OF = `select ${NODE} from nodes n left join node_drains d using (node) where n.node = any($1::text[])`;
 
-export async function boardNodes(db: Queryable): Promise<BoardNode[]> {
-  return (await db.query<BoardNode>(NODES, [])).rows;
+/** @param of these alone; null: all */
+export async function boardNodes(db: Queryable, of: readonly string[] | null = null): Promise<BoardNode[]> {
+  return (await (of === null ? db.query<BoardNode>(NODES, []) : db.query<BoardNode>(NODES_OF, [of]))).rows;
 }
 
 /** Slots of one node that one reservation holds. */
@@ -36,16 +37,55 @@ export interface BoardHold {
   total_hours: number | null;
 }
 
-const HOLDS = `
+const HOLD = `
   select s.node, min(s.gpu_type) as gpu_type, array_agg(s.slot order by s.slot) as slots, min(s.held_since) as since, s.reservation_id as id,
          min(r.user_id) as user_id, min(r.name) as name, min(r.status::text) as state, min(r.expires_at) as expires_at,
          min(r.total_hours) as total_hours
     from gpu_slots s left join reservations r using (reservation_id)
-   where s.reservation_id is not null
-   group by s.node, s.reservation_id order by s.node, min(s.slot)`;
+   where s.reservation_id is not null`;
+const BY_SLOT = 'group by s.node, s.reservation_id order by s.node, min(s.slot)';
+const HOLDS = `${HOLD} ${BY_SLOT}`;
+const HOLDS_OF = `${HOLD} and s.node = any($1::text[]) ${BY_SLOT}`;
 
-export async function boardHolds(db: Queryable): Promise<BoardHold[]> {
-  return (await db.query<BoardHold>(HOLDS, [])).rows;
+/** @param of on these nodes alone; null: on all */
+export async function boardHolds(db: Queryable, of: readonly string[] | null = null): Promise<BoardHold[]> {
+  return (await (of === null ? db.query<BoardHold>(HOLDS, []) : db.query<BoardHold>(HOLDS_OF, [of]))).rows;
+}
+
+// A node's mark changes with it and with its part of the ledger. What a hold tells of its reservation changes with a step of the reservation.
+// Both are looked at in one statement: whatever it does not see yet lies behind the position that it gives.
+const MARKS = `
+  with held as (
+    select node, bit_xor(hash_record_extended(row(slot, reservation_id, generation, held_since), 0)) as mark
+      from gpu_slots where reservation_id is not null group by node),
+  marked as (
+    select coalesce(n.node, h.node) as node, coalesce(h.mark, 0)
+             # hash_record_extended(row(n.gpu_type, n.ready, n.schedulable, n.reason, n.slots, n.foreign_slots, d.reason), 0) as mark
+      from nodes n left join node_drains d on d.node = n.node full join held h on h.node = n.node),
+  stepped as (
+    select distinct substr(h.actor, 13) as id from history h
+     where left(h.actor, 12) = 'reservation/' and h.xact >= pg_snapshot_xmin($1::pg_snapshot)
+       and not pg_visible_in_snapshot(h.xact, $1::pg_snapshot))
+  select pg_current_snapshot()::text as position, m.nodes, m.marks, moved.nodes as moved
+    from (select array_agg(node) as nodes, array_agg(mark::text) as marks from marked) m,
+         (select array_agg(distinct s.node) as nodes from gpu_slots s join stepped on stepped.id = s.reservation_id) moved`;
+
+/** What tells which nodes have to be read anew. */
+export interface BoardMarks {
+  /** To be given the next time. */
+  position: string;
+  /** By node; nodes that hold something and are not known otherwise are among them. */
+  marks: Map<string, string>;
+  /** Nodes on which a reservation has taken a step since the position that was given. */
+  moved: string[];
+}
+
+/** @param since position of the last reading; null: `moved` is empty */
+export async function boardMarks(db: Queryable, since: string | null): Promise<BoardMarks> {
+  type Row = { position: string; nodes: string[] | null; marks: string[] | null; moved: string[] | null };
+  const { rows } = await db.query<Row>(MARKS, [since]);
+  const { position, nodes, marks, moved } = rows[0]!;
+  return { position, marks: new Map((nodes ?? []).map((node, index) => [node, marks![index]!])), moved: moved ?? [] };
 }
 
 export interface BoardWaiting {

@@ -9,6 +9,7 @@ import {
   type BoardNode,
   type BoardWaiting,
   boardHolds,
+  boardMarks,
   boardMaintenance,
   boardNodes,
   boardWaiting,
@@ -75,28 +76,45 @@ export interface BoardPatch {
 
 /** Of each line so many are shown. */
 const SHOWN = 100;
-/** Estimates cost most: how long they hold, in milliseconds. */
+/** Estimates cost most: how long they hold at least, in milliseconds, and that they take no more than one part in so many of the time. */
 const ESTIMATES_MS = 3_000;
+const ESTIMATES_SHARE = 100;
+/** A reading of the nodes serves all who ask within this time. */
+const SHARED_MS = 400;
+/** Then all of them are read once more: whoever edits rows by hand leaves no step behind. */
+const WHOLE_MS = 60_000;
 const HOUR = 3_600_000;
 
+interface Known {
+  plain: NodeView;
+  /** With the ids of reservations. */
+  full: NodeView;
+  mark: string;
+}
+
+/** What is known of the nodes is kept, and only nodes on which something happened are read anew. */
 export class Board {
   readonly #db: Queryable;
   readonly #timeScale: number;
-  readonly #estimates = new Map<string, { at: number; places: ReadonlyMap<string, QueuePlace> }>();
+  readonly #estimates = new Map<string, { until: number; places: ReadonlyMap<string, QueuePlace> }>();
+  #nodes: ReadonlyMap<string, Known> = new Map();
+  #position: string | null = null;
+  #readAt = 0;
+  #wholeAt = 0;
+  #reading: Promise<void> | null = null;
 
   constructor(db: Queryable, timeScale: number) {
     this.#db = db;
     this.#timeScale = timeScale;
   }
 
-  /** @param withIds true for admins */
+  /** Views of nodes that have not changed are the same objects as the last time. @param withIds true for admins */
   async read(withIds: boolean): Promise<BoardFrame> {
-    const [types, nodes, holds, waiting, maintenance] = await Promise.all([
+    const [types, waiting, maintenance] = await Promise.all([
       listAvailability(this.#db),
-      boardNodes(this.#db),
-      boardHolds(this.#db),
       boardWaiting(this.#db, SHOWN),
       boardMaintenance(this.#db),
+      this.#refresh(),
     ]);
     const byType = new Map(maintenance.map((row) => [row.gpu_type, row]));
     return {
@@ -104,12 +122,48 @@ export class Board {
         ...{ gpu_type, description, total, free, in_use, queued, largest_fit, paused_because },
         maintenance: maintenanceView(byType.get(gpu_type)),
       })),
-      nodes: this.#nodeViews(nodes, holds, withIds),
+      nodes: [...this.#nodes.values()].map(({ plain, full }) => (withIds ? full : plain)),
       waiting: await this.#waitingViews(waiting, withIds),
     };
   }
 
-  #nodeViews(nodes: readonly BoardNode[], holds: readonly BoardHold[], withIds: boolean): NodeView[] {
+  /** @throws what the database throws; what is known stays as it was then */
+  async #refresh(): Promise<void> {
+    if (this.#reading === null && Date.now() - this.#readAt < SHARED_MS) return;
+    this.#reading ??= this.#readNodes().finally(() => {
+      this.#reading = null;
+    });
+    await this.#reading;
+  }
+
+  async #readNodes(): Promise<void> {
+    const begun = Date.now();
+    const whole = this.#position === null || begun - this.#wholeAt >= WHOLE_MS;
+    const { position, marks, moved } = await boardMarks(this.#db, whole ? null : this.#position);
+    const old = this.#nodes;
+    const changed = new Set([
+      ...moved,
+      ...[...marks].filter(([node, mark]) => old.get(node)?.mark !== mark).map(([node]) => node),
+    ]);
+    const of = whole ? null : [...changed];
+    const [nodes, holds] = of?.length === 0 ? [[], []] : await Promise.all([boardNodes(this.#db, of), boardHolds(this.#db, of)]);
+    const views = this.#nodeViews(nodes, holds);
+    const known = [...marks].flatMap(([node, mark]): [string, Known][] => {
+      const before = old.get(node);
+      if (!whole && !changed.has(node)) return [[node, before!]];
+      // One that went since its mark was read goes with the next reading.
+      const full = views.get(node);
+      if (full === undefined) return before === undefined ? [] : [[node, { ...before, mark: '' }]];
+      const same = before !== undefined && JSON.stringify(before.full) === JSON.stringify(full);
+      return [[node, same ? { ...before, mark } : { full, plain: withoutIds(full), mark }]];
+    });
+    this.#nodes = new Map(known.sort(([, { full: a }], [, { full: b }]) => byType(a, b)));
+    this.#position = position;
+    this.#readAt = Date.now();
+    if (whole) this.#wholeAt = begun;
+  }
+
+  #nodeViews(nodes: readonly BoardNode[], holds: readonly BoardHold[]): ReadonlyMap<string, NodeView> {
     const byNode = Map.groupBy(holds, ({ node }) => node);
     const known = nodes.map(
       (row): NodeView => ({
@@ -119,14 +173,13 @@ export class Board {
         foreign: row.foreign_slots,
         health: !row.ready ? 'unhealthy' : row.drained !== null || !row.schedulable ? 'draining' : 'ok',
         reason: row.drained ?? row.reason,
-        holds: (byNode.get(row.node) ?? []).map((hold) => this.#holdView(hold, withIds)),
+        holds: (byNode.get(row.node) ?? []).map((hold) => this.#holdView(hold)),
       }),
     );
     const names = new Set(nodes.map(({ node }) => node));
-    const lost = [...byNode].filter(([node]) => !names.has(node));
-    return [
-      ...known,
-      ...lost.map(
+    const lost = [...byNode]
+      .filter(([node]) => !names.has(node))
+      .map(
         ([node, own]): NodeView => ({
           node,
           gpu_type: own[0]!.gpu_type,
@@ -134,13 +187,13 @@ export class Board {
           foreign: 0,
           health: 'unhealthy',
           reason: 'The node is not known any more, and yet somebody holds slots on it',
-          holds: own.map((hold) => this.#holdView(hold, withIds)),
+          holds: own.map((hold) => this.#holdView(hold)),
         }),
-      ),
-    ];
+      );
+    return new Map([...known, ...lost].map((view) => [view.node, view]));
   }
 
-  #holdView(hold: BoardHold, withIds: boolean): HoldView {
+  #holdView(hold: BoardHold): HoldView {
     const { slots, user_id: user, name, state, since, expires_at: expires, total_hours: hours } = hold;
     const planned = hours === null ? null : new Date(since.getTime() + (hours * HOUR) / this.#timeScale);
     return {
@@ -148,7 +201,7 @@ export class Board {
       since: since.toISOString(),
       until: (expires ?? planned)?.toISOString() ?? null,
       planned: expires === null,
-      ...(withIds ? { id: hold.id } : {}),
+      id: hold.id,
     };
   }
 
@@ -178,11 +231,22 @@ export class Board {
 
   async #placesOf(gpuType: string): Promise<ReadonlyMap<string, QueuePlace>> {
     const known = this.#estimates.get(gpuType);
-    if (known !== undefined && Date.now() - known.at < ESTIMATES_MS) return known.places;
+    const begun = Date.now();
+    if (known !== undefined && begun < known.until) return known.places;
     const places = await queueView(this.#db, gpuType, this.#timeScale, SHOWN);
-    this.#estimates.set(gpuType, { at: Date.now(), places });
+    const took = Date.now() - begun;
+    this.#estimates.set(gpuType, { until: begun + Math.max(ESTIMATES_MS, ESTIMATES_SHARE * took), places });
     return places;
   }
+}
+
+function withoutIds(node: NodeView): NodeView {
+  return { ...node, holds: node.holds.map(({ id: _, ...hold }) => hold) };
+}
+
+function byType(a: NodeView, b: NodeView): number {
+  if (a.gpu_type !== b.gpu_type) return a.gpu_type < b.gpu_type ? -1 : 1;
+  return a.node < b.node ? -1 : 1;
 }
 
 function maintenanceView(row: BoardMaintenance | undefined): TypeView['maintenance'] {
@@ -190,15 +254,15 @@ function maintenanceView(row: BoardMaintenance | undefined): TypeView['maintenan
   return { reason: row.reason, from: row.from_at.toISOString(), until: row.until_at?.toISOString() ?? null };
 }
 
-/** What changed from one board to the next; null if nothing did. */
-export function boardPatch(before: BoardFrame, after: BoardFrame): BoardPatch | null {
-  const known = new Map(before.nodes.map((node) => [node.node, JSON.stringify(node)]));
-  const nodes = after.nodes.filter((node) => known.get(node.node) !== JSON.stringify(node));
-  const present = new Set(after.nodes.map(({ node }) => node));
-  const gone = [...known.keys()].filter((node) => !present.has(node));
+/** What changed from one board to the next; undefined if nothing did. */
+export function boardPatch(before: BoardFrame, after: BoardFrame): BoardPatch | undefined {
+  const known = new Map(before.nodes.map((node) => [node.node, node]));
+  const nodes = after.nodes.filter((node) => known.get(node.node) !== node);
+  for (const { node } of after.nodes) known.delete(node);
+  const gone = [...known.keys()];
   const types = differs(before.types, after.types);
   const waiting = differs(before.waiting, after.waiting);
-  if (nodes.length === 0 && gone.length === 0 && !types && !waiting) return null;
+  if (nodes.length === 0 && gone.length === 0 && !types && !waiting) return undefined;
   return { nodes, gone, ...(types ? { types: after.types } : {}), ...(waiting ? { waiting: after.waiting } : {}) };
 }
 

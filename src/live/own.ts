@@ -65,7 +65,7 @@ export class OwnTopics {
     return this.#topic(`build-log ${id}`, 'build-log', read, linesAfter);
   }
 
-  #topic<T>(key: string, name: string, read: () => Promise<T>, patch?: (before: T, after: T) => unknown): OwnTopic {
+  #topic<T>(key: string, name: string, read: () => Promise<T>, patch?: TopicSettings<T>['patch']): OwnTopic {
     const known = this.#topics.get(key);
     if (known !== undefined) return known;
     const topic: OwnTopic = new Topic<T>({
@@ -83,7 +83,10 @@ export class OwnTopics {
 }
 
 /** The lines that came since; the whole if the first ones were dropped meanwhile. */
-function linesAfter(before: BuildLogFrame, after: BuildLogFrame): BuildLogFrame | null {
+function linesAfter(before: BuildLogFrame, after: BuildLogFrame): BuildLogFrame | null | undefined {
+  const [last, newest] = [before.lines.at(-1), after.lines.at(-1)];
+  const same = last?.at === newest?.at && last?.line === newest?.line && before.lines.length === after.lines.length;
+  if (same && before.state === after.state) return undefined;
   if (after.lines.length >= MOST_LINES) return null;
   return { state: after.state, lines: after.lines.slice(before.lines.length) };
 }

@@ -8,8 +8,8 @@ export interface TopicSettings<T> {
   /** Name of the event that brings the whole; `<name>.patch` brings what has changed. */
   name: string;
   read: () => Promise<T>;
-  /** What changed; null if nothing did. Left out: the whole, if it reads differently. */
-  patch?: (before: T, after: T) => unknown;
+  /** What changed; undefined if nothing did, null if the whole must be sent. Left out: the whole, if it reads differently. */
+  patch?: (before: T, after: T) => object | null | undefined;
   /** Pause between two readings, in milliseconds. */
   everyMs: number;
   onError: (error: unknown) => void;
@@ -28,7 +28,7 @@ export class Topic<T> {
   readonly #settings: TopicSettings<T>;
   /** Who watches, and whether they have the whole. */
   readonly #watchers = new Map<EventStream, boolean>();
-  #latest: { value: T; whole: string } | null = null;
+  #latest: { value: T; whole: () => string } | null = null;
   #running = false;
   #wake: (() => void) | null = null;
   #stopped = false;
@@ -49,7 +49,7 @@ export class Topic<T> {
       if (this.#watchers.size === 0) this.#wake?.();
     });
     // What is known is at most one reading old, and only while others watch.
-    if (this.#latest !== null) this.#sendWhole(stream, this.#latest.whole);
+    if (this.#latest !== null) this.#sendWhole(stream, this.#latest.whole());
     if (!this.#running) void this.#run();
   }
 
@@ -83,18 +83,28 @@ export class Topic<T> {
   }
 
   #tell(value: T): void {
-    const { name, patch } = this.#settings;
+    const { name } = this.#settings;
     const before = this.#latest;
-    const whole = bodyOf(name, value);
-    const changed = before === null || before.whole !== whole;
-    const change = !changed || before === null || patch === undefined ? null : patch(before.value, value);
-    this.#latest = { value, whole };
-    const part = change === null ? whole : bodyOf(`${name}.patch`, change);
+    // A large whole is written only for those who need it.
+    let written: string | null = null;
+    const whole = () => (written ??= bodyOf(name, value));
+    const part = before === null ? null : this.#partOf(before, value, whole);
+    this.#latest = part === null && before !== null ? before : { value, whole };
     for (const [stream, hasWhole] of this.#watchers) {
-      if (!hasWhole) this.#sendWhole(stream, whole);
-      else if (changed && stream.readableLength > BEHIND) this.#watchers.set(stream, false);
-      else if (changed) stream.send(null, part);
+      if (!hasWhole) this.#sendWhole(stream, this.#latest.whole());
+      else if (part === null) continue;
+      else if (stream.readableLength > BEHIND) this.#watchers.set(stream, false);
+      else stream.send(null, part);
     }
+  }
+
+  /** What is sent to those who have the whole; null: nothing has changed. */
+  #partOf(before: { value: T; whole: () => string }, value: T, whole: () => string): string | null {
+    const { name, patch } = this.#settings;
+    if (patch === undefined) return before.whole() === whole() ? null : whole();
+    const change = patch(before.value, value);
+    if (change === undefined) return null;
+    return change === null ? whole() : bodyOf(`${name}.patch`, change);
   }
 
   #sendWhole(stream: EventStream, whole: string): void {

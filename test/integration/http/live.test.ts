@@ -1,5 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Board, type NodeView } from '../../../src/live/board.ts';
 import { type HttpWorld, type Json, startHttp } from './support.ts';
 
 let http: HttpWorld;
@@ -92,6 +94,31 @@ describe('what the pages watch', () => {
     expect(plain.events.filter(({ name }) => name === 'board')).toHaveLength(1);
     plain.stop();
     admins.stop();
+  });
+
+  it('board: what is read by parts is what is read at once, and nodes on which nothing happened are not read anew', async () => {
+    const { db, until, reaches, simulate } = http.world;
+    const parts = new Board(db, 1);
+    const agrees = (what: string, fits: (nodes: readonly NodeView[]) => boolean) =>
+      until(`${what} is seen`, async () => {
+        const [known, { nodes }] = [(await parts.read(true)).nodes, await new Board(db, 1).read(true)];
+        return fits(nodes) && isDeepStrictEqual(known, nodes);
+      });
+    const holds = (nodes: readonly NodeView[], id: string) => nodes.flatMap((node) => node.holds).find((hold) => hold.id === id);
+    const other = (nodes: readonly NodeView[]) => nodes.find(({ gpu_type: type }) => type === 'a100');
+    const before = other((await parts.read(true)).nodes);
+    const id = await reserve('zoe');
+    const { expires_at: ends } = await reaches(id, 'running');
+    await agrees('a start', (nodes) => holds(nodes, id)?.until === ends.toISOString());
+    await http.post(`/v1/reservations/${id}/events`, { type: 'extend', extension_hours: 2 }, { user: 'zoe' });
+    await agrees('an extension', (nodes) => Date.parse(holds(nodes, id)?.until ?? '') === ends.getTime() + 2 * 3_600_000);
+    await http.post(`/v1/reservations/${id}/events`, { type: 'cancel' }, { user: 'zoe' });
+    await agrees('an end', (nodes) => holds(nodes, id) === undefined);
+    expect(other((await parts.read(true)).nodes)).toBe(before);
+    await simulate(`/nodes/${before!.node}/lose`);
+    await agrees('a node that is lost', (nodes) => other(nodes)?.health === 'unhealthy');
+    await simulate(`/nodes/${before!.node}/recover`);
+    await agrees('its return', (nodes) => other(nodes)?.health === 'ok');
   });
 
   it('board: the line, with places and estimates', async () => {

@@ -141,6 +141,8 @@ function HoldBar({ hold, range, all, now }: { hold: Hold; range: { from: number;
     width: `${Math.max(0.6, right - left)}%`,
     top: `${(slots[0]! / all) * 100}%`,
     height: `${(slots.length / all) * 100}%`,
+    // The name begins behind the line of now.
+    paddingLeft: `calc(${Math.max(0, place(now, range) - left)}% + 4px)`,
   };
   // A name that has no room is in the title alone.
   const label = slots.length / all >= 0.35 && right - left >= 4 ? (user ?? '') : '';

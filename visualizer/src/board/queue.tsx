@@ -28,9 +28,16 @@ function Row({ waiting, own }: { waiting: Waiting; own: boolean }) {
     <div className="queue-row" data-own={own || undefined}>
       <b className="place">{position}</b>
       <span>
-        {id === undefined ? <span>{user}</span> : <a href={linkTo('reservation', id)}>{`${user} · ${name ?? ''}`}</a>}
-        <span className="quiet">
-          {' '}
+        {id === undefined ? (
+          <span className="line" title={user}>
+            {user}
+          </span>
+        ) : (
+          <a className="line" href={linkTo('reservation', id)} title={user}>
+            {`${name ?? ''} · ${user}`}
+          </a>
+        )}
+        <span className="line quiet">
           {slots} × {gpu_type} for {duration(hours * 3_600_000)}
         </span>
       </span>
