@@ -188,3 +188,69 @@ describe('EC2 on a bad day', () => {
     expect([...stub.state.volumes.values()].map(({ sizeGb }) => sizeGb)).toEqual([20]);
   });
 });
+
+describe('a volume that a machine holds', () => {
+  let volumes: DisksWithRows;
+  const only = ({ diskId }: VolumeRequest) =>
+    [...stub.state.volumes.values()].find(({ tags }) => tags.get('gpu-dev:disk') === diskId)!;
+  beforeEach(() => {
+    stub.state.addInstance('i-a', 'us-east-2a');
+    volumes = driven({ maxAttempts: 1 });
+  });
+
+  it.each(['detaching', 'busy'] as const)(
+    'D7: whose machine does not let go (%s) is not forced off while anything there may write; when that is terminated, it is',
+    async (how) => {
+      const disk = request();
+      await insist(() => volumes.ensure(disk));
+      const volume = only(disk);
+      volume.content = 'written, and not all of it on its way yet';
+      stub.state.clinging.add('i-a');
+      stub.state.attach(volume.id, 'i-a');
+      if (how === 'busy') volume.attachments.set('i-a', 'busy');
+      else await expect(volumes.detach(disk.diskId)).rejects.toThrow(/was asked to let go/);
+      // Stopped is not over: it may start again, and EC2 lets go of it without force.
+      for (const state of ['running', 'stopping', 'stopped', 'shutting-down']) {
+        stub.state.setInstance('i-a', state);
+        await expect(volumes.detach(disk.diskId)).rejects.toThrow(/EC2 does not call terminated: nothing is forced/);
+      }
+      stub.failNext('DescribeInstances', 'fail');
+      await expect(volumes.detach(disk.diskId)).rejects.toThrow(/500/);
+      expect(volume.attachments.get('i-a')).toBe(how);
+      expect(volume.content).not.toBe('torn');
+      stub.state.setInstance('i-a', 'terminated');
+      await expect(volumes.detach(disk.diskId)).rejects.toThrow(/terminated: it is taken off by force/);
+      expect(await volumes.detach(disk.diskId)).toBe('detached');
+      await insist(async () => {
+        const { state } = await volumes.snapshot(disk.diskId, `s-${how}-${disk.diskId}`);
+        if (state === 'pending') throw new NotYet(0, state);
+        expect(state).toBe('complete');
+      });
+      expect([...stub.state.snapshots.values()][0]?.content).toBe(volume.content);
+    },
+  );
+
+  it('D7: that many machines hold is asked back of each, and forced only off those that are no more', async () => {
+    const disk = request();
+    await insist(() => volumes.ensure(disk));
+    const volume = only(disk);
+    for (const id of ['i-b', 'i-c']) stub.state.addInstance(id, 'us-east-2a');
+    stub.state.clinging.add('i-b').add('i-gone');
+    volume.attachments.set('i-a', 'attached').set('i-b', 'detaching').set('i-c', 'attaching').set('i-gone', 'busy');
+    volume.state = 'in-use';
+    await expect(volumes.detach(disk.diskId)).rejects.toThrow(
+      /i-a, which was asked .* and i-b \(detaching\), .* and i-c \(attaching\) and i-gone, which is terminated/,
+    );
+    expect([...volume.attachments.keys()]).toEqual(['i-b', 'i-c']);
+    expect(volume.content).not.toBe('torn');
+  });
+
+  it('T16: that lost our tags is taken off by nobody', async () => {
+    const disk = request();
+    await insist(() => volumes.ensure(disk));
+    stub.state.attach(only(disk).id, 'i-a');
+    only(disk).tags.delete('gpu-dev:cluster');
+    await expect(volumes.detach(disk.diskId)).rejects.toThrow(/does not bear this disk's tags/);
+    expect(stub.count('DetachVolume')).toBe(0);
+  });
+});

@@ -144,14 +144,36 @@ export class Ec2 {
     );
   }
 
-  /** Take it from this instance, whose system is asked to let go first. */
-  async detachVolume(id: string, instance: string): Promise<void> {
+  /**
+   * Take it from this instance, whose system is asked to let go first.
+   * @param options `force`: it is not asked, and what it has not written is lost. Only for an instance that {@link isTerminated}
+   */
+  async detachVolume(id: string, instance: string, { force = false } = {}): Promise<void> {
     await this.service.call(
-      `detaching volume ${id} from ${instance}`,
+      `detaching volume ${id} from ${instance}${force ? ' by force' : ''}`,
       ({ client, sdk }, abortSignal) =>
-        client.send(new sdk.DetachVolumeCommand({ VolumeId: id, InstanceId: instance }), { abortSignal }),
+        client.send(new sdk.DetachVolumeCommand({ VolumeId: id, InstanceId: instance, ...(force ? { Force: true } : {}) }), {
+          abortSignal,
+        }),
       { repeatable: true },
     );
+  }
+
+  /** True only if EC2 says so: it is terminated, or there is no such instance (any more). One that is stopped may start again. */
+  async isTerminated(instance: string): Promise<boolean> {
+    try {
+      const { Reservations = [] } = await this.service.call(
+        `looking at instance ${instance}`,
+        ({ client, sdk }, abortSignal) =>
+          client.send(new sdk.DescribeInstancesCommand({ InstanceIds: [instance] }), { abortSignal }),
+        READ,
+      );
+      const found = Reservations.flatMap(({ Instances = [] }) => Instances).find(({ InstanceId }) => InstanceId === instance);
+      return found?.State?.Name === 'terminated';
+    } catch (error) {
+      if (isMissing(error, 'InvalidInstanceID.NotFound')) return true;
+      throw error;
+    }
   }
 
   async growVolume(id: string, sizeGb: number): Promise<void> {

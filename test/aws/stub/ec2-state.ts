@@ -15,7 +15,7 @@ export interface Volume {
   settlesAt: number;
   /** From when on lists and looks show it. */
   showsAt: number;
-  attachments: Map<string, 'attached' | 'busy'>;
+  attachments: Map<string, 'attaching' | 'attached' | 'busy' | 'detaching'>;
   tags: Map<string, string>;
   grows: { to: number; at: number } | null;
   /** What was last written to it. */
@@ -64,7 +64,9 @@ export class Ec2State {
   readonly snapshots = new Map<string, Snapshot>();
   /** Every volume and snapshot there ever was. */
   readonly made = { volumes: 0, snapshots: 0 };
-  readonly #instances = new Map<string, string>();
+  readonly #instances = new Map<string, { zone: string; state: string }>();
+  /** Instances whose system does not let go of what it holds. */
+  readonly clinging = new Set<string>();
   readonly #run = randomBytes(5).toString('hex');
   /** Largest volume that may be made, in GiB. */
   largestGb = 16_384;
@@ -76,7 +78,22 @@ export class Ec2State {
   }
 
   addInstance(id: string, zone: string): void {
-    this.#instances.set(id, zone);
+    this.#instances.set(id, { zone, state: 'running' });
+  }
+
+  setInstance(id: string, state: string): void {
+    this.instance(id).state = state;
+  }
+
+  /** @throws Refusal if there is none */
+  instance(id: string): { zone: string; state: string } {
+    const instance = this.#instances.get(id);
+    if (instance === undefined) throw new Refusal('InvalidInstanceID.NotFound', `The instance ID '${id}' does not exist`);
+    return instance;
+  }
+
+  removeInstance(id: string): void {
+    this.#instances.delete(id);
   }
 
   /** What has become of everything by now. */
@@ -169,8 +186,7 @@ export class Ec2State {
 
   attach(volumeId: string, instance: string): void {
     const volume = this.volume(volumeId);
-    const zone = this.#instances.get(instance);
-    if (zone === undefined) throw new Refusal('InvalidInstanceID.NotFound', `The instance ID '${instance}' does not exist`);
+    const { zone } = this.instance(instance);
     if (zone !== volume.zone)
       throw new Refusal(
         'InvalidVolume.ZoneMismatch',
@@ -181,11 +197,17 @@ export class Ec2State {
     volume.state = 'in-use';
   }
 
-  detach(volumeId: string, instance: string): void {
+  detach(volumeId: string, instance: string, force = false): void {
     const volume = this.volume(volumeId);
     const state = volume.attachments.get(instance);
     if (state === undefined) throw new Refusal('IncorrectState', `Volume '${volumeId}' is in the 'available' state.`);
-    if (state === 'busy') return;
+    if (force && this.#instances.get(instance)?.state === 'running') volume.content = 'torn';
+    if (!force && state === 'busy') return;
+    if (!force && this.clinging.has(instance)) {
+      if (state === 'detaching') throw new Refusal('IncorrectState', `Volume '${volumeId}' is in the 'detaching' state.`);
+      volume.attachments.set(instance, 'detaching');
+      return;
+    }
     volume.attachments.delete(instance);
     if (volume.attachments.size === 0) volume.state = 'available';
   }

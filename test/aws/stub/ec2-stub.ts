@@ -89,7 +89,7 @@ export class Ec2Stub extends StubServer {
         state.attach(id, form.text('InstanceId') ?? '');
         return { volumeId: id, status: 'attached' };
       case 'DetachVolume':
-        state.detach(id, form.text('InstanceId') ?? '');
+        state.detach(id, form.text('InstanceId') ?? '', form.text('Force') === 'true');
         return { volumeId: id, status: 'detaching' };
       case 'ModifyVolume':
         state.grow(id, form.number('Size') ?? 0);
@@ -97,6 +97,12 @@ export class Ec2Stub extends StubServer {
       case 'DescribeVolumesModifications': {
         const { grows } = state.volume(form.list('VolumeId')[0] ?? '');
         return { volumeModificationSet: grows === null ? [] : [{ modificationState: 'modifying', targetSize: grows.to }] };
+      }
+      case 'DescribeInstances': {
+        const instances = form.list('InstanceId').map((instanceId) => ({
+          instancesSet: [{ instanceId, instanceState: { name: state.instance(instanceId).state } }],
+        }));
+        return { reservationSet: instances };
       }
       case 'CreateSnapshot':
         return snapshotXml(state.createSnapshot(id, form.tags('TagSpecification.1.Tag')));
