@@ -27,6 +27,7 @@ export const PROBLEMS = {
   GPU_DISK_IN_USE: { status: 409, title: 'The disk is in use' },
   GPU_DISK_OPERATION_FAILED: { status: 409, title: 'The operation on the disk failed' },
   GPU_SNAPSHOT_UNKNOWN: { status: 404, title: 'The disk has no such snapshot' },
+  GPU_CONTENTS_UNAVAILABLE: { status: 503, title: 'What is on the disk cannot be read now' },
   GPU_CONTENTS_UNKNOWN: { status: 404, title: 'Nobody has listed what is on the disk' },
   GPU_IDEMPOTENCY_CONFLICT: { status: 409, title: 'The key belongs to another request' },
   GPU_TYPE_MAINTENANCE: { status: 409, title: 'The GPU type is under maintenance' },

@@ -94,35 +94,6 @@ export async function listSnapshots(
   return rows;
 }
 
-export interface ContentsRow {
-  snapshot_id: string;
-  snapshot_date: Date;
-  entries: { path: string; kind: string; size: number | null }[];
-  /** Entries that are kept, and that there were. */
-  kept: number;
-  total: number;
-  size_bytes: number | null;
-}
-
-/** A part of what was listed of a snapshot of this disk; null if nothing was. */
-export async function readContents(
-  db: Queryable,
-  diskId: string,
-  snapshotId: string,
-  from: number,
-  limit: number,
-): Promise<ContentsRow | null> {
-  const { rows } = await db.query<ContentsRow>(
-    `select s.snapshot_id, s.created_at as snapshot_date, c.total, c.size_bytes, jsonb_array_length(c.entries) as kept,
-            coalesce((select jsonb_agg(entry order by place) from jsonb_array_elements(c.entries) with ordinality as e(entry, place)
-                       where place > $3 and place <= $3 + $4), '[]') as entries
-       from disk_snapshots s join disk_contents c on c.snapshot_id = s.snapshot_id
-      where s.disk_id = $1 and s.snapshot_id = $2`,
-    [diskId, snapshotId, from, limit],
-  );
-  return rows[0] ?? null;
-}
-
 export interface OperationRow {
   operation_id: string;
   user_id: string;

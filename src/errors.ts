@@ -33,6 +33,7 @@ export const ADVICE: Record<ProblemCode, string> = {
   GPU_DISK_IN_USE: 'Wait until the reservation in the details has ended, or cancel it.',
   GPU_DISK_OPERATION_FAILED: 'The detail says why; the disk is as it was.',
   GPU_SNAPSHOT_UNKNOWN: 'Choose one of `GET /v1/disks/{name}/snapshots`.',
+  GPU_CONTENTS_UNAVAILABLE: 'Try again; the store where it is kept does not answer.',
   GPU_CONTENTS_UNKNOWN: 'Look again after the next session, or use the disk and look yourself.',
   GPU_IDEMPOTENCY_CONFLICT: 'Take a new idempotency key for a new request.',
   GPU_TYPE_MAINTENANCE: 'Choose another type, or wait until the time in the details.',

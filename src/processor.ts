@@ -10,6 +10,7 @@ import type { Database } from '../persistence/database.ts';
 import { type Report, requestRun } from '../persistence/reality.ts';
 import { AuditSealer } from './audit-sealer.ts';
 import type { Config } from './config.ts';
+import { ContentsMover } from './disk-contents-store.ts';
 import { Housekeeper } from './housekeeper.ts';
 import type { Providers } from './service.ts';
 
@@ -27,6 +28,7 @@ export class Processor {
   readonly #housekeeper: Housekeeper;
   readonly #sealer: AuditSealer;
   readonly #reconciler: Reconciler;
+  readonly #contents: ContentsMover | null;
 
   constructor({ config, db, kernel, providers, log }: ProcessorSettings) {
     const { pollMs, visibilitySeconds, batchSize, names } = config.queues;
@@ -72,6 +74,9 @@ export class Processor {
       db,
       onError: (error) => log.warn({ err: error }, 'the audit log could not be sealed; it is tried again'),
     });
+    const { contents = null } = providers;
+    const onError = (error: unknown) => log.warn({ err: error }, 'what is on a disk could not be stored; it is tried again');
+    this.#contents = contents === null ? null : new ContentsMover({ db, store: contents, onError });
     this.#housekeeper = new Housekeeper({
       db,
       queues: names,
@@ -97,6 +102,7 @@ export class Processor {
     this.#housekeeper.start();
     this.#sealer.start();
     this.#reconciler.start();
+    this.#contents?.start();
   }
 
   async stop(): Promise<void> {
@@ -105,6 +111,7 @@ export class Processor {
     await this.#housekeeper.stop();
     await this.#sealer.stop();
     await this.#reconciler.stop();
+    await this.#contents?.stop();
   }
 }
 

@@ -16,6 +16,7 @@ import { migrate } from '../persistence/migrate.ts';
 import { serveDomain } from '../persistence/names.ts';
 import { assertQueues, enableNotifications, insertChannel } from '../persistence/pgmq.ts';
 import type { Config } from './config.ts';
+import type { ContentsStore } from './disk-contents-store.ts';
 import { healthOf } from './health.ts';
 import { buildContextServer } from './http/build-contexts.ts';
 import { buildHttp } from './http/server.ts';
@@ -31,6 +32,8 @@ export interface Providers extends Omit<Ports, 'db'> {
   reality: Reality;
   /** Disks in a cloud, to compare the database with as well; null: they are on the cluster. */
   cloudDisks?: CloudDisks | null;
+  /** Where it is kept what is on disks; null: in the database. */
+  contents?: ContentsStore | null;
   /** Whether the API server answers 404 for the node; throws if it cannot tell. */
   confirmNodeGone: (node: string) => Promise<boolean>;
   /** What is missing for the work to be done, in words for the operator. @throws if that cannot be told now. */
@@ -106,6 +109,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
     timeScale: config.timeScale,
     cluster: config.cluster,
     inspector: config.inspector,
+    contents: providers.contents ?? null,
     identity: { ...config.identity, proofKeys: proofKeysOf(config, providers) },
     trustedProxies: config.identity.trustedProxies,
     rates: config.rates,

@@ -9,11 +9,13 @@ import {
 import { intentsOfDisk } from '../../machines/disk.effects.ts';
 import { type DiskContext, diskMachine } from '../../machines/disk.machine.ts';
 import type { Store, Transaction } from '../../persistence/database.ts';
+import { dropContents } from '../../persistence/disk-contents.ts';
 import { NotYet } from '../errors.ts';
 import type { ActorKind, Change, EffectHandler, RetryPolicy } from '../kernel/kind.ts';
 import { topState } from '../kernel/revive.ts';
 import { Pace } from './pace.ts';
-import { type DiskContents, MOST_ENTRIES, type Volumes } from './ports.ts';
+import { keepContents } from './contents.ts';
+import type { Volumes } from './ports.ts';
 import { SnapshotTeller, wordsOf } from './progress.ts';
 import { DEFAULT_RETENTION, prepareDisk, type SnapshotRetention } from './retention.ts';
 
@@ -54,7 +56,7 @@ export function diskKind(ports: DiskPorts): ActorKind {
       const progress = await volumes.snapshot(diskId, snapshotId);
       await teller.tell(diskId, round, progress);
       if (progress.state === 'pending') throw new NotYet(progress.lookAgainMs ?? LOOK_AGAIN.snapshot, wordsOf(progress));
-      if (progress.state === 'complete' && progress.contents) await recordContents(db, snapshotId, progress.contents);
+      if (progress.state === 'complete') await keepContents(db, snapshotId, progress.contents ?? null);
       if (progress.state === 'failed') return { type: 'snapshot.failed', round, reason: progress.reason } as { type: string };
       return { type: 'snapshot.complete', round, snapshotId, sizeBytes: progress.sizeBytes } as { type: string };
     },
@@ -71,8 +73,11 @@ export function diskKind(ports: DiskPorts): ActorKind {
       return { type: 'snapshots.removed', snapshotIds: snapshots.map(({ snapshotId }) => snapshotId) } as { type: string };
     },
     'disk.purge': async ({ round, diskId }: Effect<'disk.purge'>) => {
-      await volumes.purge(diskId, await snapshotsToPurge(db, diskId));
-      for (const kept of await snapshotsKeptFor(db, diskId)) await volumes.removeSnapshot(kept.diskId, kept.snapshotId);
+      const own = await snapshotsToPurge(db, diskId);
+      await volumes.purge(diskId, own);
+      const others = await snapshotsKeptFor(db, diskId);
+      for (const kept of others) await volumes.removeSnapshot(kept.diskId, kept.snapshotId);
+      await dropContents(db, [...own, ...others.map(({ snapshotId }) => snapshotId)]);
       return { type: 'purge.done', round } as { type: string };
     },
   };
@@ -153,16 +158,6 @@ export const SNAPSHOTS_KEPT_FOR = `select s.snapshot_id as "snapshotId", s.disk_
 /** Snapshots of purged disks of the same owner that nobody but this disk could still need: they go with it. */
 async function snapshotsKeptFor(db: Store, diskId: string): Promise<{ snapshotId: string; diskId: string }[]> {
   return (await db.query<{ snapshotId: string; diskId: string }>(SNAPSHOTS_KEPT_FOR, [diskId])).rows;
-}
-
-export const RECORD_CONTENTS = `insert into disk_contents (snapshot_id, entries, total, size_bytes)
-     select $1, $2::jsonb, $3, $4 where exists (select from disk_snapshots where snapshot_id = $1)
-     on conflict (snapshot_id) do nothing`;
-
-/** Keep what a snapshot holds, beside its row; once. */
-async function recordContents(db: Store, snapshotId: string, { entries, total, sizeBytes }: DiskContents): Promise<void> {
-  const kept = JSON.stringify(entries.slice(0, MOST_ENTRIES));
-  await db.query(RECORD_CONTENTS, [snapshotId, kept, Math.max(total, entries.length), sizeBytes]);
 }
 
 export const UPSERT = `

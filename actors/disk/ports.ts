@@ -13,13 +13,28 @@ export interface VolumeRequest {
   zone: string | null;
 }
 
-/** What was on a disk when a snapshot was taken, for people: as much of it as the provider has listed. */
+export interface ContentsEntry {
+  /** From the top of the disk, as one printable line: what cannot be printed, and the backslash, are escaped as in C. */
+  path: string;
+  kind: 'file' | 'folder' | 'link' | 'other';
+  /** Bytes of a file, if known. */
+  size: number | null;
+}
+
+/** Why a listing ends before the disk does: more entries than are kept, too long, too deep, out of time, or not all could be read. */
+export const CONTENTS_CUTS = ['entries', 'bytes', 'depth', 'time', 'unread'] as const;
+export type ContentsCut = (typeof CONTENTS_CUTS)[number];
+
+/** What was on a disk when a snapshot was taken, for people: as much of it as was listed. */
 export interface DiskContents {
-  /** In the order of their paths, which begin at the top of the disk. Whoever records them keeps {@link MOST_ENTRIES}. */
-  entries: { path: string; kind: 'file' | 'folder' | 'link' | 'other'; size: number | null }[];
-  /** Entries that there were, the left out ones included. */
-  total: number;
+  /** In the order of their paths, {@link MOST_ENTRIES} at most. */
+  entries: ContentsEntry[];
+  /** Entries that there were, the left out ones included; null if nobody counted them all. */
+  total: number | null;
+  /** Sum of all files; null if not all are known. */
   sizeBytes: number | null;
+  /** Empty: all is there. */
+  cut: ContentsCut[];
 }
 
 /** Entries that are kept of a listing. */
@@ -37,6 +52,11 @@ export interface Volumes {
    * @throws TerminalError if one that is expected is missing: an older copy in its place would hide the loss from its user.
    */
   ensure(request: VolumeRequest): Promise<{ claim: string }>;
+  /**
+   * Where the disk's volume can be used; null if it has none, or its storage has not decided it. Left out: everywhere.
+   * @throws if the storage does not say
+   */
+  placeOf?(diskId: string): Promise<VolumePlace | null>;
   /** 'detached' only when it is proven that no pod uses the volume and no node holds it. */
   detach(diskId: string): Promise<'detached' | 'attached'>;
   /**
@@ -52,11 +72,6 @@ export interface Volumes {
    * Delete the live volume so that the next one starts from a snapshot; resolves when it is gone.
    * @throws NotYet while it is in use or still there; TerminalError if the snapshot that holds its data is not complete
    */
-  /**
-   * Where the disk's volume can be used; null if it has none, or its storage has not decided it. Left out: everywhere.
-   * @throws if the storage does not say
-   */
-  placeOf?(diskId: string): Promise<VolumePlace | null>;
   discard(diskId: string, afterSnapshot: string): Promise<void>;
   /** Delete one snapshot that is recorded as this disk's, and bears its id; one that is gone is fine. */
   removeSnapshot(diskId: string, snapshotId: string): Promise<void>;

@@ -5,6 +5,7 @@ import { ReservationEvent } from '../../machines/reservation.events.ts';
 import { reservationMachine } from '../../machines/reservation.machine.ts';
 import type { ActorKind, RetryPolicy, StampedEvent } from '../kernel/kind.ts';
 import { postNotice, startJupyter, stopJupyter, updateAccess } from './access.ts';
+import { LastLook } from './last-look.ts';
 import { claimName, freeNames } from './names.ts';
 import { projectReservations } from './projection.ts';
 import { createServer, type ReservationPorts, restoreAccess } from './provision.ts';
@@ -21,23 +22,24 @@ const A_FEW: RetryPolicy = { attempts: 6, firstMs: 200, longestMs: 10_000 };
 
 /** The kind `reservation`; its ids are UUIDs. `random` draws names. */
 export function reservationKind(ports: ReservationPorts, random: () => number = Math.random): ActorKind {
+  const lastLook = new LastLook(ports);
   return {
     kind: 'reservation',
     version: 1,
     machine: reservationMachine,
     events: ReservationEvent,
     birth: 'reservation.submitted',
+    adoption: 'reservation.adopted',
     input: (event) => ({
       id: event['id'],
-    adoption: 'reservation.adopted',
       owner: event['owner'],
       at: event.at,
       request: event['request'],
       policy: event['policy'],
       domain: event['domain'] ?? null,
+      ...(event['adopted'] === undefined ? {} : { adopted: event['adopted'] }),
     }),
     intents: (action, context, event) => intentsOfReservation(action, context, event as never),
-      ...(event['adopted'] === undefined ? {} : { adopted: event['adopted'] }),
     effects: ReservationEffect,
     migrations: {},
     context: ReservationContext,
@@ -60,7 +62,7 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
     },
     handlers: {
       'pod.create': (effect, at) => createServer(ports, effect, at),
-      'pod.remove': (effect, at) => removeServer(ports, effect, at),
+      'pod.remove': (effect, at) => removeServer(ports, effect, at, lastLook),
       'access.update': (effect, at) => updateAccess(ports, effect, at),
       'access.restore': (effect, at) => restoreAccess(ports, effect, at),
       'access.remove': (effect, at) => removeAccess(ports, effect, at),

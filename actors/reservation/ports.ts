@@ -1,5 +1,6 @@
 /** What a reservation needs of the world (names in DNS stand in name-ports.ts). Providers implement it; every call is idempotent and may be repeated after a crash. */
 import type { Connection } from '../../machines/reservation.context.ts';
+import type { DiskContents } from '../disk/ports.ts';
 import type { Secret } from '../secret.ts';
 
 /** Nodes that bear this label with the value "true" allow GPUs to be profiled. A reservation with it among its node labels runs there or nowhere. */
@@ -88,6 +89,11 @@ export interface DevServers {
    */
   startJupyter(server: ServerRef, token: Secret<string>, port?: number | null): Promise<{ url: string; port: number }>;
   stopJupyter(server: ServerRef): Promise<void>;
+  /**
+   * What is on the disk of a server that runs, within a few seconds whatever there is. Null if it does not tell. Left out: nobody can say.
+   * @throws ServerGoneError if it is gone or going; else if it cannot be asked
+   */
+  listDisk?(server: ServerRef): Promise<DiskContents | null>;
 }
 
 /** Public SSH keys of a user. */

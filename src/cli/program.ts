@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { registerAdmin } from './admin.ts';
 import { registerAvail } from './avail.ts';
 import { registerBuildLog } from './build-log.ts';
+import { registerDisk } from './disk.ts';
 import { registerEnv } from './env.ts';
 import { registerAddUser, registerCancel, registerExtend, registerJupyter, registerRemoveUser } from './events.ts';
 import { CliError, EXIT, EXIT_MEANINGS, type ExitCode } from './exit.ts';
@@ -47,6 +48,7 @@ export function buildProgram(surroundings: Surroundings): Command {
   ]) {
     register(program, surroundings);
   }
+  registerDisk(program, surroundings);
   registerAddUser(program, surroundings);
   registerRemoveUser(program, surroundings);
   registerJupyter(program, surroundings);

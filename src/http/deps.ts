@@ -11,6 +11,7 @@ import type { Logger } from 'pino';
 import type { Kernel } from '../../actors/kernel/kernel.ts';
 import type { Database } from '../../persistence/database.ts';
 import type { IdentitySettings } from '../identity/settings.ts';
+import type { ContentsStore } from '../disk-contents-store.ts';
 import type { RateLimits } from './limits.ts';
 import type { StreamsSettings } from './streams.ts';
 
@@ -48,6 +49,8 @@ export interface HttpDeps {
   cluster?: 'simulated' | 'kube';
   /** Stately's inspector, to which admins may show a reservation; null or left out: nowhere. */
   inspector?: { url: string } | null;
+  /** Where what is on disks is kept, but for what the database holds; null or left out: nowhere. */
+  contents?: Pick<ContentsStore, 'owns' | 'get'> | null;
   /** Folder of the page for people as it was built. Left out: where the build puts it. */
   page?: string;
   /** How often one may ask. Left out: any number of times. */

@@ -83,6 +83,7 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger, ac
     guard,
     reality: new JointReality(new KubernetesReality({ client }), naming.reality),
     cloudDisks: aws?.cloudDisks ?? null,
+    contents: aws?.contents ?? null,
     confirmNodeGone: (node) => nodeGone(client, node),
     // The simulated cluster lets everybody do everything, and does not answer such questions.
     findObstacles: async () => [

@@ -1,4 +1,5 @@
 import { appendLog } from './controllers/runtime.ts';
+import { tellContents } from './contents.ts';
 import { normalize, PodFiles } from './pod-files.ts';
 import { type Command, parseScript, type Step } from './shell.ts';
 import type { KubeObject, Loose } from './types.ts';
@@ -18,7 +19,7 @@ const NO_EFFECT = new Set(['chmod', 'chown', 'chgrp', 'mkdir', 'sync', 'true', '
  * Runs a command in a simulated container. Nothing real runs. Understood, on the pod's own small file system: cat, ls, test and [
  * (-f -e -d -s -r), rm, touch, tee, cp, mv, echo, printf, base64, hostname, env, exit, false, chmod, chown, mkdir and other commands without
  * effect, and `sh -c` with a line of those, or `sh FILE ARGUMENT...` with a file of such lines (quotes, "$1", ; && || | < > >> 2>).
- * Anything else answers `ran: <argv>` with exit code 0.
+ * A script named contents.sh tells of these files what that of dev servers would. Anything else answers `ran: <argv>` with exit code 0.
  */
 export function execute(world: World, pod: KubeObject, container: string, argv: string[], stdin: string): ExecResult {
   const shell = new Session(world, pod, container);
@@ -75,6 +76,8 @@ class Session {
         'A simulated pod has no shell. Commands such as cat, ls, rm, test, printf and sh -c of those work on its small file system.\n';
       return { stdout: '', stderr: message, exitCode: 126 };
     }
+    if (steps === undefined && argv[1]?.endsWith('/contents.sh') === true)
+      return this.contents(argv[2] ?? '/', Number(argv[3] ?? 1));
     if (steps === undefined) return { stdout: `ran: ${argv.join(' ')}\n`, stderr: '', exitCode: 0 };
     const total: ExecResult = { stdout: '', stderr: '', exitCode: 0 };
     let strict = false;
@@ -174,6 +177,12 @@ class Session {
       }
     }
     return result;
+  }
+
+  /** That script is more than is understood here, and people are shown what it tells. */
+  private contents(folder: string, levels: number): ExecResult {
+    const sizeOf = (path: string): number => Buffer.byteLength(this.files.read(path) ?? '');
+    return okay(tellContents(normalize(folder), levels, this.files.below(folder), sizeOf));
   }
 
   private list(paths: string[], flags: string): ExecResult {

@@ -115,6 +115,14 @@ export const MORE_POLICY: readonly Statement[] = [
     Resource: `arn:aws:ecr:${PLACE.region}:${PLACE.account}:repository/REPOSITORY`,
   },
   {
+    Sid: 'ContentsOfDisks',
+    Effect: 'Allow',
+    Action: ['s3:PutObject', 's3:GetObject', 's3:DeleteObject'],
+    Resource: 'arn:aws:s3:::DISK_CONTENTS_BUCKET/*',
+  },
+  // Without it, what is not there looks like what may not be seen.
+  { Sid: 'ContentsBucket', Effect: 'Allow', Action: ['s3:ListBucket'], Resource: 'arn:aws:s3:::DISK_CONTENTS_BUCKET' },
+  {
     Sid: 'ClusterFind',
     Effect: 'Allow',
     Action: ['eks:DescribeCluster'],

@@ -3,6 +3,7 @@ import type { ImageBuilder } from '../../../actors/image/ports.ts';
 import type { Store } from '../../../persistence/database.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import type { AwsProviderSettings } from './configuration.ts';
+import { ContentsBucket } from './contents-bucket.ts';
 import { EbsListing } from './ebs-listing.ts';
 import { EbsVolumes } from './ebs-volumes.ts';
 import { Ec2 } from './ec2.ts';
@@ -20,13 +21,16 @@ export interface AwsProvider {
   imageName: (image: string) => string;
   /** Builds whose images go to ECR, over a builder that pushes there with {@link ECR_SECRET}; left out: they go elsewhere. */
   builderOver?: (builder: (repository: string) => ImageBuilder) => ImageBuilder;
+  /** Where it is kept what is on disks; left out: in the database. */
+  contents?: ContentsBucket;
   /** What is missing for it to work, in words for the operator. @throws AwsError if AWS does not say */
   findObstacles(): Promise<string[]>;
 }
 
 export function awsProvider(settings: AwsProviderSettings, { client, db }: { client: KubernetesClient; db: Store }): AwsProvider {
   const ec2 = new Ec2(settings.calls);
-  const { volumeType, files, repository, calls } = settings;
+  const { volumeType, files, repository, calls, contentsBucket } = settings;
+  const contents = contentsBucket === null ? null : new ContentsBucket(calls, contentsBucket);
   const filesystems = files === null ? null : new UserFilesystems(calls, { db, ...files });
   return {
     ec2,
@@ -40,6 +44,7 @@ export function awsProvider(settings: AwsProviderSettings, { client, db }: { cli
           builderOver: (builder: (to: string) => ImageBuilder) =>
             new EcrBuilder({ settings: calls, client, repository, builder: builder(repository) }),
         }),
-    findObstacles: () => findMissingEc2Rights(ec2, volumeType),
+    ...(contents === null ? {} : { contents }),
+    findObstacles: async () => [...(await findMissingEc2Rights(ec2, volumeType)), ...((await contents?.findObstacles()) ?? [])],
   };
 }

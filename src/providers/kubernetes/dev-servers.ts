@@ -1,6 +1,7 @@
 /** DevServers on Kubernetes: create or adopt, prove the end, and reach inside. */
 import type { V1Pod } from '@kubernetes/client-node';
 import { NotYet, ServerGoneError, TerminalError } from '../../../actors/errors.ts';
+import type { DiskContents } from '../../../actors/disk/ports.ts';
 import type { DevServers, Notice, ServerRef, ServerSpec } from '../../../actors/reservation/ports.ts';
 import type { Secret } from '../../../actors/secret.ts';
 import {
@@ -13,6 +14,7 @@ import {
   removeLeftovers,
 } from './access.ts';
 import { briefly, type KubernetesClient } from './client.ts';
+import { listInside } from './contents.ts';
 import { asPort, attempt, attemptOrNull, hasStatus } from './errors.ts';
 import { startInside, stopInside } from './jupyter.ts';
 import { PORTS } from './layout.ts';
@@ -164,6 +166,13 @@ export class KubernetesDevServers implements DevServers {
         removeOwned(server, policyCalls(this.#client, jupyterPolicyName(server))),
       ]);
       if ((await readPod(this.#client, server, podName(server))) !== null) await stopInside(this.#client, podName(server));
+    });
+  }
+
+  listDisk(server: ServerRef): Promise<DiskContents | null> {
+    return asPort(async () => {
+      await this.#living(server);
+      return listInside(this.#client, podName(server));
     });
   }
 

@@ -16,6 +16,10 @@ export interface ExecOptions {
   stdin?: string;
   /** Milliseconds. Default 10,000. */
   timeoutMs?: number;
+  /** How bytes become text. Default utf8; latin1 keeps every byte. */
+  encoding?: 'utf8' | 'latin1';
+  /** Bytes of each stream that will be read. Default 65,536. */
+  longest?: number;
 }
 
 /**
@@ -27,7 +31,8 @@ export async function runInside(client: KubernetesClient, pod: string, argv: str
   const out = new PassThrough();
   const err = new PassThrough();
   let flooded = () => {};
-  const output = Promise.all([out, err].map((stream) => head(stream, () => flooded())));
+  const { encoding = 'utf8', longest = LONGEST_OUTPUT } = options;
+  const output = Promise.all([out, err].map((stream) => head(stream, { encoding, longest }, () => flooded())));
   const stdin = options.stdin === undefined ? null : new PassThrough();
   stdin?.write(options.stdin);
   let socket: { close(): void } | null = null;
@@ -73,15 +78,19 @@ export async function runInside(client: KubernetesClient, pod: string, argv: str
 const LONGEST_OUTPUT = 64 * 1024;
 
 /** What comes, as long as it is no flood. */
-async function head(stream: PassThrough, onFlood: () => void): Promise<string> {
+async function head(
+  stream: PassThrough,
+  { encoding, longest }: { encoding: BufferEncoding; longest: number },
+  onFlood: () => void,
+): Promise<string> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     size += chunk.length;
-    if (size <= LONGEST_OUTPUT) chunks.push(chunk);
+    if (size <= longest) chunks.push(chunk);
     else onFlood();
   }
-  return Buffer.concat(chunks).toString('utf8');
+  return Buffer.concat(chunks).toString(encoding);
 }
 
 /** A refused upgrade says its status in the text of an event only. */

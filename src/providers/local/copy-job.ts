@@ -1,6 +1,7 @@
 /** The Job that copies one volume into another: what it runs and with which rights. It holds no data: its claims do, and they are not its own. */
 import { readFileSync } from 'node:fs';
 import type { V1ConfigMap, V1Container, V1Job, V1NetworkPolicy, V1ObjectMeta, V1PodSpec } from '@kubernetes/client-node';
+import { CONTENTS_SCRIPT, contentsArguments, contentsScript } from '../kubernetes/contents.ts';
 import { tolerations } from '../kubernetes/tolerations.ts';
 import { ANNOTATION, claimName, copyJobName, LABEL, labelValue } from '../kubernetes/objects.ts';
 import { diskLabels, snapshotName } from './volume-snapshots.ts';
@@ -54,6 +55,8 @@ const SCRIPTS_FOLDER = '/etc/gpu-dev/copy';
 const FOLDERS = { source: '/source', target: '/target', work: '/work' };
 /** How long a pod stays on a node that no longer answers. */
 const LOST_NODE_SECONDS = 60;
+/** How long a copy may look for what is on its disk, beside copying it. */
+const CONTENTS_SECONDS = 30;
 
 /** Labels of everything around a copy. */
 export function copyLabels({ mode, diskId, snapshotId }: CopyId): Record<string, string> {
@@ -148,6 +151,7 @@ function container({ mode, snapshotId }: CopyRequest, image: string): V1Containe
     command: ['/bin/sh', `${SCRIPTS_FOLDER}/copy.sh`, mode],
     env: [
       { name: 'SNAPSHOT', value: snapshotName(snapshotId) },
+      { name: 'CONTENTS', value: contentsArguments(FOLDERS.source, CONTENTS_SECONDS).slice(1).join(' ') },
       // Each try is another.
       { name: 'RUN', valueFrom: { fieldRef: { fieldPath: 'metadata.uid' } } },
     ],
@@ -185,6 +189,6 @@ export function aroundOf(job: V1Job, request: CopyId): { policy: V1NetworkPolicy
   };
   return {
     policy: { metadata, spec: { podSelector: { matchLabels: { 'job-name': name } }, policyTypes: ['Ingress', 'Egress'] } },
-    scripts: { metadata, immutable: true, data: { 'copy.sh': SCRIPT } },
+    scripts: { metadata, immutable: true, data: { 'copy.sh': SCRIPT, [CONTENTS_SCRIPT]: contentsScript() } },
   };
 }

@@ -1,7 +1,9 @@
 /** Copies between two volumes as Jobs on the cluster: one Job for a disk and a snapshot, looked at until it ends. */
 import type { V1Job, V1Pod } from '@kubernetes/client-node';
+import type { DiskContents } from '../../../actors/disk/ports.ts';
 import { NotYet } from '../../../actors/errors.ts';
 import { briefly, type KubernetesClient } from '../kubernetes/client.ts';
+import { contentsOfLog } from '../kubernetes/contents.ts';
 import { attempt, attemptOrNull, hasStatus } from '../kubernetes/errors.ts';
 import { copyJobName, LABEL, MANAGED_BY } from '../kubernetes/objects.ts';
 import {
@@ -18,7 +20,7 @@ import {
 
 export type CopyState =
   | { state: 'running'; percent: number; detail: string; lookAgainMs: number }
-  | { state: 'done' }
+  | { state: 'done'; contents?: DiskContents }
   /** `foreign`: the target holds something that is not of this copy. */
   | { state: 'failed'; reason: string; foreign: boolean };
 
@@ -30,6 +32,8 @@ const FOREIGN = { from: 50, to: 52 };
 const LOOK = { soonest: 500, latest: 5_000 };
 const NEVER_AN_IMAGE = 'InvalidImageName';
 const LOG = { tailLines: 5, limitBytes: 4_000 };
+/** More than a copy may say of a disk's contents, in base64, and of how far it is. */
+const WHOLE_LOG = { limitBytes: 1_500_000 };
 
 export class CopyRuns {
   readonly #client: KubernetesClient;
@@ -51,7 +55,7 @@ export class CopyRuns {
       await this.#remove(job);
       throw new NotYet(LOOK.soonest, 'A copy of an earlier volume is being removed');
     }
-    if (ended(job, 'Complete')) return { state: 'done' };
+    if (ended(job, 'Complete')) return { state: 'done', ...(await this.#contents(job, request)) };
     const pod = await this.#pod(job);
     const reason = this.#failure(job, pod);
     if (reason !== null) return { state: 'failed', reason, foreign: within(FOREIGN, endOf(pod)?.exitCode) };
@@ -161,15 +165,30 @@ export class CopyRuns {
     return `The copy could not begin: ${waitsFor(pod)}`;
   }
 
+  /** What the script told of the disk that it saved; empty if it told nothing, or nobody can say what. */
+  async #contents(job: V1Job, { mode }: CopyId): Promise<{ contents?: DiskContents }> {
+    if (mode !== 'save') return {};
+    const log = await this.#pod(job)
+      .then((pod) => this.#log(pod, WHOLE_LOG))
+      .catch(() => null);
+    const contents = log === null ? null : contentsOfLog(log);
+    return contents === null ? {} : { contents };
+  }
+
+  async #log(pod: V1Pod | null, part: { tailLines?: number; limitBytes: number }): Promise<string | null> {
+    const name = pod?.metadata?.name;
+    if (name === undefined) return null;
+    const { core, namespace } = this.#client;
+    const log = await attemptOrNull('reading the log of a copy', () =>
+      core.readNamespacedPodLog({ namespace, name, container: COPY_CONTAINER, ...part }),
+    ).catch(() => null);
+    return log === null ? null : String(log);
+  }
+
   /** What the script last told; 0 if it told nothing yet, or its log cannot be read now. */
   async #percent(pod: V1Pod | null): Promise<number> {
-    const name = pod?.metadata?.name;
-    if (name === undefined) return 0;
-    const { core, namespace } = this.#client;
-    const log = await attemptOrNull('reading how far a copy is', () =>
-      core.readNamespacedPodLog({ namespace, name, container: COPY_CONTAINER, ...LOG }),
-    ).catch(() => null);
-    const told = [...String(log ?? '').matchAll(/^progress (\d{1,3})$/gm)].at(-1)?.[1];
+    const log = await this.#log(pod, LOG);
+    const told = [...(log ?? '').matchAll(/^progress (\d{1,3})$/gm)].at(-1)?.[1];
     return Math.min(99, Number(told ?? 0));
   }
 }

@@ -95,7 +95,7 @@ export class Copies {
     }
     await this.#annotate(copy, ANNOTATION.complete);
     await this.#runs.remove(id);
-    return { state: 'complete', sizeBytes: sizeOf(copy) };
+    return { state: 'complete', sizeBytes: sizeOf(copy), ...(run.contents === undefined ? {} : { contents: run.contents }) };
   }
 
   /**

@@ -17,6 +17,10 @@ export interface Try {
   run?: string;
   /** Folder with programs that come before the system's. */
   path?: string;
+  /** A copy of the script. */
+  script?: string;
+  /** How it is to tell what is on the disk. */
+  contents?: string;
 }
 
 export interface Ended {
@@ -27,7 +31,17 @@ export interface Ended {
 }
 
 /** Begin a copy. Its messages are in `work`. */
-export function begin({ mode, source, target, work, snapshot = 'snap-1', run = 'first', path }: Try): ChildProcess {
+export function begin({
+  mode,
+  source,
+  target,
+  work,
+  snapshot = 'snap-1',
+  run = 'first',
+  path,
+  script = SCRIPT,
+  contents,
+}: Try): ChildProcess {
   const env = {
     PATH: path === undefined ? process.env['PATH'] : `${path}:${process.env['PATH']}`,
     SOURCE: source,
@@ -37,9 +51,10 @@ export function begin({ mode, source, target, work, snapshot = 'snap-1', run = '
     RUN: run,
     RESULT_FILE: join(work, 'result'),
     PROGRESS_SECONDS: '0.05',
+    ...(contents === undefined ? {} : { CONTENTS: contents }),
   };
   // A process group of its own: all of it is killed together, as a container is.
-  return spawn('/bin/sh', [SCRIPT, mode], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  return spawn('/bin/sh', [script, mode], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
 }
 
 /** Copy, and wait for the end. */

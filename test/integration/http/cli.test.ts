@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../../src/cli/program.ts';
+import { runInside } from '../../../src/providers/kubernetes/exec.ts';
 import { type HttpWorld, type Json, startHttp } from './support.ts';
 import { databaseEnvironment } from '../../support/database-environment.ts';
 
@@ -84,6 +85,12 @@ describe('the life of a reservation on the command line', () => {
       /^gpu-dev: There is no reservation \S+\. Check the id; gpu-dev list shows your reservations\.\n$/,
     );
 
+    const { pod_name: pod } = (await http.world.reservation(id))!;
+    const line = 'echo -n hello > /home/dev/a.txt; echo x > /home/dev/b/c.txt';
+    await runInside(http.world.client, pod, ['sh', '-c', line]);
+    expect((await cli('disk contents data')).err).toMatch(
+      /^gpu-dev: What is on the disk data is not known: there is no snapshot of it yet\./,
+    );
     const watching = cli(`watch ${id} --json`);
     expect((await cli('cancel')).out).toMatch(/^trial is ending; the disk data is being saved\. Follow it with: gpu-dev watch/);
     const watched = await watching;
@@ -92,6 +99,16 @@ describe('the life of a reservation on the command line', () => {
       .split('\n')
       .map((line) => (JSON.parse(line) as Json).state);
     expect([watched.exit, states.at(-1)]).toEqual([0, 'cancelled']);
+    const onDisk = await cli('disk contents data');
+    expect(onDisk.out).toMatch(
+      /^SIZE {2}PATH\n5 B {3}a\.txt\n {6}b\/\n2 B {3}b\/c\.txt\n3 of 3 entries, 7 B in all, as of \d\d:\d\d, in snap-\S+\.\n$/,
+    );
+    expect(await json('disk contents data --limit 1')).toMatchObject({
+      total: 3,
+      entries: [{ path: 'a.txt', kind: 'file', size: 5 }],
+    });
+    expect((await cli('disk contents data --limit 0')).exit).toBe(2);
+    expect((await cli('disk contents data', { GPU_DEV_USER: 'eve' })).exit).toBe(3);
     expect((await cli('list')).out).toBe('ada has no live reservation.\n');
     expect((await json('list --all')).reservations).toHaveLength(1);
     expect((await cli('cancel')).exit).toBe(3);

@@ -1,6 +1,7 @@
 /** How the parameters of the statements about disks are drawn. */
 import fc from 'fast-check';
 import * as disk from '../../../actors/disk/kind.ts';
+import * as contents from '../../../persistence/disk-contents.ts';
 import * as retention from '../../../actors/disk/retention.ts';
 import * as operations from '../../../actors/intake/disk-operations.ts';
 import * as disks from '../../../actors/intake/disks.ts';
@@ -39,7 +40,9 @@ export const DISK_CASES: readonly (readonly [string, Parameters])[] = [
   [disk.OPERATION_ENDED, all(of('o1', 'o2'), of('completed', 'failed'), maybe(a.text), a.at, maybe(of('GPU_DISK_IN_USE')))],
   [disk.SNAPSHOTS_KEPT_FOR, all(a.disk)],
   [disk.PLACE_REQUEST, all(a.reservation, of(json({ anyOf: [], movable: false })))],
-  [disk.RECORD_CONTENTS, all(of('s9'), of('[]'), of(0), maybe(of(5)))],
+  [contents.RECORD_CONTENTS, all(of('s9'), of('[]'), of(0), maybe(of(5)), of([]))],
+  [contents.LINK_LISTING, all(of('s1', 's2', 's9'))],
+  [contents.DROP_CONTENTS, all(someOf(['s1', 's2']))],
   [disk.SNAPSHOTS_REMOVED, all(someOf(['s1', 's2']))],
   [retention.RETIRE_SNAPSHOTS, all(a.disk, someOf(['s1', 's2']), of(0, 1), a.iso, a.user)],
   [retention.SNAPSHOTS_BEYOND, all(a.disk, of(0, 1))],

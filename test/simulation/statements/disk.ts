@@ -1,5 +1,6 @@
 /** Twins of actors/disk/kind.ts: the read model of disks, their snapshots and operations. */
 import * as disk from '../../../actors/disk/kind.ts';
+import * as contents from '../../../persistence/disk-contents.ts';
 import * as retention from '../../../actors/disk/retention.ts';
 import type { DiskRow, DiskSnapshotRow, Tables } from '../store/schema.ts';
 import { count, moment, rows, twin } from '../store/statement.ts';
@@ -46,7 +47,8 @@ twin(disk.SNAPSHOTS_KEPT_FOR, (t, tx, [diskId]) => {
 });
 
 /** Nothing lists what is on a simulated volume. */
-twin(disk.RECORD_CONTENTS, () => count(0));
+for (const statement of [contents.RECORD_CONTENTS, contents.LINK_LISTING, contents.DROP_CONTENTS])
+  twin(statement, () => count(0));
 
 const newestFirst = (a: DiskSnapshotRow, b: DiskSnapshotRow) =>
   b.createdAt - a.createdAt || (a.snapshotId < b.snapshotId ? 1 : -1);

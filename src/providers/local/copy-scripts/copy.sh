@@ -5,6 +5,7 @@
 # Each try copies into a folder of its own, and a mark in the target says how far it is: `copying`, then `moving` (fill alone: whole, and on its
 # way to its place), then `complete`. The mark is replaced whole and comes to the disk after what it tells of: a try that was cut off anywhere
 # leaves `copying`, which nobody takes for a copy, and the next try begins anew. What has no mark and is not empty is never touched.
+# CONTENTS, arguments of contents.sh after its folder, asks for a list of what is on the disk; nothing depends on it.
 set -eu
 export LC_ALL=C
 
@@ -113,6 +114,29 @@ copy_all() {
   fail "Not everything could be copied: $(head -c 1000 "$WORK/said")" 54
 }
 
+# What is on the disk, for people, beside the copying and never in its way: whatever is told by then, within the time of the list itself, comes
+# into the log. The disk is seen as it was copied: nobody writes to it.
+begin_contents() {
+  [ -n "${CONTENTS:-}" ] || return 0
+  rm -f "$WORK/contents" "$WORK/contents.new"
+  # shellcheck disable=SC2086
+  (/bin/sh "${0%/*}/contents.sh" "$SOURCE" $CONTENTS >"$WORK/contents.new" 2>/dev/null && mv "$WORK/contents.new" "$WORK/contents") &
+  contents=$!
+}
+
+# A small disk is copied sooner than it is listed; that is waited for, for two seconds at most.
+tell_contents() {
+  [ -n "${contents:-}" ] || return 0
+  waited=0
+  while [ ! -f "$WORK/contents" ] && kill -0 "$contents" 2>/dev/null && [ "$waited" -lt 20 ]; do
+    sleep 0.1
+    waited=$((waited + 1))
+  done
+  kill "$contents" 2>/dev/null || true
+  [ -f "$WORK/contents" ] || return 0
+  base64 "$WORK/contents" | sed 's/^/contents /' || true
+}
+
 same_attributes() {
   chown --reference="$1" -- "$2"
   chmod --reference="$1" -- "$2"
@@ -121,12 +145,14 @@ same_attributes() {
 
 save() {
   take_target
+  begin_contents
   copy_all "$SOURCE"
   # What an earlier fill left in the volume is no data of its user.
   rm -rf -- "${TARGET:?}/$FOLDER/$MARK" "${TARGET:?}/$FOLDER/$MARK.new"
   still_ours
   same_attributes "$SOURCE" "$TARGET/$FOLDER"
   write_mark complete
+  tell_contents
 }
 
 fill() {
