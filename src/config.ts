@@ -73,6 +73,10 @@ const Environment = z.object({
     .regex(/^[a-z0-9][a-z0-9.-]{0,252}$/, 'must be the name of a PriorityClass')
     .optional(),
   GPU_DEV_SHARED_VOLUME: SharedVolume.optional(),
+  GPU_DEV_STORAGE_CLASS: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9.-]{0,252}$/, 'must be the name of a StorageClass')
+    .optional(),
   /** How snapshots of disks are taken: by the cluster, as copies by Jobs, or whichever it can. */
   GPU_DEV_SNAPSHOTS: z.enum(['auto', ...SNAPSHOT_KINDS]).default('auto'),
   GPU_DEV_COPY_IMAGE: z
@@ -186,6 +190,7 @@ export function readConfig(environment: NodeJS.ProcessEnv) {
     defaultImage: env.GPU_DEV_CONTAINER_IMAGE,
     priorityClass: env.GPU_DEV_PRIORITY_CLASS ?? null,
     sharedVolume: env.GPU_DEV_SHARED_VOLUME ?? null,
+    storageClass: env.GPU_DEV_STORAGE_CLASS ?? null,
     snapshots: env.GPU_DEV_SNAPSHOTS,
     copyImage: env.GPU_DEV_COPY_IMAGE,
     network: {

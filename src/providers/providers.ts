@@ -18,6 +18,7 @@ import { createClient, guarded } from './kubernetes/client.ts';
 import { KubernetesDevServers } from './kubernetes/dev-servers.ts';
 import { readIdentity } from './kubernetes/identity.ts';
 import { nodeGone } from './kubernetes/nodes.ts';
+import { findMissingObjects } from './kubernetes/named-objects.ts';
 import { findMissingRights } from './kubernetes/permissions.ts';
 import { KubernetesReality } from './kubernetes/reality.ts';
 import { JointReality } from './joint-reality.ts';
@@ -76,6 +77,7 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger, ac
       aws?.volumes ??
       new LocalVolumes({
         client,
+        ...(config.storageClass === null ? {} : { storageClass: config.storageClass }),
         snapshots: config.snapshots,
         copies: { image: config.copyImage, priorityClass: config.priorityClass },
       }),
@@ -88,6 +90,13 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger, ac
     // The simulated cluster lets everybody do everything, and does not answer such questions.
     findObstacles: async () => [
       ...(config.cluster === 'simulated' ? [] : await findMissingRights(bare, aws === null ? [] : EBS_RIGHTS)),
+      ...(await findMissingObjects(bare, {
+        priorityClass: config.priorityClass,
+        // With ECR the service makes the Secret itself, and disks in EBS are of no class.
+        registrySecret: aws?.builderOver === undefined ? config.builds.registrySecret : null,
+        sharedVolume: config.sharedVolume,
+        storageClass: aws === null ? config.storageClass : null,
+      })),
       ...(aws === null ? await findSnapshotObstacles(bare, config.snapshots) : await aws.findObstacles()),
       ...(await naming.findObstacles()),
     ],

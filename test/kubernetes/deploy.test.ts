@@ -60,7 +60,7 @@ describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
     return '';
   }
 
-  async function start(serviceAccount: string, role: string): Promise<Program> {
+  async function start(serviceAccount: string, role: string, more: Record<string, string> = {}): Promise<Program> {
     const path = `/api/v1/namespaces/gpu-controlplane/serviceaccounts/${serviceAccount}/token`;
     const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 7_200 } };
     const { status } = await cluster.api.ask('POST', path, request);
@@ -70,6 +70,7 @@ describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
       KUBECONFIG: cluster.kubeconfigFor({ token: status.token, namespace: 'gpu-dev' }),
       GITHUB_URL: `http://127.0.0.1:${(github.address() as AddressInfo).port}`,
       ...settings,
+      ...more,
       PORT: '0',
       LOG_LEVEL: 'warn',
     });
@@ -162,6 +163,52 @@ describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
     } finally {
       await apply([role]);
     }
+  });
+
+  it('what settings name and is not there is named at the start, with what to do', async () => {
+    const named = {
+      GPU_DEV_PRIORITY_CLASS: 'nobodys',
+      BUILDKIT_REGISTRY_SECRET: 'registry',
+      GPU_DEV_SHARED_VOLUME: 'pvc:shared',
+      GPU_DEV_STORAGE_CLASS: 'fast',
+    };
+    const lacking = await start('reservation-processor', 'processor', named);
+    expect(await lacking.exited()).toEqual({ code: 1, signal: null });
+    const [title, ...missing] = lacking.log.split('\n- ');
+    expect(title).toBe('The cluster lacks what the service needs:');
+    expect(missing.map((line) => line.split('): ')[0])).toEqual([
+      'There is no PriorityClass nobodys (GPU_DEV_PRIORITY_CLASS',
+      'There is no Secret registry in the namespace gpu-dev (BUILDKIT_REGISTRY_SECRET',
+      'There is no PersistentVolumeClaim shared in the namespace gpu-dev (GPU_DEV_SHARED_VOLUME=pvc:shared',
+      'There is no StorageClass fast (GPU_DEV_STORAGE_CLASS',
+    ]);
+    for (const line of missing) expect(line).toMatch(/: (create it|make it|apply)\b.*, (or )?(name one|leave)/);
+    // A Secret of that name, but none that a registry is logged in to with.
+    const secrets = '/api/v1/namespaces/gpu-dev/secrets';
+    const registry = { metadata: { name: 'registry' }, stringData: { '.dockerconfigjson': '{"auths":{}}' } };
+    await cluster.api.ensure(secrets, registry);
+    const shared = {
+      metadata: { name: 'shared' },
+      spec: { accessModes: ['ReadWriteMany'], resources: { requests: { storage: '1Gi' } } },
+    };
+    await cluster.api.ensure('/api/v1/namespaces/gpu-dev/persistentvolumeclaims', shared);
+    const there = { ...named, GPU_DEV_PRIORITY_CLASS: settings['GPU_DEV_PRIORITY_CLASS']!, GPU_DEV_STORAGE_CLASS: 'standard' };
+    const wrong = await start('reservation-processor', 'processor', there);
+    expect(await wrong.exited()).toEqual({ code: 1, signal: null });
+    expect(wrong.log.split('\n- ').slice(1)).toEqual([
+      expect.stringMatching(
+        /^The Secret registry in the namespace gpu-dev is of type Opaque, not kubernetes.io\/dockerconfigjson /,
+      ),
+    ]);
+    await cluster.api.ask('DELETE', `${secrets}/registry`);
+    await cluster.api.ensure(secrets, { ...registry, type: 'kubernetes.io/dockerconfigjson' });
+    const processor = await start('reservation-processor', 'processor', there);
+    expect(await processor.ready(), processor.log).toMatchObject({ ready: true });
+    await processor.kill();
+    // It was only tried out.
+    const pods = await cluster.api.ask('GET', '/api/v1/namespaces/gpu-dev/pods');
+    expect(pods.items).toEqual([]);
+    await cluster.api.ask('DELETE', '/api/v1/namespaces/gpu-dev/persistentvolumeclaims/shared');
   });
 });
 

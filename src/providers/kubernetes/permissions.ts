@@ -28,6 +28,8 @@ export const RIGHTS: readonly Right[] = [
   { group: '', resource: 'persistentvolumes', verbs: ['get'], scope: 'cluster', optional: true },
   { group: 'storage.k8s.io', resource: 'volumeattachments', verbs: ['list'], scope: 'cluster', optional: true },
   { group: 'storage.k8s.io', resource: 'csidrivers', verbs: ['get'], scope: 'cluster', optional: true },
+  // The class of disks that the settings name.
+  { group: 'storage.k8s.io', resource: 'storageclasses', verbs: ['get'], scope: 'cluster', optional: true },
   // Dev servers, and what surrounds them. Lists are for the comparison with the database: one a kind, from time to time.
   { group: '', resource: 'pods', verbs: ['get', 'create', 'patch', 'delete'], scope: 'namespace' },
   { group: '', resource: 'pods/exec', verbs: ['get', 'create'], scope: 'namespace' },
