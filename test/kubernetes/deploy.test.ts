@@ -27,7 +27,7 @@ const settings = Object.fromEntries(
   ),
 );
 
-const cluster = await realCluster({ own: true, fleet: { h100: 1 } });
+const cluster = await realCluster({ own: true, fleet: { h100: 1 }, delays: { job: 1_500 } });
 
 describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
   let test: TestDatabase;
@@ -60,14 +60,17 @@ describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
     return '';
   }
 
-  async function start(serviceAccount: string, role: string, more: Record<string, string> = {}): Promise<Program> {
+  async function tokenOf(serviceAccount: string): Promise<string> {
     const path = `/api/v1/namespaces/gpu-controlplane/serviceaccounts/${serviceAccount}/token`;
     const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 7_200 } };
-    const { status } = await cluster.api.ask('POST', path, request);
+    return (await cluster.api.ask('POST', path, request)).status.token;
+  }
+
+  async function start(serviceAccount: string, role: string, more: Record<string, string> = {}): Promise<Program> {
     const program = Program.spawn([SERVICE, role], {
       PATH: process.env['PATH'],
       ...databaseEnvironment(test.config),
-      KUBECONFIG: cluster.kubeconfigFor({ token: status.token, namespace: 'gpu-dev' }),
+      KUBECONFIG: cluster.kubeconfigFor({ token: await tokenOf(serviceAccount), namespace: 'gpu-dev' }),
       GITHUB_URL: `http://127.0.0.1:${(github.address() as AddressInfo).port}`,
       ...settings,
       ...more,
@@ -94,7 +97,8 @@ describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
       await pause(50);
     }
   }
-  const send = (message: unknown) => db.query(`select pgmq.send('gpu_reservations', $1::jsonb)`, [JSON.stringify(message)]);
+  const send = (message: unknown, queue = 'gpu_reservations') =>
+    db.query('select pgmq.send($1, $2::jsonb)', [queue, JSON.stringify(message)]);
 
   it.skipIf(!hasKubectl)('kubectl takes them, and a second time finds nothing to change; so does its kustomize', async () => {
     const again = (await apply(manifests)).trim().split('\n');
@@ -134,6 +138,63 @@ describe.skipIf(cluster.missing)('the manifests on a real API server', () => {
       expect(items, kind).toEqual([]);
     }
     expect((await cluster.api.ask('GET', '/api/v1/namespaces/gpu-dev/persistentvolumeclaims')).items).toHaveLength(1);
+    processor.signal('SIGTERM');
+    expect(await processor.exited(), processor.log).toEqual({ code: 0, signal: null });
+  });
+
+  it('with exactly those rights a disk is saved as a copy, and a clone of it is filled from that', async () => {
+    const proxied = await cluster.faulty({ token: await tokenOf('reservation-processor') });
+    const { proxy } = proxied;
+    const more = { KUBECONFIG: proxied.kubeconfig, GPU_DEV_SNAPSHOTS: 'copy' };
+    const processor = await start('reservation-processor', 'processor', more);
+    expect(await processor.ready(), processor.log).toMatchObject({ ready: true });
+    const disk = async (name: string) =>
+      (await db.query<{ state: string; disk_id: string }>('select state, disk_id from disks where disk_name = $1', [name]))
+        .rows[0];
+    const idle = async (name: string): Promise<string> => {
+      for (const end = Date.now() + 30_000; ; await pause(50)) {
+        const found = await disk(name);
+        if (found?.state === 'idle') return found.disk_id;
+        if (Date.now() > end) throw new Error(`${name} is ${found?.state}: ${processor.log}`);
+      }
+    };
+    const session = async (name: string): Promise<string> => {
+      const id = randomUUID();
+      const wish = { gpu_type: 'h100', gpu_count: 1, duration_hours: 1, disk_name: name, github_user: 'ada' };
+      await send({ action: 'create_reservation', reservation_id: id, user_id: 'ada', ...wish });
+      await reaches(id, 'running');
+      await send({ action: 'cancel', reservation_id: id, user_id: 'ada' });
+      await reaches(id, 'cancelled');
+      return idle(name);
+    };
+    const saved = await session('saved');
+    await send({ action: 'clone_disk', user_id: 'ada', source_disk: 'saved', target_disk: 'clone' }, 'disk_operations');
+    await idle('clone');
+    const clone = await session('clone');
+    const claims = await cluster.api.ask('GET', '/api/v1/namespaces/gpu-dev/persistentvolumeclaims');
+    const annotated = (label: string, id: string, annotation: string) =>
+      claims.items.filter(
+        ({ metadata }: Manifest) =>
+          metadata.labels[label] === id && metadata.annotations[`gpu-dev.io/${annotation}`] !== undefined,
+      );
+    for (const id of [saved, clone]) expect(annotated('gpu-dev.io/disk', id, 'complete'), id).toHaveLength(1);
+    expect(annotated('gpu-dev.io/disk', clone, 'filled')).toHaveLength(1);
+    // Also what a copy asks for and can do without, such as how far it is.
+    expect(proxy.requests.filter(({ status }) => status === 401 || status === 403)).toEqual([]);
+    const made = (path: RegExp) => proxy.seen('POST', path).filter(({ status }) => status === 201).length;
+    expect([made(/\/jobs$/), proxy.seen('GET', /\/pods\/[^/]+\/log/).length > 0]).toEqual([3, true]);
+    for (const [kind, group] of [
+      ['jobs', 'apis/batch/v1'],
+      ['networkpolicies', 'apis/networking.k8s.io/v1'],
+      ['configmaps', 'api/v1'],
+    ]) {
+      const list = `/${group}/namespaces/gpu-dev/${kind}?labelSelector=gpu-dev.io/copy`;
+      for (const end = Date.now() + 20_000; ; await pause(50)) {
+        const { items } = await cluster.api.ask('GET', list);
+        if (items.length === 0) break;
+        if (Date.now() > end) expect(items, kind).toEqual([]);
+      }
+    }
     processor.signal('SIGTERM');
     expect(await processor.exited(), processor.log).toEqual({ code: 0, signal: null });
   });
