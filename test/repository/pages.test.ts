@@ -75,7 +75,7 @@ it('the defaults it tells are the true ones', () => {
     'GPU_DEV_LISTEN',
     'GPU_DEV_CONTAINER_IMAGE',
   ];
-  noDefault.push('GPU_DEV_PRIORITY_CLASS', 'GPU_DEV_SHARED_VOLUME');
+  noDefault.push('GPU_DEV_PRIORITY_CLASS', 'GPU_DEV_SHARED_VOLUME', 'GPU_DEV_STORAGE_CLASS');
   noDefault.push('GPU_DEV_ACCESS_FROM', 'GPU_DEV_EGRESS_ALLOW', 'GPU_DEV_EGRESS_DENY');
   expect(read.filter((name) => !(name in actual) && !noDefault.includes(name))).toEqual([]);
 });
