@@ -216,6 +216,10 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
   clearRetention: () => clear('retention'),
   recordRemoved: ({ id }, event) =>
     event.type === 'snapshots.removed' ? record({ type: 'snapshots.removed', diskId: id, snapshotIds: event.snapshotIds }) : [],
+  recordAdopted: ({ id }, event) =>
+    event.type === 'disk.adopted' && event.snapshots.length > 0
+      ? record({ type: 'snapshots.adopted', diskId: id, snapshots: event.snapshots })
+      : [],
 };
 
 /**

@@ -24,6 +24,15 @@ export type VolumePlace = z.infer<typeof VolumePlace>;
 /** A snapshot that is to go: of this disk, or of a purged one of the same owner, kept until now for a clone. */
 const Retired = z.object({ snapshotId: z.string(), diskId: z.string() });
 
+/** A complete snapshot of this disk that an earlier database knew. */
+const Adopted = z.object({
+  snapshotId: z.string(),
+  reservationId: z.string().nullable(),
+  sizeBytes: z.number().nullable(),
+  createdAt: z.string(),
+});
+export type AdoptedSnapshot = z.infer<typeof Adopted>;
+
 export const DiskEvent = z.union([
   z.discriminatedUnion('type', [
     /** The birth of a disk: the row exists before any volume does. */
@@ -34,6 +43,23 @@ export const DiskEvent = z.union([
       sizeGb: z.number().int().positive(),
       cloneOf: z.string().nullable(),
       operationId,
+    }),
+    /**
+     * The birth of a disk that an earlier database knew: what the cluster or the cloud has of it. With `held` a server uses it now; with a claim
+     * and without that its volume may hold what no snapshot has.
+     */
+    shape('disk.adopted', {
+      id: z.string(),
+      owner: z.string(),
+      name: z.string(),
+      sizeGb: z.number().int().positive(),
+      /** No volume and no snapshot of a number up to this one is made again. */
+      round,
+      claim: z.string().nullable(),
+      latestSnapshot: z.string().nullable(),
+      snapshots: z.array(Adopted),
+      held: z.object({ reservationId, generation: z.number().int(), node: z.string(), zone: z.string().nullable() }).nullable(),
+      deleteAt: z.string().nullable(),
     }),
     shape('disk.acquire', { reservationId, owner: z.string() }),
     shape('disk.release', { reservationId }),
@@ -67,6 +93,8 @@ export const DiskEvent = z.union([
     shape('deadline.retention', { remove: z.array(Retired).optional(), againAfter: z.number().positive().nullable().optional() }),
     /** The cluster has no such volume any more: proven by the API server's own answer. */
     shape('volume.missing', { claim: z.string() }),
+    /** Where the volume is, found by the comparison with the cluster. */
+    shape('volume.placed', { claim: z.string(), place: VolumePlace }),
   ]),
   z.object({ type: z.enum(DISK_DEADLINES.map((name) => `deadline.${name}` as const)) }),
 ]);
@@ -86,6 +114,8 @@ export const DiskEffect = z.discriminatedUnion('type', [
     expectVolume: z.boolean(),
     node: z.string(),
     zone: z.string().nullable(),
+    /** Its place is not known, or may be another by now. */
+    locate: z.boolean().optional(),
   }),
   /**
    * Confirm that nothing writes to the volume and no node holds it.
@@ -93,8 +123,6 @@ export const DiskEffect = z.discriminatedUnion('type', [
    */
   shape('volume.detach', { round, diskId: z.string(), unused: z.boolean().optional(), locate: z.boolean().optional() }),
   /** Take the snapshot of that id, or adopt it, and wait until it is complete. */
-    /** Where the volume is, found by the comparison with the cluster. */
-    shape('volume.placed', { claim: z.string(), place: VolumePlace }),
   shape('snapshot.take', { round, diskId: z.string(), snapshotId: z.string() }),
   /** Delete the live volume; a provider whose volumes outlive sessions keeps it and says so. */
   shape('volume.delete', { round, diskId: z.string(), afterSnapshot: z.string() }),
@@ -110,12 +138,12 @@ export type DiskEffect = z.infer<typeof DiskEffect>;
 /** Rows that a disk writes in the transaction of its turn. */
 export const DiskRecord = z.discriminatedUnion('type', [
   shape('snapshot.started', { diskId: z.string(), snapshotId: z.string(), reservationId: z.string().nullable() }),
+  shape('snapshots.adopted', { diskId: z.string(), snapshots: z.array(Adopted) }),
   shape('snapshot.completed', { diskId: z.string(), snapshotId: z.string(), sizeBytes: z.number().nullable() }),
   shape('snapshot.failed', { diskId: z.string(), snapshotId: z.string(), reason: z.string() }),
   shape('snapshots.removed', { diskId: z.string(), snapshotIds: z.array(z.string()) }),
+  shape('volume.placed', { reservationId, place: VolumePlace }),
   shape('operation.ended', {
-    /** Its place is not known, or may be another by now. */
-    locate: z.boolean().optional(),
     operationId: z.string(),
     status: z.enum(['completed', 'failed']),
     error: z.string().nullable(),
@@ -124,4 +152,3 @@ export const DiskRecord = z.discriminatedUnion('type', [
   }),
 ]);
 export type DiskRecord = z.infer<typeof DiskRecord>;
-  shape('volume.placed', { reservationId, place: VolumePlace }),

@@ -48,6 +48,11 @@ export interface DiskInput {
   sizeGb: number;
   cloneOf: string | null;
   operationId: string | null;
+  /** What there is of it already; left out: nothing. */
+  adopted?: Pick<
+    DiskContext,
+    'round' | 'claim' | 'latestSnapshot' | 'holder' | 'holderGeneration' | 'node' | 'zone' | 'deleteAt'
+  >;
 }
 
 const actionNames = [
@@ -61,12 +66,12 @@ const actionNames = [
   'tellDetached',
   'takeSnapshot',
   'tellProgress',
+  'recordPlace',
   'recordCaptured',
   'tellCaptured',
   'tellNothingToCapture',
   'recordCaptureFailed',
   'tellCaptureFailed',
-  'recordPlace',
   'deleteVolume',
   'limitCloning',
   'limitAttaching',
@@ -101,6 +106,7 @@ const actionNames = [
   'removeSnapshots',
   'clearRetention',
   'recordRemoved',
+  'recordAdopted',
   'cloneFailed',
 ] as const;
 export type DiskActionName = (typeof actionNames)[number];
@@ -112,11 +118,14 @@ const always = {
 } as const;
 const keepsFew = { 'deadline.retention': { actions: ['removeSnapshots', 'planRetention'] } } as const;
 
+/** Where its volume can be used is found out while it has one. */
+const notesPlace = { 'volume.placed': { guard: 'isOurVolume', actions: ['keepVolumePlace', 'recordPlace'] } } as const;
+
 /** While the disk is taken: others wait in line, its owner cannot delete it, and a clone starts from the newest snapshot. */
 const whileTaken = {
   ...always,
-  'volume.placed': { guard: 'isOurVolume', actions: ['keepVolumePlace', 'recordPlace'] },
   ...keepsFew,
+  ...notesPlace,
   'disk.acquire': { actions: ['addWaiter', 'tellBusy'] },
   'disk.delete': { actions: 'operationRefused' },
   'disk.undelete': { actions: 'operationDone' },
@@ -125,7 +134,7 @@ const whileTaken = {
 } as const;
 
 /** While nobody uses the disk, its volume was found to be gone. */
-const notesMissing = { 'volume.missing': { guard: 'isOurVolume', actions: 'volumeMissing' } } as const;
+const notesMissing = { ...notesPlace, 'volume.missing': { guard: 'isOurVolume', actions: 'volumeMissing' } } as const;
 
 /** A waiter that leaves the line. */
 const leavesLine = { guard: 'isWaiter', actions: 'dropWaiter' } as const;
@@ -158,24 +167,30 @@ export const diskMachine = setup({
     zone: null,
     round: 0,
     claim: null,
+    place: null,
     dirty: false,
     latestSnapshot: null,
     capturing: null,
     cloneOf: input?.cloneOf ?? null,
     cloners: [],
     deleteAt: null,
-    place: null,
     restore: null,
     operationId: input?.operationId ?? null,
     problem: null,
+    ...input?.adopted,
+    // Nobody knows any more whether a snapshot has all that is on it.
+    ...(input?.adopted?.claim == null ? {} : { dirty: true }),
   }),
   options: { maxIterations: 100 },
   initial: 'opening',
   states: {
     opening: {
-      description: 'New, or a clone.',
+      description: 'New, or a clone, or adopted as it is.',
       always: [
         { guard: 'isClone', target: 'cloning' },
+        { guard: 'isInUse', target: 'attached', actions: 'recordAdopted' },
+        { guard: 'isDeleted', target: 'deleted', actions: 'recordAdopted' },
+        { guard: 'isSaved', target: 'idle', actions: 'recordAdopted' },
         { target: 'idle', actions: 'operationDone' },
       ],
     },

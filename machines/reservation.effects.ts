@@ -192,6 +192,7 @@ export const reservationIntents = {
       memoryBytes: context.policy.memoryBytes,
       durationHours: context.request.durationHours,
       nodeLabels: context.request.nodeLabels,
+      diskId: context.request.disk?.id ?? null,
       gang: context.request.gang,
       submittedAt: context.submittedAt,
     }),
@@ -202,7 +203,6 @@ export const reservationIntents = {
       generation: context.generation,
       node: context.grant?.node ?? '',
       zone: context.grant?.zone ?? null,
-      diskId: context.request.disk?.id ?? null,
     }),
   createPod: (context) =>
     context.grant === null

@@ -3,11 +3,12 @@ import {
   type DiskEffect,
   DiskEffect as DiskEffects,
   DiskEvent,
+  type DiskMessage,
   type DiskRecord,
   type VolumePlace,
 } from '../../machines/disk.events.ts';
 import { intentsOfDisk } from '../../machines/disk.effects.ts';
-import { type DiskContext, diskMachine } from '../../machines/disk.machine.ts';
+import { type DiskContext, type DiskInput, diskMachine } from '../../machines/disk.machine.ts';
 import type { Store, Transaction } from '../../persistence/database.ts';
 import { dropContents } from '../../persistence/disk-contents.ts';
 import { NotYet } from '../errors.ts';
@@ -87,7 +88,8 @@ export function diskKind(ports: DiskPorts): ActorKind {
     machine: diskMachine,
     events: DiskEvent,
     birth: 'disk.created',
-    input: ({ id, owner, name, sizeGb, cloneOf, operationId }) => ({ id, owner, name, sizeGb, cloneOf, operationId }),
+    adoption: 'disk.adopted',
+    input: inputOf,
     intents: (action, context, event, before) => intentsOfDisk(action, context, event as never, before),
     effects: DiskEffects,
     migrations: {
@@ -122,6 +124,25 @@ export function diskKind(ports: DiskPorts): ActorKind {
       return { type, round, reason } as { type: string };
     },
   };
+}
+
+/** What the machine begins with: a new disk, a clone, or one that is there already. */
+function inputOf(event: { type: string } & Record<string, unknown>): DiskInput {
+  const born = event as unknown as DiskMessage;
+  if (born.type === 'disk.created') {
+    const { id, owner, name, sizeGb, cloneOf, operationId } = born;
+    return { id, owner, name, sizeGb, cloneOf, operationId };
+  }
+  if (born.type !== 'disk.adopted') throw new Error(`${born.type} is no birth of a disk`);
+  const { id, owner, name, sizeGb, round, claim, latestSnapshot, held, deleteAt } = born;
+  const use = {
+    holder: held?.reservationId ?? null,
+    holderGeneration: held?.generation ?? 0,
+    node: held?.node ?? '',
+    zone: held?.zone ?? null,
+  };
+  const adopted = { round, claim, latestSnapshot, deleteAt, ...use };
+  return { id, owner, name, sizeGb, cloneOf: null, operationId: null, adopted };
 }
 
 /** Nothing waits for it: what is not known now is found by the comparison with the cluster. */
@@ -206,6 +227,12 @@ export const SNAPSHOT_FAILED = `update disk_snapshots set status = 'failed', com
 
 export const SNAPSHOTS_REMOVED = `delete from disk_snapshots where snapshot_id = any($1::text[]) and status = 'removing'`;
 
+export const SNAPSHOTS_ADOPTED = `
+  insert into disk_snapshots (snapshot_id, disk_id, reservation_id, status, size_bytes, created_at, completed_at)
+  select s."snapshotId", $1, s."reservationId", 'complete', s."sizeBytes", s."createdAt", s."createdAt"
+    from jsonb_to_recordset($2::jsonb) as s("snapshotId" text, "reservationId" text, "sizeBytes" bigint, "createdAt" timestamptz)
+  on conflict (snapshot_id) do nothing`;
+
 export const OPERATION_ENDED = `update operations set status = $2, error = $3, code = $5, updated_at = $4 where operation_id = $1 and status = 'pending'`;
 
 export const COUNT_SNAPSHOTS = `update disks d set
@@ -230,6 +257,9 @@ async function writeRecord(tx: Transaction, entry: DiskRecord, at: Date): Promis
     case 'operation.ended':
       await tx.query(OPERATION_ENDED, [entry.operationId, entry.status, entry.error, at, entry.code]);
       return;
+    case 'snapshots.adopted':
+      await tx.query(SNAPSHOTS_ADOPTED, [entry.diskId, JSON.stringify(entry.snapshots)]);
+      break;
     case 'volume.placed':
       await tx.query(PLACE_REQUEST, [entry.reservationId, JSON.stringify(entry.place)]);
       return;

@@ -16,6 +16,7 @@ const CLONE = '019cae31-0000-7000-8000-0000000000c1';
 const SAVED = 'snap-saved';
 /** Snapshots that are complete before the disk ever takes one: that of the disk that it clones, and one to be set back to. */
 const GIVEN: ReadonlySet<string> = new Set([SAVED, 'snap-source']);
+const PLACE = { anyOf: [{ 'kubernetes.io/hostname': ['h100-1'] }], movable: false };
 const DELETE_AT = '2026-04-01T10:00:00.000Z';
 
 const contextOf = (snapshot: AnyMachineSnapshot) => snapshot.context as DiskContext;
@@ -24,7 +25,7 @@ function ofRound(round: number, snapshotId: string): Case[] {
   return [
     { type: 'volume.ready', round, claim: 'claim-1' },
     { type: 'volume.failed', round, reason: 'no such zone' },
-    { type: 'volume.detached', round },
+    { type: 'volume.detached', round, place: PLACE },
     { type: 'snapshot.progress', round, percent: 40 },
     { type: 'snapshot.complete', round, snapshotId, sizeBytes: 10 },
     { type: 'snapshot.failed', round, reason: 'quota' },
@@ -82,6 +83,7 @@ const events =
       { type: 'snapshots.removed', snapshotIds: ['snap-old'] },
       ...RETENTION,
       { type: 'volume.missing', claim: 'claim-1' },
+      { type: 'volume.placed', claim: 'claim-1', place: PLACE },
       ...ofRound(round, capturing ?? 'snap-unknown'),
       ...(DUE[statePath(snapshot.value)] ?? []).map((name) => ({ type: `deadline.${name}` })),
     ];
@@ -97,8 +99,26 @@ const birth = (cloneOf: string | null): Case => ({
   operationId: 'op-create',
 });
 
+/** The birth of one that an earlier database knew. */
+const adopted = (what: { claim: string | null; held?: boolean; deleted?: boolean }): Case => ({
+  type: 'disk.adopted',
+  id: '019cae31-0000-7000-8000-00000000d15c',
+  owner: 'ada',
+  name: 'default',
+  sizeGb: 200,
+  round: 7,
+  claim: what.claim,
+  latestSnapshot: SAVED,
+  snapshots: [{ snapshotId: SAVED, reservationId: null, sizeBytes: 10, createdAt: '2026-03-01T10:00:00.000Z' }],
+  held: what.held === true ? { reservationId: ADA, generation: 1, node: 'h100-1', zone: null } : null,
+  deleteAt: what.deleted === true ? DELETE_AT : null,
+});
+
 export const DISK_SCENARIOS: Scenario[] = [
   { name: 'a new disk', birth: birth(null), events: events(2) },
+  { name: 'an adopted disk in use', birth: adopted({ claim: 'claim-1', held: true }), events: events(2) },
+  { name: 'an adopted disk with a volume that nobody uses', birth: adopted({ claim: 'claim-1' }), events: events(1) },
+  { name: 'an adopted disk of snapshots, deleted', birth: adopted({ claim: null, deleted: true }), events: events(1) },
   { name: 'a disk with three in line', birth: birth(null), events: events(3) },
   { name: 'a clone', birth: birth('019cae31-0000-7000-8000-00000000d150'), events: events(2) },
 ];
@@ -148,9 +168,16 @@ const START: DiskMemory = {
   operations: [],
 };
 
+/** It has what it had in an earlier database. */
+function known(memory: DiskMemory, { holder, claim, latestSnapshot, deleteAt }: DiskContext): DiskMemory {
+  const line = holder === null ? [] : [holder];
+  return { ...memory, line, holder, volume: claim !== null, complete: new Set([latestSnapshot!]), wished: deleteAt !== null };
+}
+
 function check(memory: DiskMemory, step: Step): DiskMemory {
   const { event, before, after, intents } = step;
   const context = contextOf(after);
+  if (event.type === 'disk.adopted') memory = known(memory, context);
   const path = statePath(after.value);
   const from = before === null ? '' : statePath(before.value);
   const next = { ...memory, complete: new Set(memory.complete) };
@@ -186,6 +213,7 @@ function check(memory: DiskMemory, step: Step): DiskMemory {
   if (['disk.delete', 'disk.undelete', 'disk.renamed'].includes(event.type) && after.status === 'active')
     promise(next.operations.includes(String(event['operationId'])), `${event.type} in ${from} never ends its operation`);
   clones(next, memory, step, sent, path);
+  promise(context.claim !== null || context.place === null, 'a disk without a volume has a place');
   promise(context.deleteAt === null || ['deleted', 'purging', 'purged'].includes(path), 'a disk in use is marked as deleted');
   return next;
 }
@@ -245,6 +273,12 @@ function records(memory: DiskMemory, entry: Case, context: DiskContext): void {
     case 'snapshot.failed':
       promise(memory.started === entry['snapshotId'], `the snapshot ${memory.started} runs, ${entry['snapshotId']} ended`);
       memory.started = null;
+      break;
+    case 'volume.placed':
+      promise(entry['reservationId'] === context.holder, 'somebody else is bound to the place of the volume');
+      break;
+    case 'snapshots.adopted':
+      promise((entry['snapshots'] as unknown[]).length > 0, 'nothing was adopted');
       break;
     case 'snapshots.removed':
       promise((entry['snapshotIds'] as string[]).length > 0, 'nothing was removed');

@@ -25,21 +25,26 @@ const diskRow = fc
     delete_at: maybe(a.iso),
     latest_snapshot: maybe(of('s1', 's2')),
     claim: maybe(of('claim')),
-    problem: maybe(a.text),
     place: maybe(of({ anyOf: [{ fast: ['yes'] }], movable: false }, { anyOf: [], movable: true })),
+    problem: maybe(a.text),
   })
+  .map((row) => json([row]));
+
+const adopted = fc
+  .record({ snapshotId: of('s1', 's2'), reservationId: maybe(a.reservation), sizeBytes: maybe(of(5)), createdAt: a.iso })
   .map((row) => json([row]));
 
 export const DISK_CASES: readonly (readonly [string, Parameters])[] = [
   [disk.UNDECIDED_CLONES, all(a.disk)],
   [disk.SNAPSHOTS_TO_PURGE, all(a.disk)],
   [disk.UPSERT, all(diskRow, a.at)],
+  [disk.PLACE_REQUEST, all(a.reservation, of(json({ anyOf: [], movable: false })))],
   [disk.SNAPSHOT_STARTED, all(of('s1', 's2'), a.disk, maybe(a.reservation), a.at)],
+  [disk.SNAPSHOTS_ADOPTED, all(a.disk, adopted)],
   [disk.SNAPSHOT_COMPLETED, all(of('s1', 's2'), a.at, maybe(of(5)))],
   [disk.SNAPSHOT_FAILED, all(of('s1', 's2'), a.at, a.text)],
   [disk.OPERATION_ENDED, all(of('o1', 'o2'), of('completed', 'failed'), maybe(a.text), a.at, maybe(of('GPU_DISK_IN_USE')))],
   [disk.SNAPSHOTS_KEPT_FOR, all(a.disk)],
-  [disk.PLACE_REQUEST, all(a.reservation, of(json({ anyOf: [], movable: false })))],
   [contents.RECORD_CONTENTS, all(of('s9'), of('[]'), of(0), maybe(of(5)), of([]))],
   [contents.LINK_LISTING, all(of('s1', 's2', 's9'))],
   [contents.DROP_CONTENTS, all(someOf(['s1', 's2']))],

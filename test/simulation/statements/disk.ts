@@ -1,6 +1,7 @@
 /** Twins of actors/disk/kind.ts: the read model of disks, their snapshots and operations. */
 import * as disk from '../../../actors/disk/kind.ts';
 import * as contents from '../../../persistence/disk-contents.ts';
+import type { AdoptedSnapshot } from '../../../machines/disk.events.ts';
 import * as retention from '../../../actors/disk/retention.ts';
 import type { DiskRow, DiskSnapshotRow, Tables } from '../store/schema.ts';
 import { count, moment, rows, twin } from '../store/statement.ts';
@@ -122,10 +123,10 @@ interface Written {
   delete_at: string | null;
   latest_snapshot: string | null;
   claim: string | null;
+  place: DiskRow['place'];
   problem: string | null;
 }
 
-  place: DiskRow['place'];
 twin(disk.UPSERT, (t, tx, [json, at]) => {
   const now = moment(at)!;
   const list = JSON.parse(json) as Written[];
@@ -139,10 +140,10 @@ twin(disk.UPSERT, (t, tx, [json, at]) => {
       purgedAt: row.state === 'purged' ? now : null,
       latestSnapshot: row.latest_snapshot,
       claim: row.claim,
+      place: row.place,
       problem: row.problem,
       lastUpdated: now,
     };
-      place: row.place,
     const born: DiskRow = {
       ...changes,
       diskId: row.id,
@@ -174,9 +175,6 @@ twin(disk.UPSERT, (t, tx, [json, at]) => {
   return count(list.length);
 });
 
-twin(disk.SNAPSHOT_STARTED, (t, tx, [snapshotId, diskId, reservationId, at]) => {
-  const row: DiskSnapshotRow = {
-    snapshotId,
 twin(disk.PLACE_REQUEST, (t, tx, [reservationId, place]) => {
   const slot = t.requests.slot(reservationId);
   if (slot === undefined || t.requests.see(slot, tx)?.status !== 'waiting') return count(0);
@@ -186,6 +184,9 @@ twin(disk.PLACE_REQUEST, (t, tx, [reservationId, place]) => {
   return count(1);
 });
 
+twin(disk.SNAPSHOT_STARTED, (t, tx, [snapshotId, diskId, reservationId, at]) => {
+  const row: DiskSnapshotRow = {
+    snapshotId,
     diskId,
     reservationId,
     status: 'pending',
@@ -197,6 +198,19 @@ twin(disk.PLACE_REQUEST, (t, tx, [reservationId, place]) => {
   if (!t.diskSnapshots.insert(row, tx)) return count(0);
   if (t.disks.get(diskId, tx) === null) throw new SqlError('23503', `disk_snapshots: no disk ${diskId}`);
   return count(1);
+});
+
+twin(disk.SNAPSHOTS_ADOPTED, (t, tx, [diskId, snapshots]) => {
+  if (t.disks.get(diskId, tx) === null) throw new SqlError('23503', `disk_snapshots: no disk ${diskId}`);
+  const made = (JSON.parse(snapshots) as AdoptedSnapshot[]).filter(({ snapshotId, reservationId, sizeBytes, createdAt }) => {
+    const at = Date.parse(createdAt);
+    const times = { createdAt: at, completedAt: at };
+    return t.diskSnapshots.insert(
+      { snapshotId, diskId, reservationId, status: 'complete', sizeBytes, reason: null, ...times },
+      tx,
+    );
+  });
+  return count(made.length);
 });
 
 twin(disk.SNAPSHOT_COMPLETED, (t, tx, [snapshotId, at, sizeBytes]) => {
