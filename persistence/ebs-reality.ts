@@ -15,12 +15,15 @@ export interface RecordedVolume {
   claim: string | null;
   /** Nobody uses the disk, and it keeps no volume: its data is in snapshots. */
   unused: boolean;
+  /** Its session is over, and it was not let go within the time for that. */
+  stuck: boolean;
   /** Made or changed so lately that EBS may not show it yet. */
   fresh: boolean;
 }
 
 export interface RecordedSnapshot {
   ebsSnapshotId: string;
+  /** Our own id. */
   snapshotId: string;
   diskId: string;
   state: string | null;
@@ -33,6 +36,7 @@ const VOLUMES = `
          d.user_id as owner, d.disk_name as name,
          case when d.state in ('idle', 'deleted') and d.reservation_id is null then d.volume_claim end as claim,
          d.state in ('idle', 'deleted') and d.reservation_id is null and d.volume_claim is null as unused,
+         d.state = 'detaching' and d.problem is not null as stuck,
          coalesce(v.gone_at, v.attempted_at, v.created_at) > now() - interval '10 minutes' as fresh
     from ebs_volumes v join disks d using (disk_id)
    where v.volume_id is not null and (v.state <> 'gone' or v.gone_at > now() - interval '30 days')`;
@@ -58,12 +62,18 @@ export async function knownDisks(db: Queryable, ids: readonly string[]): Promise
   return new Set(rows.map(({ id }) => id));
 }
 
+// A disk is as large as its volume, however that grew; one that has not grown yet as it was asked for keeps the wish.
 const SYNC_VOLUMES = `
-  update ebs_volumes v set size_gb = n.size_gb, attached_to = n.attached_to, seen_at = now()
-    from jsonb_to_recordset($1::jsonb) as n(id text, size_gb int, attached_to text[])
-   where v.volume_id = n.id and v.state <> 'gone'`;
+  with synced as (
+    update ebs_volumes v set size_gb = n.size_gb, attached_to = n.attached_to, seen_at = now()
+      from jsonb_to_recordset($1::jsonb) as n(id text, size_gb int, attached_to text[])
+     where v.volume_id = n.id and v.state <> 'gone'
+    returning v.disk_id, v.state, v.size_gb)
+  update disks d set size_gb = s.size_gb
+    from synced s
+   where d.disk_id = s.disk_id and s.state = 'live' and d.size_gb < s.size_gb`;
 
-/** Note what size volumes have, and who holds them. */
+/** Note what size volumes have, and so their disks, and who holds them. */
 export async function syncVolumes(
   db: Queryable,
   volumes: readonly { id: string; sizeGb: number; attachedTo: string[] }[],

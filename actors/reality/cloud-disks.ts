@@ -3,7 +3,7 @@
  * with its age and what it costs, and never deleted or taken for a disk's; what we have on record and the cloud proves to be gone is told to the
  * disk. Size, attachments and how far snapshots have come are brought up to date.
  */
-import type { Transaction } from '../../persistence/database.ts';
+import { isRetryableDatabaseError, type Transaction } from '../../persistence/database.ts';
 import {
   knownDisks,
   type RecordedSnapshot,
@@ -16,7 +16,14 @@ import {
 } from '../../persistence/ebs-reality.ts';
 import { assertLease, LeaseLostError } from '../../persistence/leases.ts';
 import type { Message } from '../../persistence/mailbox.ts';
-import { closeFindings, type Difference, noteDeed, recordFindings, type ReportLine } from '../../persistence/reality.ts';
+import {
+  closeFindings,
+  type Difference,
+  noteDeed,
+  openFindings,
+  recordFindings,
+  type ReportLine,
+} from '../../persistence/reality.ts';
 import type { CloudDisks, CloudSnapshot, CloudVolume } from './cloud-ports.ts';
 import type { SweepSettings } from './sweep.ts';
 
@@ -32,6 +39,8 @@ const SNAPSHOT = 'EbsSnapshot';
 /** What is younger belongs to somebody who is at work, or does not show everywhere yet. */
 const YOUNG_MS = 10 * 60_000;
 const DAY_MS = 86_400_000;
+/** Open findings that are read to see which are in doubt. */
+const MOST_OPEN = 100_000;
 /** Labels are brought up to date by so many at a time. */
 const RENAMES = 50;
 /** List prices of gp3 and of snapshots, in dollars for a GB and month: a hint, not a bill. */
@@ -46,13 +55,26 @@ export async function sweepCloud(settings: CloudSweepSettings, { dryRun }: { dry
   const unanswered: string[] = [];
   const found: Finding[] = [];
   const compared: string[] = [];
+  /** Of what nothing could be found out: findings that are open stay so. */
+  const doubtful = new Set<string>();
   for (const [kind, compare] of [
     [VOLUME, compareVolumes],
     [SNAPSHOT, compareSnapshots],
   ] as const) {
     if (settings.isOver()) break;
+    const each: Each = async (id, work) => {
+      try {
+        return await work();
+      } catch (error) {
+        if (!(error instanceof Error) || error instanceof LeaseLostError || isOutage(error)) throw error;
+        doubtful.add(id);
+        unanswered.push(`${kind} ${id}: ${error.message}`);
+        settings.onError(error);
+        return null;
+      }
+    };
     try {
-      found.push(...(await compare(settings, dryRun, now)));
+      found.push(...(await compare(settings, { dryRun, now, each })));
       compared.push(kind);
     } catch (error) {
       if (!(error instanceof Error) || error instanceof LeaseLostError || 'severity' in error) throw error;
@@ -67,16 +89,29 @@ export async function sweepCloud(settings: CloudSweepSettings, { dryRun }: { dry
     };
   }
   await syncCounts(settings.db);
-  return { lines: await record(settings, found, compared, now), unanswered };
+  return { lines: await record(settings, found, { compared, doubtful, now }), unanswered };
 }
 
 type Finding = Difference & { tell?: Message };
+/** Does something about one volume or snapshot: what goes wrong with one is noted, and says nothing of the others. @returns null then */
+type Each = <T>(id: string, work: () => Promise<T>) => Promise<T | null>;
+
+interface Comparing {
+  dryRun: boolean;
+  now: Date;
+  each: Each;
+}
+
+/** The database itself is in trouble, not a row. */
+function isOutage(error: Error): boolean {
+  const { code } = error as { code?: unknown };
+  return isRetryableDatabaseError(error) || (typeof code === 'string' && /^(08|53|57|58|XX)/.test(code));
+}
 
 async function record(
   settings: CloudSweepSettings,
   found: readonly Finding[],
-  kinds: readonly string[],
-  now: Date,
+  { compared, doubtful, now }: { compared: readonly string[]; doubtful: ReadonlySet<string>; now: Date },
 ): Promise<ReportLine[]> {
   const rows = await fenced(settings, async (tx) => {
     const written = await recordFindings(
@@ -84,10 +119,11 @@ async function record(
       found.map(({ tell: _tell, ...difference }) => difference),
       now,
     );
+    const inDoubt = doubtful.size === 0 ? [] : (await openFindings(tx, MOST_OPEN)).filter(({ name }) => doubtful.has(name));
     await closeFindings(
       tx,
-      kinds,
-      written.map(({ id }) => id),
+      compared,
+      [...written, ...inDoubt].map(({ id }) => id),
       now,
     );
     return written;
@@ -118,7 +154,7 @@ function fenced<T>({ db, lease }: CloudSweepSettings, work: (tx: Transaction) =>
   });
 }
 
-async function compareVolumes(settings: CloudSweepSettings, dryRun: boolean, now: Date): Promise<Finding[]> {
+async function compareVolumes(settings: CloudSweepSettings, { dryRun, now, each }: Comparing): Promise<Finding[]> {
   const { db, cloud, isOver } = settings;
   // Before the list: what is made meanwhile is in neither, or in the list alone and young.
   const records = new Map((await recordedVolumes(db)).map((each) => [each.volumeId, each]));
@@ -140,17 +176,17 @@ async function compareVolumes(settings: CloudSweepSettings, dryRun: boolean, now
         if (known.state !== 'gone' && differs(known, volume)) changed.push(volume);
         found.push(...onRecord(known, volume));
         if (!dryRun && known.state === 'live' && volume.diskName !== known.name && renames++ < RENAMES)
-          await cloud.rename(volume.id, known.name);
+          await each(volume.id, () => cloud.rename(volume.id, known.name));
       }
     }
     const ours = await knownDisks(db, idsOf(strangers));
-    found.push(...strangers.filter((each) => isOld(each, now)).map((each) => strange(each, ours, names, now)));
-    if (!dryRun && changed.length > 0) await fenced(settings, (tx) => syncVolumes(tx, changed));
+    found.push(...strangers.filter((one) => isOld(one, now)).map((one) => strange(one, ours, names, now)));
+    // Each in a transaction of its own: one that cannot be written holds up no other.
+    if (!dryRun) for (const volume of changed) await each(volume.id, () => fenced(settings, (tx) => syncVolumes(tx, [volume])));
   }
   for (const known of records.values()) {
     if (known.state === 'gone' || known.fresh || seen.has(known.volumeId)) continue;
-    if (!(await cloud.volumeIsGone(known.volumeId))) continue;
-    found.push(missingVolume(known));
+    if ((await each(known.volumeId, () => cloud.volumeIsGone(known.volumeId))) === true) found.push(missingVolume(known));
   }
   return found;
 }
@@ -162,6 +198,22 @@ function onRecord(known: RecordedVolume, volume: CloudVolume): Finding[] {
   const base = { kind: VOLUME, name: volume.id, uid: volume.id, actor: `disk/${known.diskId}` };
   if (known.state === 'gone' && !known.fresh && volume.state !== 'deleting')
     return [{ ...base, verdict: 'ended', why: `It is on record as deleted, and EBS still has it (${volume.state})` }];
+  if (volume.diskId !== null && volume.diskId !== known.diskId)
+    return [
+      {
+        ...base,
+        verdict: 'unrecorded',
+        why: `Two disks claim it: its tags name ${volume.diskId}. By our record it is this disk's, and that counts`,
+      },
+    ];
+  if (known.stuck && volume.attachedTo.length > 0)
+    return [
+      {
+        ...base,
+        verdict: 'ended',
+        why: `Its session is over, and ${volume.attachedTo.join(' and ')} did not let go of it. It is taken off by force when EC2 says that the machine is terminated, and not before: look at it, and terminate it if it hangs`,
+      },
+    ];
   if (volume.owner !== null && volume.owner !== known.owner)
     return [
       {
@@ -184,9 +236,10 @@ function onRecord(known: RecordedVolume, volume: CloudVolume): Finding[] {
 
 /** One that no record names: whoever it belongs to, nothing is done to it. */
 function strange(volume: CloudVolume, ours: ReadonlySet<string>, live: ReadonlyMap<string, string>, now: Date): Finding {
-  const { id, diskId, owner, diskName, sizeGb, createdAt, attachedTo } = volume;
+  const { id, diskId, owner, diskName, sizeGb, createdAt, attachedTo, reservationId } = volume;
   const held = attachedTo.length === 0 ? '' : `; ${attachedTo.join(' and ')} ${attachedTo.length === 1 ? 'holds' : 'hold'} it`;
-  const facts = `${cost('volume', sizeGb, createdAt, now)}${held}`;
+  const made = reservationId === null ? '' : `; made for reservation ${reservationId}`;
+  const facts = `${cost('volume', sizeGb, createdAt, now)}${made}${held}`;
   if (diskId === null || !ours.has(diskId)) {
     const whose = `Its tags name the disk ${diskName ?? diskId ?? '?'} of ${owner ?? '?'}, which we do not know`;
     return { kind: VOLUME, name: id, uid: id, actor: null, verdict: 'unknown', why: `${whose}; ${facts}` };
@@ -217,7 +270,7 @@ function missingVolume({ volumeId, diskId, claim }: RecordedVolume): Finding {
   };
 }
 
-async function compareSnapshots(settings: CloudSweepSettings, dryRun: boolean, now: Date): Promise<Finding[]> {
+async function compareSnapshots(settings: CloudSweepSettings, { dryRun, now, each }: Comparing): Promise<Finding[]> {
   const { db, cloud, isOver } = settings;
   const records = new Map((await recordedSnapshots(db)).map((each) => [each.ebsSnapshotId, each]));
   const seen = new Set<string>();
@@ -233,12 +286,13 @@ async function compareSnapshots(settings: CloudSweepSettings, dryRun: boolean, n
       else if (known.state !== snapshot.state) changed.push(snapshot);
     }
     const ours = await knownDisks(db, idsOf(strangers));
-    found.push(...strangers.filter((each) => isOld(each, now)).map((each) => strangeSnapshot(each, ours, now)));
+    found.push(...strangers.filter((one) => isOld(one, now)).map((one) => strangeSnapshot(one, ours, now)));
     if (!dryRun && changed.length > 0) await fenced(settings, (tx) => syncSnapshots(tx, changed));
   }
   for (const known of records.values()) {
     if (known.fresh || seen.has(known.ebsSnapshotId)) continue;
-    if (await cloud.snapshotIsGone(known.ebsSnapshotId)) found.push(missingSnapshot(known));
+    const isGone = await each(known.ebsSnapshotId, () => cloud.snapshotIsGone(known.ebsSnapshotId));
+    if (isGone === true) found.push(missingSnapshot(known));
   }
   return found;
 }

@@ -11,6 +11,7 @@ import { type Clock, databaseClock } from '../kernel/kind.ts';
 import { Loop } from '../kernel/loop.ts';
 import { type CloudReport, sweepCloud } from './cloud-disks.ts';
 import type { CloudDisks } from './cloud-ports.ts';
+import { CloudRest } from './cloud-rest.ts';
 import { releaseEndedHolders } from './ended-holders.ts';
 import type { Reality } from './ports.ts';
 import { sweep, type SweepSettings } from './sweep.ts';
@@ -22,6 +23,7 @@ export const REALITY_CHANNEL = 'reality';
 const LINES = 1_000;
 /** How often requests are looked for that nobody announced, in milliseconds. */
 const LOOK_MS = 5_000;
+const SCHEDULE = 'the schedule';
 /** How often it is looked for disks whose holders have ended. */
 const HOLDERS_MS = 15_000;
 
@@ -39,6 +41,7 @@ export interface ReconcilerSettings {
   onReport?: (report: Report, dryRun: boolean) => void;
   onError: (error: unknown) => void;
   leaseSeconds?: number;
+  random?: () => number;
 }
 
 export class Reconciler {
@@ -47,13 +50,17 @@ export class Reconciler {
   readonly #lease: Loop;
   readonly #work: Loop;
   readonly #holders: Loop;
+  readonly #rest: CloudRest;
+  readonly #random: () => number;
   #token: number | null = null;
   #next = 0;
   #stopping = false;
 
   constructor(settings: ReconcilerSettings) {
     this.#settings = settings;
-    const seconds = settings.leaseSeconds ?? 10;
+    const { leaseSeconds: seconds = 10, random = Math.random } = settings;
+    this.#random = random;
+    this.#rest = new CloudRest(settings.everyMs, random);
     this.#lease = new Loop({ name: 'reality lease', work: () => this.#keepLease(seconds), onError: settings.onError });
     this.#work = new Loop({ name: 'reality', work: () => this.#serve(), onError: settings.onError });
     this.#holders = new Loop({ name: 'ended holders', work: () => this.#freeDisks(), onError: settings.onError });
@@ -109,13 +116,14 @@ export class Reconciler {
     }
     const wait = this.#next - performance.now();
     if (wait > 0) return Math.min(wait, LOOK_MS);
-    this.#next = performance.now() + everyMs;
-    await requestRun(db, { id: randomUUID(), dryRun: false, by: 'the schedule' });
+    // Those who share an account do not come together.
+    this.#next = performance.now() + everyMs * (0.9 + this.#random() / 5);
+    await requestRun(db, { id: randomUUID(), dryRun: false, by: SCHEDULE });
     return 0;
   }
 
   /** A run that fails says why, and the next one tries anew. One that is cut off by a lost lease is taken up by the next holder. */
-  async #run({ id, dry_run: dryRun }: RunRow, token: number): Promise<void> {
+  async #run({ id, dry_run: dryRun, asked_by: by }: RunRow, token: number): Promise<void> {
     const { db, kernel, reality, cloud = null, graceMs, clock = databaseClock, onError, onReport } = this.#settings;
     const isOver = () => this.#stopping || this.#token !== token;
     let report: Report | null = null;
@@ -134,7 +142,15 @@ export class Reconciler {
         },
       };
       report = await sweep({ ...settings, reality }, { dryRun });
-      if (cloud !== null) report = joined(report, await sweepCloud({ ...settings, cloud }, { dryRun }));
+      if (cloud !== null) {
+        const left = by === SCHEDULE ? this.#rest.left(performance.now()) : 0;
+        if (left > 0) report = joined(report, resting(left));
+        else {
+          const found = await sweepCloud({ ...settings, cloud }, { dryRun });
+          this.#rest.note(found.unanswered.length === 0, performance.now());
+          report = joined(report, found);
+        }
+      }
       onReport?.(report, dryRun);
     } catch (cause) {
       if (cause instanceof LeaseLostError) {
@@ -147,6 +163,11 @@ export class Reconciler {
     }
     if (!isOver()) await endRun(db, id, { report, error });
   }
+}
+
+function resting(milliseconds: number): CloudReport {
+  const seconds = Math.ceil(milliseconds / 1000);
+  return { lines: [], unanswered: [`EBS did not answer the last time: the schedule leaves it alone for ${seconds} s more`] };
 }
 
 /** Both in one; what does not fit is counted, and on record all the same. */

@@ -2,6 +2,7 @@
 import { v7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { sweepCloud } from '../../actors/reality/cloud-disks.ts';
+import { CloudRest } from '../../actors/reality/cloud-rest.ts';
 import { Database } from '../../persistence/database.ts';
 import { holdLease, LeaseLostError } from '../../persistence/leases.ts';
 import type { Message } from '../../persistence/mailbox.ts';
@@ -157,6 +158,139 @@ it('D13: a volume that its idle disk does not keep is told of, and left to the n
   await db.query(`update disks set state = 'idle' where disk_id = $1`, [diskId]);
   expect((await compare()).lines).toMatchObject([{ name: volume.id, verdict: 'ended', action: 'reported' }]);
   expect(stub.state.volumes.size).toBe(1);
+});
+
+it('of two disks that claim one volume it is that of our record; the other claim is reported', async () => {
+  const [mine, other] = [await disk(), await disk()];
+  const volume = inEbs(other, { 'gpu-dev:disk-name': `disk-${mine}` });
+  await recorded(mine, volume.id);
+  expect((await compare()).lines).toMatchObject([
+    { name: volume.id, verdict: 'unrecorded', actor: `disk/${mine}`, why: expect.stringContaining(`its tags name ${other}`) },
+  ]);
+  // And there cannot be two rows: neither of one volume or snapshot, nor of two volumes for one disk, nor of one name.
+  const twice = (text: string, values: unknown[]) => expect(db.query(text, values)).rejects.toThrow(/duplicate key/);
+  await twice(
+    `insert into ebs_volumes (disk_id, generation, volume_id, zone, size_gb, state) values ($1, 1, $2, 'z', 1, 'live')`,
+    [other, volume.id],
+  );
+  await twice(
+    `insert into ebs_volumes (disk_id, generation, volume_id, zone, size_gb, state) values ($1, 2, 'vol-2', 'z', 1, 'live')`,
+    [mine],
+  );
+  await db.query(
+    `insert into ebs_snapshots (snapshot_id, disk_id, volume_id, ebs_snapshot_id) values ('s', $1, 'vol-1', 'snap-1')`,
+    [mine],
+  );
+  await twice(
+    `insert into ebs_snapshots (snapshot_id, disk_id, volume_id, ebs_snapshot_id) values ('t', $1, 'vol-1', 'snap-1')`,
+    [other],
+  );
+  await twice(
+    `insert into disks (disk_id, disk_name, user_id, size_gb, created_at) select $1, disk_name, user_id, 1, now() from disks where disk_id = $2`,
+    [v7(), mine],
+  );
+});
+
+it('whose a volume was, and who had it, is kept whatever is compared: for the audit', async () => {
+  const diskId = await disk();
+  const reservation = v7();
+  const volume = inEbs(diskId, { 'gpu-dev:reservation': reservation });
+  await recorded(diskId, volume.id);
+  await db.query(`update disks set state = 'attached', in_use = true, reservation_id = $2 where disk_id = $1`, [
+    diskId,
+    reservation,
+  ]);
+  await db.query(
+    `insert into disk_snapshots (snapshot_id, disk_id, reservation_id, status, created_at) values ('s-1', $1, $2, 'complete', now())`,
+    [diskId, reservation],
+  );
+  // EBS says that nobody holds it (its server has no pod yet): that is no reason to take it from who has it (R19).
+  await compare();
+  const { rows } = await db.query(
+    'select d.in_use, d.reservation_id as now, s.reservation_id as earlier from disks d join disk_snapshots s using (disk_id)',
+  );
+  expect(rows).toEqual([{ in_use: true, now: reservation, earlier: reservation }]);
+  // Of one that is nobody's, the report names the reservation that it was made for.
+  const lost = inEbs(v7(), { 'gpu-dev:reservation': reservation });
+  expect((await compare()).lines).toMatchObject([
+    { name: lost.id, why: expect.stringContaining(`made for reservation ${reservation}`) },
+  ]);
+});
+
+it('a disk is as large as its volume, and what it has of snapshots is counted anew', async () => {
+  const diskId = await disk();
+  const volume = inEbs(diskId);
+  await recorded(diskId, volume.id);
+  volume.sizeGb = 750;
+  for (const [id, status] of Object.entries({ a: 'complete', b: 'complete', c: 'pending', d: 'failed' }))
+    await db.query(`insert into disk_snapshots (snapshot_id, disk_id, status, created_at) values ($1, $2, $3, now())`, [
+      id,
+      diskId,
+      status,
+    ]);
+  await compare();
+  const row = async () => (await db.query('select size_gb, snapshot_count, pending_snapshot_count from disks')).rows[0];
+  expect(await row()).toEqual({ size_gb: 750, snapshot_count: 2, pending_snapshot_count: 1 });
+  // One that is to grow keeps what its owner asked for.
+  await db.query('update disks set size_gb = 900');
+  volume.sizeGb = 800;
+  await compare();
+  expect(await row()).toMatchObject({ size_gb: 900 });
+});
+
+it('D7: a machine that does not let go after a session is told of, until it does', async () => {
+  const diskId = await disk();
+  const volume = inEbs(diskId);
+  await recorded(diskId, volume.id);
+  volume.attachments.set('i-hangs', 'busy');
+  await db.query(`update disks set state = 'detaching', problem = null where disk_id = $1`, [diskId]);
+  expect((await compare()).lines).toEqual([]);
+  await db.query(`update disks set problem = 'detaching took too long' where disk_id = $1`, [diskId]);
+  expect((await compare()).lines).toMatchObject([
+    { name: volume.id, verdict: 'ended', action: 'reported', why: expect.stringMatching(/i-hangs did not let go of it/) },
+  ]);
+  volume.attachments.clear();
+  expect((await compare()).lines).toEqual([]);
+});
+
+it('what goes wrong with one volume is said of it, and holds up no other; what is in doubt stays open', async () => {
+  const [bad, good, lost] = [await disk(), await disk(), await disk()];
+  const volumes = [bad, good, lost].map((each) => inEbs(each, { 'gpu-dev:disk-name': 'old' }));
+  for (const [index, each] of [bad, good, lost].entries()) await recorded(each, volumes[index]!.id);
+  volumes[0]!.sizeGb = 3_000_000_000;
+  volumes[1]!.sizeGb = 300;
+  stub.state.volumes.delete(volumes[2]!.id);
+  expect((await compare()).lines).toMatchObject([{ name: volumes[2]!.id, verdict: 'missing' }]);
+  let lists = 0;
+  stub.fault = (action) => (action === 'CreateTags' || (action === 'DescribeVolumes' && lists++ > 0) ? 'deny' : null);
+  for (const each of volumes) each.tags.set('gpu-dev:disk-name', 'old');
+  const { unanswered } = await compare();
+  expect(unanswered.map((each) => each.split(':')[0])).toEqual([
+    `EbsVolume ${volumes[0]!.id}`,
+    `EbsVolume ${volumes[1]!.id}`,
+    `EbsVolume ${volumes[0]!.id}`,
+    `EbsVolume ${volumes[2]!.id}`,
+  ]);
+  const { rows } = await db.query('select size_gb from ebs_volumes where volume_id = $1', [volumes[1]!.id]);
+  expect(rows).toEqual([{ size_gb: 300 }]);
+  expect(await openFindings(db, 10)).toMatchObject([{ name: volumes[2]!.id, verdict: 'missing' }]);
+});
+
+it('a cloud that does not answer is asked less and less often by the schedule, at times that nobody else keeps', () => {
+  const rests = (random: number) => {
+    const rest = new CloudRest(300_000, () => random);
+    return [1, 2, 3, 4, 5].map(() => {
+      rest.note(false, 0);
+      return rest.left(0) / 60_000;
+    });
+  };
+  expect(rests(0)).toEqual([5, 10, 20, 40, 40]);
+  expect(rests(1)).toEqual([10, 20, 40, 80, 80]);
+  const rest = new CloudRest(300_000, () => 0);
+  rest.note(false, 0);
+  expect([rest.left(1_000), rest.left(400_000)]).toEqual([299_000, 0]);
+  rest.note(true, 0);
+  expect(rest.left(0)).toBe(0);
 });
 
 it('D16: a disk that was renamed is the same disk: EBS gets its label, and owners are never taken from there', async () => {

@@ -16,6 +16,8 @@ export class BadDay {
   readonly calls: SeenCall[] = [];
   /** The fate of each call, by its action and its number from 1. */
   fate: (action: string, number: number) => CallFate = () => 'done';
+  /** What is passed on in place of what was sent. */
+  rewrite: (body: string) => string = (body) => body;
   readonly #target: URL;
   readonly #server: Server;
   readonly #agent = new http.Agent({ keepAlive: true });
@@ -60,6 +62,7 @@ export class BadDay {
     if (fate === 'failed') return void say(500, 'InternalFailure');
     if (typeof fate === 'object') return void say(400, fate.code);
     const { hostname, port } = this.#target;
+    const passed = Buffer.from(this.rewrite(body.toString('latin1')), 'latin1');
     const onward = http.request(
       {
         hostname,
@@ -67,7 +70,7 @@ export class BadDay {
         agent: this.#agent,
         method: request.method,
         path: request.url,
-        headers: { ...request.headers, host: this.#target.host },
+        headers: { ...request.headers, host: this.#target.host, 'content-length': passed.length },
       },
       (answer) => {
         if (fate === 'unanswered') {
@@ -80,7 +83,7 @@ export class BadDay {
       },
     );
     onward.on('error', () => request.socket.destroy());
-    onward.end(body);
+    onward.end(passed);
   }
 }
 

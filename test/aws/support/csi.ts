@@ -13,7 +13,12 @@ export interface Attaching {
 
 const LOOK_MS = 30;
 
-export function standInCsi(client: KubernetesClient, ec2: Attaching): { stop(): Promise<void> } {
+/** @param onError told why a look was cut short; the next one tries again */
+export function standInCsi(
+  client: KubernetesClient,
+  ec2: Attaching,
+  onError: (error: unknown) => void = () => undefined,
+): { stop(): Promise<void> } {
   const held = new Map<string, { volumeId: string; node: string }>();
   let stopped = false;
 
@@ -46,7 +51,7 @@ export function standInCsi(client: KubernetesClient, ec2: Attaching): { stop(): 
   }
   const done = (async () => {
     while (!stopped) {
-      await look().catch(() => {});
+      await look().catch(onError);
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     }
   })();

@@ -10,6 +10,7 @@ import {
 import type { RealCluster } from '../../support/kubernetes/real-cluster.ts';
 import type { Loose } from '../../support/kubernetes/api.ts';
 import { Ec2Stub } from '../stub/ec2-stub.ts';
+import { BadDay } from './bad-day.ts';
 import type { Attaching } from './csi.ts';
 import { DOMAIN, makeDomain } from './domain.ts';
 
@@ -28,15 +29,6 @@ export interface CycleCloud {
 async function nodesOf(cluster: RealCluster): Promise<{ name: string; zone: string }[]> {
   const nodes: Loose[] = (await cluster.api.ask('GET', '/api/v1/nodes')).items;
   return nodes.map(({ metadata }) => ({ name: metadata.name, zone: metadata.labels['topology.kubernetes.io/zone'] }));
-}
-
-/** A node says which machine it is when it registers, and never another. */
-async function nameMachine(cluster: RealCluster, name: string, providerID: string): Promise<void> {
-  const path = `/api/v1/nodes/${name}`;
-  const { metadata, spec, ...rest }: Loose = await cluster.api.ask('GET', path);
-  const { uid: _uid, resourceVersion: _version, creationTimestamp: _at, managedFields: _fields, ...own } = metadata;
-  await cluster.api.ask('DELETE', path);
-  await cluster.api.ask('POST', '/api/v1/nodes', { ...rest, metadata: own, spec: { ...spec, providerID } });
 }
 
 export async function stubCloud(cluster: RealCluster): Promise<CycleCloud> {
@@ -60,6 +52,7 @@ export async function stubCloud(cluster: RealCluster): Promise<CycleCloud> {
 export async function motoCloud(cluster: RealCluster, url: string): Promise<CycleCloud> {
   const domain = await makeDomain(url);
   const instances = new Map<string, string>();
+  const inDns = new Map<string, string>();
   for (const { name, zone } of await nodesOf(cluster)) {
     const { Instances = [] } = await domain.ec2.send(
       new RunInstancesCommand({
@@ -70,13 +63,18 @@ export async function motoCloud(cluster: RealCluster, url: string): Promise<Cycl
         Placement: { AvailabilityZone: zone },
       }),
     );
-    const id = Instances[0]!.InstanceId!;
-    instances.set(name, id);
-    await nameMachine(cluster, name, `aws:///${zone}/${id}`);
+    instances.set(name, Instances[0]!.InstanceId!);
+    inDns.set(name, Instances[0]!.PrivateDnsName!);
   }
+  // Nodes of EKS are called what their machines are called in DNS, and these are not.
+  const way = await BadDay.before(url);
+  way.rewrite = (body) =>
+    body.startsWith('Action=DescribeInstances&')
+      ? [...inDns].reduce((text, [node, name]) => text.replace(`Value.1=${node}&`, `Value.1=${name}&`), body)
+      : body;
   const asked = (VolumeId: string, node: string) => ({ VolumeId, InstanceId: instances.get(node)! });
   return {
-    url,
+    url: way.url,
     environment: {
       DOMAIN_NAME: DOMAIN,
       HOSTED_ZONE_ID: domain.zone,
@@ -94,7 +92,7 @@ export async function motoCloud(cluster: RealCluster, url: string): Promise<Cycl
       },
     },
     left: () => domain.left(),
-    stop: async () => undefined,
+    stop: () => way.stop(),
   };
 }
 
