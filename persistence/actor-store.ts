@@ -248,25 +248,20 @@ export const OPEN_ACTORS = `
   insert into actors (actor, kind, machine_version, status)
   select actor, kind, version, 'unborn' from unnest($1::text[], $2::text[], $3::int[]) as o(actor, kind, version)
   on conflict (actor) do nothing
-  returning actor, coalesce($4::timestamptz, now()) as now`;
+  returning actor`;
 
-/**
- * Make room for actors that are to be born by their first message.
- * @returns those that did not exist, and the time of the transaction by `clockNow` or else the database; null if there are none.
- */
+/** Make room for actors that are to be born by their first message. @returns those that did not exist. */
 export async function openActors(
   db: Queryable,
   actors: readonly { actor: string; kind: string; version: number }[],
-  clockNow: Date | null = null,
-): Promise<{ opened: Set<string>; now: Date | null }> {
-  if (actors.length === 0) return { opened: new Set(), now: null };
-  const { rows } = await db.query<{ actor: string; now: Date }>(OPEN_ACTORS, [
+): Promise<Set<string>> {
+  if (actors.length === 0) return new Set();
+  const { rows } = await db.query<{ actor: string }>(OPEN_ACTORS, [
     actors.map((each) => each.actor),
     actors.map((each) => each.kind),
     actors.map((each) => each.version),
-    clockNow,
   ]);
-  return { opened: new Set(rows.map((row) => row.actor)), now: rows[0]?.now ?? null };
+  return new Set(rows.map((row) => row.actor));
 }
 
 export const FIND_ACTOR = `select actor, kind, machine_version as "machineVersion", seq, status, state, snapshot, quarantine_reason as "quarantineReason"

@@ -36,6 +36,27 @@ export async function enqueue(db: Queryable, messages: readonly Message[], now: 
   return rowCount ?? 0;
 }
 
+export const FIND_PROCESSED = `
+  select coalesce($3::timestamptz, now()) as now,
+         (select coalesce(array_agg(sent.place::int order by sent.place), '{}')
+            from unnest($1::text[], $2::text[]) with ordinality as sent(actor, key, place)
+           where exists (select 1 from history h where h.actor = sent.actor and h.key = sent.key)) as processed`;
+
+/** Which of these messages were processed before, by their keys; and the time of the transaction, by `clockNow` or else the database. */
+export async function findProcessed(
+  tx: Transaction,
+  messages: readonly Message[],
+  clockNow: Date | null,
+): Promise<{ now: Date; processed: Set<Message> }> {
+  const { rows } = await tx.query<{ now: Date; processed: number[] }>(FIND_PROCESSED, [
+    messages.map((message) => message.actor),
+    messages.map((message) => message.key),
+    clockNow,
+  ]);
+  const { now, processed } = rows[0]!;
+  return { now, processed: new Set(processed.map((place) => messages[place - 1]!)) };
+}
+
 /** Put messages into mailboxes with the rest of the transaction, without waiting. */
 export function sendMail(tx: Transaction, messages: readonly Message[], now: Date | null): void {
   if (messages.length > 0) tx.send(ENQUEUE, columnsOf(messages, now));

@@ -4,12 +4,11 @@
  */
 import { isRetryableDatabaseError, type Store } from '../../persistence/database.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { ActorFailure, MessageFailure } from '../kernel/set-aside.ts';
 import { Problem } from '../problem.ts';
 import { KnownCatalogue } from './catalogue.ts';
-import { type Accepted, acceptAction, type Sender } from './doors.ts';
+import { type Accepted, acceptAction, posting, type Sender } from './doors.ts';
 import { refuseReserved } from './messages.ts';
-import { acceptCreates, NotTogether, type Plain, plainOf, posting } from './together.ts';
+import { acceptCreates, NotTogether, type Plain, plainOf } from './together.ts';
 
 export interface CreateDoorSettings {
   db: Store;
@@ -39,7 +38,7 @@ export class CreateDoor {
   }
 
   /**
-   * Accept a create message. Its reservation has taken its first turn when this resolves, unless that turn failed.
+   * Accept a create message. Its reservation has taken its first turn when this resolves, unless that turn cannot be taken.
    * @throws Problem if it cannot be understood or is not allowed, or the database's error: nothing has happened then.
    */
   accept(body: unknown, sender: Sender): Promise<Accepted> {
@@ -109,17 +108,8 @@ export class CreateDoor {
     return others;
   }
 
-  async #alone({ body, sender }: Asked): Promise<Accepted> {
-    const { db, kernel } = this.#settings;
-    try {
-      return await kernel.deliver((tx, post) => acceptAction(posting(post), tx, { does: 'create' }, body, sender));
-    } catch (error) {
-      if (!(error instanceof MessageFailure) && !(error instanceof ActorFailure)) throw error;
-      // By mailbox, where what fails becomes a dead letter that says why.
-      const accepted = await db.withTransaction((tx) => acceptAction(kernel, tx, { does: 'create' }, body, sender));
-      await kernel.pump(accepted.actor);
-      return accepted;
-    }
+  #alone({ body, sender }: Asked): Promise<Accepted> {
+    return this.#settings.kernel.deliver((tx, post) => acceptAction(posting(post), tx, { does: 'create' }, body, sender));
   }
 }
 

@@ -40,6 +40,16 @@ export interface Sender {
 /** Where the messages go that a door makes: to a kernel, within the door's transaction. */
 export type Post = Pick<Kernel, 'post'>;
 
+/** The delivery of a kernel as a door's post. */
+export function posting(post: (messages: readonly Message[]) => void): Post {
+  return {
+    post: (messages) => {
+      post(messages);
+      return Promise.resolve(messages.length);
+    },
+  };
+}
+
 /** What became of a message at the door. */
 export interface Accepted {
   /** Mailbox of the actor and key of the message, by which its outcome can be read. */

@@ -18,13 +18,12 @@ import {
 import { crashPoint } from '../kernel/crash-points.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { Loop } from '../kernel/loop.ts';
-import { ActorFailure, MessageFailure as TurnFailure } from '../kernel/set-aside.ts';
 import { Problem } from '../problem.ts';
 import { redact } from '../secret.ts';
 import { KnownCatalogue } from './catalogue.ts';
-import { accept, type Post, type Sender } from './doors.ts';
+import { accept, type Post, posting, type Sender } from './doors.ts';
 import { findReservation } from './lookup.ts';
-import { acceptTogether, NotTogether, posting } from './together.ts';
+import { acceptTogether, NotTogether } from './together.ts';
 
 export interface QueueDoorSettings {
   db: Store;
@@ -99,8 +98,7 @@ export class QueueDoor {
       this.stats.accepted += count;
       return count;
     } catch (error) {
-      // A first turn that fails becomes a dead letter when it is taken by mailbox.
-      if (error instanceof NotTogether || error instanceof TurnFailure || error instanceof ActorFailure) return this.#carefully();
+      if (error instanceof NotTogether) return this.#carefully();
       return this.#failed(error);
     }
   }

@@ -21,16 +21,6 @@ export interface Delivery {
   sender: Sender;
 }
 
-/** The delivery of a kernel as a door's post. */
-export function posting(post: (messages: readonly Message[]) => void): Post {
-  return {
-    post: (messages) => {
-      post(messages);
-      return Promise.resolve(messages.length);
-    },
-  };
-}
-
 /** These messages do not all go the swift way. */
 export class NotTogether extends Error {
   override readonly name = 'NotTogether';

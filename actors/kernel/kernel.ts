@@ -2,13 +2,13 @@
  * The kernel: runs actors of any kinds durably. Any number of kernels may run over one database at once; SKIP LOCKED, leases and fencing
  * tokens keep them apart, never a map in memory.
  */
-import type { Listener, Queryable, Store, Transaction } from '../../persistence/database.ts';
+import type { Listener, Queryable, Store } from '../../persistence/database.ts';
 import { untilNextDeadline } from '../../persistence/deadlines.ts';
 import { findByKey, type HistoryEntry } from '../../persistence/history.ts';
 import type { Message } from '../../persistence/mailbox.ts';
 import { untilNextEffect } from '../../persistence/outbox.ts';
 import { runBatch } from './batch.ts';
-import { birthsOf, deliver, post } from './births.ts';
+import { birthsOf, deliver, post, type Write } from './delivery.ts';
 import type { BatchResult, BatchSettings } from './commit.ts';
 import { Dispatcher, type TakeoverPolicy } from './dispatcher.ts';
 import { type ActorKind, type Clock, databaseClock } from './kind.ts';
@@ -208,10 +208,11 @@ export class Kernel {
   }
 
   /**
-   * Run `write` in a transaction in which those who are born by what it posts take their first turn: when it is committed, they exist.
-   * @throws whatever `write` or a turn throws, or the database's error: nothing has happened then.
+   * Run `write` in a transaction in which the receivers of what it posts take it, as far as they are free: when it is committed, those who
+   * are born by it exist, and what was asked is decided. The rest goes by mailbox.
+   * @throws whatever `write` throws, or the database's error: nothing has happened then.
    */
-  async deliver<T>(write: (tx: Transaction, post: (messages: readonly Message[]) => void) => Promise<T>): Promise<T> {
+  async deliver<T>(write: Write<T>): Promise<T> {
     const result = await deliver(this.#batch, write);
     this.#follow(result);
     return result.value;

@@ -22,7 +22,7 @@ export function knownKinds(kinds: ReadonlyMap<string, ActorKind>): { kind: strin
 
 /** A message that waits in no mailbox: it is taken in the transaction that sent it. */
 export function atOnce(message: Message): WaitingMail {
-  return { ...message, id: 0, sentAt: null, version: 0, processed: false, firedSeq: null };
+  return { ...message, id: 0, sentAt: message.sentAt ?? null, version: 0, processed: false, firedSeq: null };
 }
 
 /** What a batch has locked and read so far. */
@@ -31,6 +31,8 @@ export interface Taken {
   mail: readonly WaitingMail[];
   now: Date;
   known: readonly { kind: string; version: number }[];
+  /** Receivers that are not to be locked any more: what is for them goes by mailbox. */
+  absent?: readonly string[];
 }
 
 /**
@@ -39,7 +41,7 @@ export interface Taken {
  */
 export async function passOn(settings: BatchSettings, tx: Transaction, decided: Decisions, taken: Taken): Promise<number> {
   const rows = new Map(taken.locked.map((row) => [row.actor, row]));
-  const crowded = new Set([...crowdedOf(taken.mail, settings.mailPerActor), ...settings.putOff.list()]);
+  const crowded = new Set([...crowdedOf(taken.mail, settings.mailPerActor), ...settings.putOff.list(), ...(taken.absent ?? [])]);
   let turns = 0;
   for (let round = 0; round < settings.rounds && decided.messages.length > 0; round++) {
     const receivers = [...new Set(decided.messages.map(({ actor }) => actor))].filter((actor) => !crowded.has(actor));
@@ -55,7 +57,8 @@ export async function passOn(settings: BatchSettings, tx: Transaction, decided: 
     const { mail: waiting, left } = understood(settings, await readMoreMail(tx, present, read, settings.mailPerActor), taken.now);
     for (const actor of [...crowdedOf(waiting, settings.mailPerActor), ...left]) crowded.add(actor);
     const isHere = ({ actor }: Message) => rows.has(actor) && !crowded.has(actor);
-    const here = decided.messages.filter(isHere);
+    const waits = new Set(waiting.map(({ actor, key }) => `${actor}\n${key}`));
+    const here = decided.messages.filter((message) => isHere(message) && !waits.has(`${message.actor}\n${message.key}`));
     decided.messages = decided.messages.filter((message) => !isHere(message));
     const mail = [...waiting, ...here.map(atOnce)];
     await step(settings, tx, decided, [...rows.values()], mail, taken.now);

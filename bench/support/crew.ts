@@ -36,6 +36,7 @@ export class Crew {
       sender: 'bench',
     }));
     await this.#kernel.post(births);
+    this.#kernel.watch(() => this.#goOn());
     await this.#kernel.start();
     this.#kernel.wake();
     await this.#until(() => this.#runs.size === this.#jobs);
@@ -60,6 +61,10 @@ export class Crew {
     if (runs > 0) this.#finished++;
     if (runs >= this.#goal) return;
     this.#ready.push({ id, run: runs });
+  }
+
+  /** Turns were committed: those who wait for them may go on. */
+  #goOn(): void {
     this.#posting ??= Promise.resolve().then(() => this.#post());
   }
 
@@ -76,13 +81,15 @@ export class Crew {
       event: { type: 'job.start', input: INPUT } as { type: string },
       sender: 'bench',
     }));
-    this.#posting = this.#kernel.post(starts).then(
-      () => {
-        this.#kernel.wake();
-        this.#post();
-      },
-      (error: unknown) => void this.#problems.push(error),
-    );
+    this.#posting = this.#kernel
+      .deliver(async (_tx, post) => post(starts))
+      .then(
+        () => {
+          this.#kernel.wake();
+          this.#post();
+        },
+        (error: unknown) => void this.#problems.push(error),
+      );
   }
 
   async #until(isDone: () => boolean): Promise<void> {

@@ -1,7 +1,7 @@
 /** What is asked of a reservation, as every path over HTTP asks it: through the door, and decided when the answer comes. */
 import type { FastifyRequest } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
-import { acceptAction } from '../../actors/intake/doors.ts';
+import { acceptAction, posting } from '../../actors/intake/doors.ts';
 import type { EventAction } from '../../actors/intake/messages.ts';
 import { isSameWish } from '../../actors/intake/repeated.ts';
 import type { HistoryEntry } from '../../persistence/history.ts';
@@ -38,15 +38,14 @@ export async function ask(
   { id, owner, type, fields, key }: Asked,
 ): Promise<boolean> {
   const message = { ...fields, reservation_id: id, user_id: owner, ...(key === null ? {} : { idempotency_key: key }) };
-  const accepted = await db.withTransaction((tx) =>
-    acceptAction(kernel, tx, { does: 'event', action: type }, message, {
+  const accepted = await kernel.deliver((tx, post) =>
+    acceptAction(posting(post), tx, { does: 'event', action: type }, message, {
       door: 'http',
       key: `http:${uuidv7()}`,
       by: senderOf(request),
     }),
   );
   const end = performance.now() + TURN_MS;
-  await kernel.pump(accepted.actor);
   kernel.wake();
   kernel.wakeOthers();
 

@@ -172,13 +172,10 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   ],
   [
     actors.OPEN_ACTORS,
-    all(
-      columns(
-        a.actor.map((id): unknown[] => [id, id.slice(0, id.indexOf('/')), 1]),
-        first,
-      ),
-      maybe(a.at),
-    ).map(([rows, at]) => [...(rows as unknown[][]), at]),
+    columns(
+      a.actor.map((id): unknown[] => [id, id.slice(0, id.indexOf('/')), 1]),
+      first,
+    ),
   ],
   [actors.FIND_ACTOR, all(a.actor)],
   [actors.QUARANTINE, all(a.actor, a.text)],
@@ -192,6 +189,10 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [mailbox.REMOVE, columns(fc.tuple(a.actor, of(1, 2, 3, 4, 5, 6)), place)],
   [DROP_MAIL, all(a.actor, of(1, 2, 3))],
   [mailbox.RELEASE, all(maybe(someOf(a.ACTORS)))],
+  [
+    mailbox.FIND_PROCESSED,
+    all(columns(fc.tuple(a.actor, a.key), place), maybe(a.at)).map(([rows, at]) => [...(rows as unknown[][]), at]),
+  ],
   [mailbox.TAKE_ORPHANS, all(maybe(a.at), a.seconds)],
   [
     history.APPEND,

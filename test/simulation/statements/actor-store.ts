@@ -159,8 +159,8 @@ function changed(old: ActorRow, next: ActorRow): boolean {
   return old.snapshot !== next.snapshot && JSON.stringify(old.snapshot) !== JSON.stringify(next.snapshot);
 }
 
-twin(store.OPEN_ACTORS, (t, tx, [actors, kinds, versions, now]) => {
-  const opened: { actor: string; now: Date }[] = [];
+twin(store.OPEN_ACTORS, (t, tx, [actors, kinds, versions]) => {
+  const opened: { actor: string }[] = [];
   for (const [index, actor] of (actors as string[]).entries()) {
     const row: ActorRow = {
       actor,
@@ -175,7 +175,7 @@ twin(store.OPEN_ACTORS, (t, tx, [actors, kinds, versions, now]) => {
       quarantinedAt: null,
       quarantineReason: null,
     };
-    if (t.actors.insert(row, tx)) opened.push({ actor, now: new Date(momentOrNow(now, tx)) });
+    if (t.actors.insert(row, tx)) opened.push({ actor });
   }
   return rows(opened);
 });

@@ -49,6 +49,13 @@ twin(mailbox.REMOVE, (t, tx, [actors, ids]) => {
 
 twin(DROP_MAIL, (t, tx, [actor, id]) => count(remove(t, tx, actor, id)));
 
+twin(mailbox.FIND_PROCESSED, (t, tx, [actors, keys, now]) => {
+  const processed = (actors as string[]).flatMap((actor, index) =>
+    t.history.get(`${actor}\n${keys[index]}`, tx) !== null ? [index + 1] : [],
+  );
+  return rows([{ now: new Date(momentOrNow(now, tx)), processed }]);
+});
+
 twin(mailbox.RELEASE, (t, tx, [actors]) => {
   const wanted = actors === null ? null : new Set<string>(actors);
   const waiting: { slot: Slot<MailboxRow>; unborn: boolean }[] = [];
