@@ -36,7 +36,7 @@ export const Job = z
     jupyter_token: z
       .string()
       .nullable()
-      .meta({ description: 'While Jupyter is on, of one job, for those who may attach to it.' }),
+      .meta({ description: 'While Jupyter is on, of one job, for its owner, with a key of the scope `reserve`.' }),
     jupyter_error: z.string().nullable(),
     github_user: z.string().nullable(),
     disk_name: z.string().nullable(),

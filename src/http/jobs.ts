@@ -8,6 +8,7 @@ import { GITHUB_NAME } from '../../machines/reservation.events.ts';
 import { findJob, type JobRow, listJobs } from '../../persistence/jobs.ts';
 import { findJupyterToken } from '../../persistence/reservations.ts';
 import { Problem } from '../errors.ts';
+import { principalOf } from './access.ts';
 import { ask } from './ask.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { Job, JOB_STATUSES, jobOf, statusesOf } from './job-view.ts';
@@ -100,7 +101,9 @@ export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader
     async (request) => {
       const { id, owner } = await open(reader, request);
       const row = (await findJob(db, id))!;
-      const secret = row.jupyter_enabled && owner === requireUser(request) ? await findJupyterToken(db, id) : null;
+      // Whoever has the token can run code there: a key that may only read does not get it.
+      const entitled = owner === requireUser(request) && principalOf(request).scopes.has('reserve');
+      const secret = row.jupyter_enabled && entitled ? await findJupyterToken(db, id) : null;
       return view(row, secret?.token ?? null);
     },
   );

@@ -78,7 +78,8 @@ export function reservationRoutes(app: Server, deps: HttpDeps, reader: Reservati
   app.get(
     '/v1/reservations/:id/jupyter-token',
     {
-      config: { access: { scope: 'read', on: 'reservation', role: 'attach' } },
+      // Whoever has the token can run code there.
+      config: { access: { scope: 'reserve', on: 'reservation', role: 'attach' } },
       schema: {
         tags: ['reservations'],
         summary: 'The Jupyter token of a reservation, for those who may attach to it',

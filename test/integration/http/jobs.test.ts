@@ -101,6 +101,12 @@ describe('what is asked of a job', () => {
       jupyter_enabled: true,
       jupyter_token: expect.stringMatching(/^[0-9a-f]{64}$/),
     });
+    // With the token one can do more than read.
+    const headers = await http.as('ada', { scopes: ['read'] });
+    const asReader = (await http.app.inject({ url: `/v1/jobs/${id}`, headers })).json();
+    expect(asReader).toMatchObject({ job_id: id, jupyter_enabled: true, jupyter_token: null });
+    const token = await http.app.inject({ url: `/v1/reservations/${id}/jupyter-token`, headers });
+    expect([token.statusCode, token.json().code]).toEqual([403, 'GPU_SCOPE_MISSING']);
     expect((await act('jupyter/disable')).status).toBe(200);
     expect((await act('cancel')).status).toBe(200);
     const { body } = await http.get(`/v1/jobs/${id}`, 'ada');

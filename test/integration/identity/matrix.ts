@@ -62,7 +62,7 @@ export const MATRIX: Row[] = [
   ['GET /v1/reservations/:id/stream                401 404 ok  ok  ok  ok  ok  | ok  403 403 403 | 404 403 403 403', [200]],
   ['GET /v1/reservations/:id/timeline              401 404 ok  ok  ok  ok  ok  | ok  403 403 403 | 404 403 403 403', [200]],
   ['GET /v1/jobs/:id                               401 404 ok  ok  ok  ok  ok  | ok  403 403 403 | 404 403 403 403', [200]],
-  ['GET /v1/reservations/:id/jupyter-token         401 404 403 ok  ok  ok  ok  | ok  403 403 403 | 404 403 403 403', [200]],
+  ['GET /v1/reservations/:id/jupyter-token         401 404 403 ok  ok  ok  ok  | 403 ok  403 403 | 403 404 403 403', [200]],
   ['POST /v1/reservations/:id/collaborators        401 404 403 403 ok  ok  ok  | 403 ok  403 403 | 403 404 403 403', [200], { body: {"user":"guest","role":"view"} }],
   ['DELETE /v1/reservations/:id/collaborators/:who 401 404 403 403 ok  ok  ok  | 403 ok  403 403 | 403 404 403 403', [404, 200], { path: '/v1/reservations/{id}/collaborators/guest' }],
   ['POST /v1/jobs/:id/extend                       401 404 403 403 ok  ok  ok  | 403 ok  403 403 | 403 404 403 403', [409], { body: {"extension_hours":1} }],
