@@ -14,6 +14,8 @@ const flag = (fallback: 'true' | 'false') =>
     .default(fallback)
     .transform((text) => text === 'true');
 
+export const AwsRegion = z.string().regex(/^[a-z]{2}(-[a-z]+)+-\d$/, 'must be a region such as us-east-1');
+
 /** Another place than AWS's own. */
 const endpoint = z
   .url({ protocol: /^https?$/ })
@@ -34,10 +36,7 @@ export const IdentityEnvironment = {
     .default('SSOCloudDevGpuReservation')
     .transform((text) => text.split(/[\s,]+/).filter((part) => part !== ''))
     .pipe(z.array(z.string().regex(/^[\w+=.@-]{1,64}$/, 'must be names of roles')).min(1)),
-  AWS_REGION: z
-    .string()
-    .regex(/^[a-z]{2}(-[a-z]+)+-\d$/, 'must be a region such as us-east-1')
-    .default('us-east-1'),
+  AWS_REGION: AwsRegion.default('us-east-1'),
   AWS_STS_GLOBAL: flag('false'),
   AWS_ENDPOINT_URL_STS: endpoint,
   AWS_ENDPOINT_URL: endpoint,

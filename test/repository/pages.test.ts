@@ -23,6 +23,23 @@ it('the page of the settings tells of every variable that the service reads, and
   expect([...told.keys()].filter((name) => !used.has(name))).toEqual([]);
 });
 
+it('no variable stands in two places, where the later one would silently win', () => {
+  const places = [
+    'src/config.ts',
+    'src/identity/configuration.ts',
+    'src/providers/aws/configuration.ts',
+    'src/providers/aws/name-settings.ts',
+  ];
+  const names = places.flatMap((path) =>
+    [...readFileSync(join(ROOT, path), 'utf8').matchAll(/^ {2}([A-Z][A-Z0-9_]+):/gm)].map(([, name]) => name!),
+  );
+  expect(names).toContain('AWS_ENDPOINT_URL');
+  expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
+  // Login and disks ask the same place, by the stricter rule.
+  const refused = () => readConfig({ POSTGRES_HOST: 'db', AWS_ENDPOINT_URL: 'http://moto.example/path' });
+  expect(refused).toThrow(/AWS_ENDPOINT_URL: must be a scheme, a host and no more/);
+});
+
 it('the defaults it tells are the true ones', () => {
   const config = readConfig({ POSTGRES_HOST: 'db' });
   const { database, queues, retention, snapshotRetention } = config;

@@ -1,9 +1,9 @@
 /** The environment variables of the provider for AWS. */
 import { z } from 'zod';
+import { AwsRegion, type IdentityEnvironment } from '../../identity/configuration.ts';
 import type { AwsSettings } from './client.ts';
 import type { VolumeType } from './ec2.ts';
 
-const REGION = z.string().regex(/^[a-z]{2}(-[a-z]+)+-\d$/, 'must be a region such as us-east-2');
 const words = z
   .string()
   .default('')
@@ -13,9 +13,8 @@ const words = z
 export const AwsEnvironment = {
   /** Where disks, names and images are: in AWS, or on the cluster alone. */
   CLOUD_PROVIDER: z.enum(['local', 'aws']).default('local'),
-  REGION: REGION.optional(),
-  AWS_DEFAULT_REGION: REGION.optional(),
-  AWS_ENDPOINT_URL: z.url({ protocol: /^https?$/ }).optional(),
+  REGION: AwsRegion.optional(),
+  AWS_DEFAULT_REGION: AwsRegion.optional(),
   EKS_CLUSTER_NAME: z
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$/, 'must be the name of an EKS cluster')
@@ -44,7 +43,9 @@ export const AwsEnvironment = {
     .optional(),
 };
 
-type Variables = z.infer<z.ZodObject<typeof AwsEnvironment>> & { AWS_REGION?: string | undefined };
+/** Where AWS is stands in the variables of identity, whose login asks it as well. */
+type Place = Pick<typeof IdentityEnvironment, 'AWS_REGION' | 'AWS_ENDPOINT_URL'>;
+type Variables = z.infer<z.ZodObject<typeof AwsEnvironment & Place>>;
 
 /** What the provider for AWS is set to. */
 export interface AwsProviderSettings {
