@@ -31,6 +31,16 @@ async function nodesOf(cluster: RealCluster): Promise<{ name: string; zone: stri
   return nodes.map(({ metadata }) => ({ name: metadata.name, zone: metadata.labels['topology.kubernetes.io/zone'] }));
 }
 
+/** A driver is content when somebody else was faster: the service takes off what the cluster does not want any more. */
+async function unlessOff(detach: () => Promise<unknown>): Promise<void> {
+  try {
+    await detach();
+  } catch (error) {
+    const { name, code } = error as { name?: string; code?: string };
+    if (!['InvalidAttachment.NotFound', 'InvalidVolume.NotFound', 'IncorrectState'].includes(code ?? name ?? '')) throw error;
+  }
+}
+
 export async function stubCloud(cluster: RealCluster): Promise<CycleCloud> {
   const stub = await Ec2Stub.start();
   Object.assign(stub.state.delays, { create: 100, capture: 200, remove: 100, show: 20 });
@@ -41,7 +51,7 @@ export async function stubCloud(cluster: RealCluster): Promise<CycleCloud> {
     asks: {},
     attaching: {
       attach: async (volumeId, node) => stub.state.attach(volumeId, node),
-      detach: async (volumeId, node) => stub.state.detach(volumeId, node),
+      detach: (volumeId, node) => unlessOff(async () => stub.state.detach(volumeId, node)),
     },
     left: async () => [],
     stop: () => stub.stop(),
@@ -87,9 +97,7 @@ export async function motoCloud(cluster: RealCluster, url: string): Promise<Cycl
       attach: async (volumeId, node) => {
         await domain.ec2.send(new AttachVolumeCommand({ ...asked(volumeId, node), Device: '/dev/sdf' }));
       },
-      detach: async (volumeId, node) => {
-        await domain.ec2.send(new DetachVolumeCommand(asked(volumeId, node)));
-      },
+      detach: (volumeId, node) => unlessOff(() => domain.ec2.send(new DetachVolumeCommand(asked(volumeId, node)))),
     },
     left: () => domain.left(),
     stop: () => way.stop(),
