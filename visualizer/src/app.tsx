@@ -16,9 +16,21 @@ const OperatorsPage = lazy(() => import('./pages/operators.tsx'));
 
 export function App() {
   const now = useStore(session);
-  if (now.state === 'starting') return <Loading what="the page" />;
+  if (now.state === 'starting') return <Starting />;
   if (now.state === 'out') return <SignIn reason={now.reason} />;
   return <Signed key={now.me.username} me={now.me} />;
+}
+
+/** As index.html has it. */
+function Starting() {
+  return (
+    <>
+      <header className="top">
+        <span className="brand">gpu-dev</span>
+      </header>
+      <Loading what="the page" />
+    </>
+  );
 }
 
 function Signed({ me }: { me: Me }) {

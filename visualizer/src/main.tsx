@@ -3,6 +3,7 @@ import { createRoot } from 'react-dom/client';
 import { App } from './app.tsx';
 import { start } from './session.ts';
 import '@xyflow/react/dist/base.css';
+import './styles/colours.css';
 import './styles/base.css';
 import './styles/chart.css';
 import './styles/pages.css';

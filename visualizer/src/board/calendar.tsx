@@ -2,7 +2,7 @@
 import { memo, useMemo, useState } from 'react';
 import { dayOf, hourOf, moment } from '../format.ts';
 import type { BoardNode, Hold } from '../types.ts';
-import { useNow } from '../ui/now.ts';
+import { useNowBy } from '../ui/now.ts';
 import { linkTo } from '../ui/route.ts';
 import { VirtualList } from '../ui/virtual-list.tsx';
 
@@ -19,12 +19,6 @@ const RANGES: [hours: number, name: string][] = [
 const ROW = 48;
 /** So much of what has been is shown. */
 const PAST = 0.08;
-
-/** Now, moved on by a thousandth of what is shown: rows need not be drawn each second. */
-function useStepped(hours: number): number {
-  const step = Math.max(1_000, hours * 3_600);
-  return Math.floor(useNow() / step) * step;
-}
 
 /** More nodes than these are not looked through with each update. */
 const FEW = 100;
@@ -47,7 +41,7 @@ function useRange(nodes: readonly BoardNode[]): [hours: number, choose: (hours: 
 
 export function Calendar({ nodes }: { nodes: readonly BoardNode[] }) {
   const [hours, setHours] = useRange(nodes);
-  const now = useStepped(hours);
+  const now = useNowBy(Math.max(1_000, hours * 3_600));
   const range = useMemo(() => ({ from: now - hours * HOUR * PAST, to: now + hours * HOUR * (1 - PAST) }), [now, hours]);
   return (
     <div className="calendar">
@@ -122,7 +116,7 @@ const NodeRow = memo(({ node, from, to, now }: { node: BoardNode; from: number; 
       </span>
       <span className="track">
         {holds.map((hold) => (
-          <HoldBar key={`${hold.since}${hold.slots[0]}`} hold={hold} range={{ from, to }} all={all} now={now} />
+          <HoldBar key={`${hold.since}${hold.slots[0]}`} hold={hold} from={from} to={to} all={all} now={now} />
         ))}
         <span className="now-line" style={{ left: `${place(now, { from, to })}%` }} />
       </span>
@@ -130,10 +124,18 @@ const NodeRow = memo(({ node, from, to, now }: { node: BoardNode; from: number; 
   );
 });
 
-function HoldBar({ hold, range, all, now }: { hold: Hold; range: { from: number; to: number }; all: number; now: number }) {
+interface BarProps {
+  hold: Hold;
+  from: number;
+  to: number;
+  all: number;
+  now: number;
+}
+
+const HoldBar = memo(({ hold, from, to, all, now }: BarProps) => {
   const { user, name, state, slots, since, until, planned, id } = hold;
-  const left = place(Date.parse(since), range);
-  const right = until === null ? 100 : place(Math.max(Date.parse(until), now), range);
+  const left = place(Date.parse(since), { from, to });
+  const right = until === null ? 100 : place(Math.max(Date.parse(until), now), { from, to });
   const ends = until === null ? 'until nobody knows' : `until ${planned ? 'about ' : ''}${moment(until, now)}`;
   const text = `${user ?? 'somebody'}, ${slots.length} of ${all}, ${ends}`;
   const style = {
@@ -142,22 +144,14 @@ function HoldBar({ hold, range, all, now }: { hold: Hold; range: { from: number;
     top: `${(slots[0]! / all) * 100}%`,
     height: `${(slots.length / all) * 100}%`,
     // The name begins behind the line of now.
-    paddingLeft: `calc(${Math.max(0, place(now, range) - left)}% + 4px)`,
+    paddingLeft: `calc(${Math.max(0, place(now, { from, to }) - left)}% + 4px)`,
   };
   // A name that has no room is in the title alone.
   const label = slots.length / all >= 0.35 && right - left >= 4 ? (user ?? '') : '';
   const title = `${name ?? 'Unknown'}: ${text}${state === null ? '' : `, ${state}`}`;
   if (id === undefined) {
     return (
-      <span
-        className="hold"
-        role="img"
-        data-state={state ?? 'foreign'}
-        data-planned={planned}
-        style={style}
-        title={title}
-        aria-label={title}
-      >
+      <span className="hold" role="img" data-held={state} data-planned={planned} style={style} title={title} aria-label={title}>
         {label}
       </span>
     );
@@ -166,7 +160,7 @@ function HoldBar({ hold, range, all, now }: { hold: Hold; range: { from: number;
     <a
       className="hold"
       href={linkTo('reservation', id)}
-      data-state={state ?? 'foreign'}
+      data-held={state}
       data-planned={planned}
       style={style}
       title={title}
@@ -174,5 +168,23 @@ function HoldBar({ hold, range, all, now }: { hold: Hold; range: { from: number;
     >
       {label}
     </a>
+  );
+}, sameBar);
+
+/** A node that has changed comes whole; of its bars only those that tell something else are drawn anew. */
+function sameBar(before: BarProps, after: BarProps): boolean {
+  const { hold: a, ...around } = before;
+  const { hold: b, ...now } = after;
+  if (around.from !== now.from || around.to !== now.to || around.all !== now.all || around.now !== now.now) return false;
+  return (
+    a.until === b.until &&
+    a.state === b.state &&
+    a.planned === b.planned &&
+    a.id === b.id &&
+    a.since === b.since &&
+    a.name === b.name &&
+    a.user === b.user &&
+    a.slots.length === b.slots.length &&
+    a.slots.every((slot, index) => slot === b.slots[index])
   );
 }

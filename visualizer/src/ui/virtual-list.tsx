@@ -13,7 +13,7 @@ interface Props<T> {
   onEnd?: () => void;
 }
 
-const BEYOND = 6;
+const BEYOND = 4;
 
 export function VirtualList<T>({ items, rowHeight, keyOf, label, height, children, onEnd }: Props<T>) {
   const box = useRef<HTMLDivElement>(null);
