@@ -12,6 +12,7 @@ import { AuditSealer } from './audit-sealer.ts';
 import type { Config } from './config.ts';
 import { ContentsMover } from './disk-contents-store.ts';
 import { Housekeeper } from './housekeeper.ts';
+import { Keeper } from './rebuild/keeper.ts';
 import type { Providers } from './service.ts';
 
 export interface ProcessorSettings {
@@ -28,6 +29,7 @@ export class Processor {
   readonly #housekeeper: Housekeeper;
   readonly #sealer: AuditSealer;
   readonly #reconciler: Reconciler;
+  readonly #keeper: Keeper | null;
   readonly #contents: ContentsMover | null;
 
   constructor({ config, db, kernel, providers, log }: ProcessorSettings) {
@@ -71,6 +73,14 @@ export class Processor {
       onError: (error) => log.warn({ err: error }, 'the comparison with the cluster failed and goes on'),
     });
     this.#sealer = new AuditSealer({
+    this.#keeper =
+      providers.remains === undefined
+        ? null
+        : new Keeper({
+            db,
+            remains: providers.remains,
+            onError: (error) => log.warn({ err: error }, 'a record could not be kept; it is tried again'),
+          });
       db,
       onError: (error) => log.warn({ err: error }, 'the audit log could not be sealed; it is tried again'),
     });
@@ -103,6 +113,7 @@ export class Processor {
     this.#sealer.start();
     this.#reconciler.start();
     this.#contents?.start();
+    this.#keeper?.start();
   }
 
   async stop(): Promise<void> {
@@ -112,6 +123,7 @@ export class Processor {
     await this.#sealer.stop();
     await this.#reconciler.stop();
     await this.#contents?.stop();
+    await this.#keeper?.stop();
   }
 }
 

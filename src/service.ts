@@ -10,6 +10,7 @@ import type { CloudDisks } from '../actors/reality/cloud-ports.ts';
 import type { Reality } from '../actors/reality/ports.ts';
 import type { KeySource } from '../actors/reservation/ports.ts';
 import { REALITY_CHANNEL } from '../actors/reality/reconciler.ts';
+import { presentCluster } from '../persistence/cluster-identity.ts';
 import { settleForeignSteps } from '../persistence/changes.ts';
 import { Database, isRetryableDatabaseError } from '../persistence/database.ts';
 import { migrate } from '../persistence/migrate.ts';
@@ -21,6 +22,8 @@ import { healthOf } from './health.ts';
 import { buildContextServer } from './http/build-contexts.ts';
 import { buildHttp } from './http/server.ts';
 import { Processor } from './processor.ts';
+import type { Remains } from './rebuild/ports.ts';
+import { holdSurvivors } from './rebuild/survivors.ts';
 import { GithubKeys } from './providers/local/github-keys.ts';
 
 /** The outside world, as providers make it. */
@@ -34,6 +37,8 @@ export interface Providers extends Omit<Ports, 'db'> {
   cloudDisks?: CloudDisks | null;
   /** Where it is kept what is on disks; null: in the database. */
   contents?: ContentsStore | null;
+  /** What remains on the cluster and in the cloud when the database is lost, and where records of it are kept; left out: nowhere. */
+  remains?: Remains;
   /** Whether the API server answers 404 for the node; throws if it cannot tell. */
   confirmNodeGone: (node: string) => Promise<boolean>;
   /** What is missing for the work to be done, in words for the operator. @throws if that cannot be told now. */
@@ -76,7 +81,9 @@ export async function startService(config: Config, providersOf: (db: Database) =
   const works = config.role !== 'api';
   const providers = providersOf(db);
   if (works) await refuseObstacles(providers, log);
+  const isNew = (await presentCluster(db)) === null;
   if (works) await refuseOtherCluster(providers, log);
+  if (works && isNew) await holdSurvivors(db, providers.remains, log);
 
   if (works) await serveDomain(db, config.names.domain);
 

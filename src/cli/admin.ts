@@ -43,6 +43,21 @@ export function registerAdmin(program: Command, surroundings: Surroundings): voi
     .action(async (options: { dryRun?: boolean }, command: Command) =>
       reconcile(contextOf(surroundings, command), options.dryRun === true),
     );
+  admin
+    .command('rebuild')
+    .option('--dry-run', 'only tell what would come back, what cannot, and why')
+    .description(
+      'bring back disks, snapshots and running servers that a lost database knew; needs database, cluster and cloud, as the service has them',
+    )
+    .action(async (options: { dryRun?: boolean }, command: Command) => {
+      // What it takes of the service is more than all other commands need together.
+      const { rebuildAll } = await import('./rebuild.ts');
+      await rebuildAll(
+        contextOf(surroundings, command),
+        userOf(surroundings, command.optsWithGlobals()),
+        options.dryRun === true,
+      );
+    });
   registerLetters(admin, surroundings);
   registerCapacity(admin, surroundings);
 }

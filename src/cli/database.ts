@@ -22,6 +22,26 @@ export async function withDatabase(context: Context, work: (db: Database) => Pro
   }
 }
 
+/** The settings of the service: of the environment, or of the instance that runs here. */
+export function environmentOf(surroundings: Surroundings): NodeJS.ProcessEnv {
+  const { environment } = surroundings;
+  if (environment.POSTGRES_HOST) return environment;
+  const { host, port = 5432, user, password, database } = databaseOf(surroundings);
+  const instance = runningInstance(homeOf(surroundings));
+  return {
+    ...environment,
+    POSTGRES_HOST: host,
+    POSTGRES_PORT: String(port),
+    POSTGRES_USER: user,
+    POSTGRES_PASSWORD: String(password ?? ''),
+    POSTGRES_DB: database,
+    CLUSTER: instance.cluster.kind,
+    GPU_DEV_HOME: instance.home,
+    TIME_SCALE: String(instance.timeScale),
+    ...(instance.cluster.kubeconfig === undefined ? {} : { KUBECONFIG: instance.cluster.kubeconfig }),
+  };
+}
+
 /** POSTGRES_* if it is set, else the database of the instance that runs here. */
 function databaseOf(surroundings: Surroundings): DatabaseSettings {
   const { environment } = surroundings;

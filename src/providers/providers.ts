@@ -21,12 +21,15 @@ import { nodeGone } from './kubernetes/nodes.ts';
 import { findMissingObjects } from './kubernetes/named-objects.ts';
 import { findMissingRights } from './kubernetes/permissions.ts';
 import { KubernetesReality } from './kubernetes/reality.ts';
+import { ServerRemains } from './kubernetes/remains.ts';
 import { JointReality } from './joint-reality.ts';
 import { JobBuilder } from './local/builds.ts';
 import { GithubKeys } from './local/github-keys.ts';
 import { LocalKeys } from './local/keys.ts';
 import { findSnapshotObstacles } from './local/snapshot-kind.ts';
+import { LocalDiskRemains } from './local/remains.ts';
 import { LocalVolumes } from './local/volumes.ts';
+import { JointRemains } from './joint-remains.ts';
 
 /**
  * Providers on the cluster that the configuration names.
@@ -85,6 +88,7 @@ export function providersFrom(config: Config, db: Database, log: pino.Logger, ac
     guard,
     reality: new JointReality(new KubernetesReality({ client }), naming.reality),
     cloudDisks: aws?.cloudDisks ?? null,
+    remains: new JointRemains(new ServerRemains(client), aws?.diskRemains ?? new LocalDiskRemains(client), naming.standing),
     contents: aws?.contents ?? null,
     confirmNodeGone: (node) => nodeGone(client, node),
     // The simulated cluster lets everybody do everything, and does not answer such questions.

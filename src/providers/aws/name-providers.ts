@@ -1,5 +1,6 @@
 /** Names and ways to Jupyter, as the settings want them. */
 import { type Names, NO_ZONE, type Routes } from '../../../actors/reservation/name-ports.ts';
+import type { FoundNames } from '../../rebuild/ports.ts';
 import type { NameReality } from '../joint-reality.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import { Ec2 } from './ec2.ts';
@@ -9,6 +10,7 @@ import { JupyterRoutes } from './jupyter-routes.ts';
 import { LoadBalancing } from './load-balancer.ts';
 import { AwsNameReality } from './name-reality.ts';
 import type { NameSettings } from './name-settings.ts';
+import { standingNames } from './name-remains.ts';
 import { Route53Names } from './names.ts';
 import { Route53 } from './route53.ts';
 
@@ -18,6 +20,8 @@ export interface NameProviders {
   routes: Routes | null;
   /** What stands there, to compare the database with; null where nothing does. */
   reality: NameReality | null;
+  /** What stands there for each reservation; null where nothing does. */
+  standing: (() => Promise<Map<string, FoundNames>>) | null;
   /** What is missing for it to work, in words for the operator. @throws if that cannot be told now */
   findObstacles(): Promise<string[]>;
 }
@@ -28,8 +32,8 @@ const WILDCARD: Names = { zone: NO_ZONE, publish: async () => {}, withdraw: asyn
 /** Nothing of the SDK is loaded before it is used. */
 export function nameProviders(settings: NameSettings, client: KubernetesClient): NameProviders {
   const { domain, zone, balancer, aws } = settings;
-  if (domain === null) return { names: null, routes: null, reality: null, findObstacles: async () => [] };
-  if (aws === null) return { names: WILDCARD, routes: null, reality: null, findObstacles: async () => [] };
+  if (domain === null) return { names: null, routes: null, reality: null, standing: null, findObstacles: async () => [] };
+  if (aws === null) return { names: WILDCARD, routes: null, reality: null, standing: null, findObstacles: async () => [] };
   const { cluster } = aws;
   const route53 = zone === null ? null : new Route53(aws);
   const balancing = balancer === null ? null : new LoadBalancing(aws);
@@ -46,14 +50,16 @@ export function nameProviders(settings: NameSettings, client: KubernetesClient):
           through: balancer,
           instanceOf: (node) => instanceOf(client, ec2, node),
         });
+  const reality = new AwsNameReality({
+    cluster,
+    dns: route53 === null || names === null ? null : { route53, names },
+    ways: balancing === null || routes === null ? null : { balancing, routes },
+  });
   return {
     names: names ?? WILDCARD,
     routes,
-    reality: new AwsNameReality({
-      cluster,
-      dns: route53 === null || names === null ? null : { route53, names },
-      ways: balancing === null || routes === null ? null : { balancing, routes },
-    }),
+    reality,
+    standing: () => standingNames(reality, names?.zone ?? null, routes),
     findObstacles: async () => [
       ...(route53 === null ? [] : await ofZone(route53, zone!, domain)),
       ...(balancing === null || balancer === null ? [] : await ofBalancer(balancing, balancer)),

@@ -53,7 +53,7 @@ export const DISKS_POLICY: readonly Statement[] = [
     Resource: [ec2('volume'), ec2('snapshot', '')],
     Condition: {
       ...OURS,
-      'ForAllValues:StringEquals': { 'aws:TagKeys': [TAG.diskName, TAG.name] },
+      'ForAllValues:StringEquals': { 'aws:TagKeys': [TAG.diskName, TAG.record, TAG.name] },
     },
   },
   {

@@ -5,6 +5,7 @@ import type { KubernetesClient } from '../kubernetes/client.ts';
 import type { AwsProviderSettings } from './configuration.ts';
 import { ContentsBucket } from './contents-bucket.ts';
 import { EbsListing } from './ebs-listing.ts';
+import { EbsDiskRemains } from './ebs-remains.ts';
 import { EbsVolumes } from './ebs-volumes.ts';
 import { Ec2 } from './ec2.ts';
 import { EcrBuilder, throughCache } from './ecr.ts';
@@ -15,6 +16,7 @@ export interface AwsProvider {
   ec2: Ec2;
   volumes: EbsVolumes;
   cloudDisks: EbsListing;
+  diskRemains: EbsDiskRemains;
   /** Address of a person's own file system; left out: there are none. */
   personalFiles?: (owner: string) => Promise<string>;
   /** The name by which nodes pull an image. */
@@ -36,6 +38,7 @@ export function awsProvider(settings: AwsProviderSettings, { client, db }: { cli
     ec2,
     volumes: new EbsVolumes({ client, db, ec2, volumeType }),
     cloudDisks: new EbsListing(ec2),
+    diskRemains: new EbsDiskRemains(db, ec2),
     imageName: (image) => throughCache(image, settings.dockerHubCache),
     ...(filesystems === null ? {} : { personalFiles: (owner: string) => filesystems.ensure(owner) }),
     ...(repository === null

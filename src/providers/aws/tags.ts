@@ -7,6 +7,8 @@ export const TAG = {
   disk: 'gpu-dev:disk',
   /** The disk's label when it was last told. */
   diskName: 'gpu-dev:disk-name',
+  /** What only the database knows of a disk (src/rebuild/records.ts). */
+  record: 'gpu-dev:record',
   /** Number of the volume among those of its disk. */
   generation: 'gpu-dev:generation',
   /** Our own id of a snapshot. */

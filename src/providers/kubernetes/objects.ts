@@ -39,6 +39,8 @@ export const ANNOTATION = {
   /** On the claim of a disk that was made from a copy: the snapshot, and when it held all of it. Until then nobody may use it. */
   fillFrom: 'gpu-dev.io/fill-from',
   filled: 'gpu-dev.io/filled',
+  /** On the pod of a server, and on what holds the data of a disk: what only the database knows of it (src/rebuild/records.ts). */
+  record: 'gpu-dev.io/record',
   /** On the Job of a copy: the uids of the claims it copies between. */
   claims: 'gpu-dev.io/claims',
 } as const;

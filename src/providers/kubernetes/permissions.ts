@@ -42,7 +42,7 @@ export const RIGHTS: readonly Right[] = [
   {
     group: 'snapshot.storage.k8s.io',
     resource: 'volumesnapshots',
-    verbs: ['get', 'list', 'create', 'delete'],
+    verbs: ['get', 'list', 'create', 'patch', 'delete'],
     scope: 'namespace',
   },
   // Builds.

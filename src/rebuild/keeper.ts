@@ -1,0 +1,166 @@
+/**
+ * Keeps beside each server and each disk what only the database knows of it, some seconds after it has changed. One process at a time does it.
+ * At its start it looks at what is kept already, so what was made by an earlier version, or while nobody kept anything, gets its record as well.
+ */
+import { randomUUID } from 'node:crypto';
+import { eachOf } from '../../actors/gpu-pool/parallel.ts';
+import { Loop } from '../../actors/kernel/loop.ts';
+import type { DiskContext } from '../../machines/disk.machine.ts';
+import type { ReservationContext } from '../../machines/reservation.context.ts';
+import type { Store } from '../../persistence/database.ts';
+import { dropLease, holdLease } from '../../persistence/leases.ts';
+import type { DiskCarrier, Remains } from './ports.ts';
+import { diskRecord, gistOf, serverRecord, writeRecord } from './records.ts';
+
+const LEASE = 'records';
+const LEASE_SECONDS = 10;
+/** Between two looks at what has changed, in milliseconds. */
+const LOOK_MS = 2_000;
+
+export interface KeeperSettings {
+  db: Store;
+  remains: Remains;
+  onError: (error: unknown) => void;
+  lookMs?: number;
+}
+
+/** What is to be kept, where, and how to keep it. */
+interface Wish {
+  place: string;
+  text: string;
+  keep: () => Promise<boolean>;
+}
+
+// What a transaction that lasts has written shows only at its end: half a minute is read twice.
+const CHANGED_SERVERS = `
+  select snapshot->'context' as context from actors
+   where kind = 'reservation' and state in ('running', 'extending') and updated_at > $1::timestamptz - interval '30 seconds'`;
+
+const CHANGED_DISKS = `
+  select a.snapshot->'context' as context, a.seq::int as seq, a.state = 'purged' as purged, d.created_at as "createdAt",
+         (select s.snapshot_id from disk_snapshots s
+           where s.disk_id = d.disk_id and s.status = 'complete' order by s.completed_at desc, s.snapshot_id desc limit 1) as newest,
+         (select s.snapshot_id from disk_snapshots s
+           where s.disk_id = d.disk_id and s.status = 'complete' and s.snapshot_id = a.snapshot #>> '{context,latestSnapshot}') as own
+    from actors a join disks d on d.disk_id = substr(a.actor, 6)::uuid
+   where a.kind = 'disk' and a.status in ('active', 'done') and a.updated_at > $1::timestamptz - interval '30 seconds'`;
+
+const NOW = 'select now() as now';
+
+interface DiskRow {
+  context: DiskContext;
+  seq: number;
+  purged: boolean;
+  createdAt: Date;
+  newest: string | null;
+  /** The snapshot that it starts from, if it is one of its own: that of another disk bears the record of that one. */
+  own: string | null;
+}
+
+const nameOf = (carrier: DiskCarrier): string =>
+  'volume' in carrier ? `volume ${carrier.volume}` : `snapshot ${carrier.snapshot}`;
+
+export class Keeper {
+  readonly #settings: KeeperSettings;
+  readonly #holder = randomUUID();
+  readonly #lease: Loop;
+  readonly #work: Loop;
+  #token: number | null = null;
+  /** What is kept, by place, without its number; null: not looked at yet. */
+  #kept: Map<string, string> | null = null;
+  #since = new Date(0);
+  /** What could not be kept yet. */
+  #again = new Map<string, Wish>();
+
+  constructor(settings: KeeperSettings) {
+    this.#settings = settings;
+    const { onError } = settings;
+    this.#lease = new Loop({ name: 'records lease', work: () => this.#keepLease(), onError });
+    this.#work = new Loop({ name: 'records', work: () => this.#look(), onError });
+  }
+
+  start(): void {
+    this.#lease.start();
+    this.#work.start();
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.#lease.stop(), this.#work.stop()]);
+    if (this.#token !== null) await dropLease(this.#settings.db, LEASE, this.#holder).catch(() => {});
+    this.#token = null;
+  }
+
+  async #keepLease(): Promise<number> {
+    const token = await holdLease(this.#settings.db, LEASE, this.#holder, LEASE_SECONDS);
+    if (token !== this.#token) {
+      this.#token = token;
+      this.#kept = null;
+      this.#work.wake();
+    }
+    return (LEASE_SECONDS * 1000) / 3;
+  }
+
+  async #look(): Promise<number> {
+    const { db, onError, lookMs = LOOK_MS } = this.#settings;
+    const token = this.#token;
+    if (token === null) return lookMs;
+    if (this.#kept === null) await this.#begin();
+    const { rows } = await db.query<{ now: Date }>(NOW, []);
+    const wishes = new Map([...this.#again, ...(await this.#wishes()).map((wish) => [wish.place, wish] as const)]);
+    this.#since = rows[0]!.now;
+    this.#again = new Map();
+    const keep = async (wish: Wish) => {
+      const { place, text } = wish;
+      if (this.#token !== token || this.#kept?.get(place) === gistOf(text)) return;
+      try {
+        // What is gone needs no record, and what is not there yet is told of when its disk knows it.
+        if (await wish.keep()) this.#kept?.set(place, gistOf(text));
+      } catch (error) {
+        this.#again.set(place, wish);
+        throw error;
+      }
+    };
+    await eachOf([...wishes.values()], keep, onError);
+    return lookMs;
+  }
+
+  /** What stands there already. A list that fails only means that all is written once more. */
+  async #begin(): Promise<void> {
+    const { remains, onError } = this.#settings;
+    const kept = new Map<string, string>();
+    const note = (place: string, record: string | null) => record !== null && kept.set(place, gistOf(record));
+    try {
+      for (const { pod, record } of await remains.servers()) note(`server ${pod}`, record);
+      const { volumes, snapshots } = await remains.disks.find();
+      for (const { claim, record } of volumes) note(`volume ${claim}`, record);
+      for (const { snapshotId, record } of snapshots) note(`snapshot ${snapshotId}`, record);
+    } catch (error) {
+      onError(error);
+    }
+    this.#since = new Date(0);
+    this.#again = new Map();
+    this.#kept = kept;
+  }
+
+  async #wishes(): Promise<Wish[]> {
+    const { db, remains } = this.#settings;
+    const servers = await db.query<{ context: ReservationContext }>(CHANGED_SERVERS, [this.#since]);
+    const disks = await db.query<DiskRow>(CHANGED_DISKS, [this.#since]);
+    return [
+      ...servers.rows.flatMap(({ context }): Wish[] => {
+        const record = serverRecord(context);
+        const { uid, name: pod } = context.pod;
+        if (record === null || uid === null || pod === null) return [];
+        const text = writeRecord(record);
+        return [{ place: `server ${pod}`, text, keep: () => remains.keepServer({ pod, uid }, text) }];
+      }),
+      ...disks.rows.flatMap(({ context, createdAt, own, ...row }): Wish[] => {
+        const { id, claim } = context;
+        const carrier = remains.disks.carrierOf({ id, claim, latest: own });
+        if (carrier === null) return [];
+        const text = writeRecord(diskRecord(context, { ...row, createdAt: createdAt.toISOString() }));
+        return [{ place: nameOf(carrier), text, keep: () => remains.disks.keep(id, carrier, text) }];
+      }),
+    ];
+  }
+}
