@@ -20,11 +20,11 @@ const PLACES_MS = 3_000;
 const RIGHTS_MS = 5_000;
 
 export interface StreamLimits {
-  /** Streams at once: of one key, and in this process. */
-  perKey: number;
+  /** Streams at once in this process: of one user, whatever their keys, and in all. */
+  perUser: number;
   total: number;
 }
-export const DEFAULT_LIMITS: StreamLimits = { perKey: 50, total: 2_000 };
+export const DEFAULT_LIMITS: StreamLimits = { perUser: 50, total: 2_000 };
 
 export interface Rights {
   /** Of these keys, those that may be used no longer. */
@@ -57,6 +57,8 @@ export class Streams {
   readonly #sessions = new Set<Session>();
   readonly #timers: NodeJS.Timeout[] = [];
   #opening = 0;
+  /** Streams of each user, those included that are being opened. */
+  readonly #ofUser = new Map<string, number>();
   #life: Promise<string> | null = null;
 
   constructor(settings: StreamsSettings) {
@@ -113,21 +115,25 @@ export class Streams {
 
   async #admit(session: Session, begin: (now: string) => void): Promise<EventStream> {
     const { limits = DEFAULT_LIMITS } = this.#settings;
-    const { keyId } = session.by;
-    const ofKey = [...this.#sessions].filter(({ by }) => by.keyId === keyId).length;
-    if (ofKey >= limits.perKey) {
-      throw new Problem('GPU_STREAMS_TOO_MANY', `This key has ${ofKey} streams open, and may have no more`, {
-        details: { maximum: limits.perKey },
+    const { user } = session.by;
+    const ofUser = this.#ofUser.get(user) ?? 0;
+    if (ofUser >= limits.perUser) {
+      throw new Problem('GPU_STREAMS_TOO_MANY', `${user} has ${ofUser} streams open here, and may have no more`, {
+        details: { maximum: limits.perUser },
       });
     }
     if (this.#sessions.size + this.#opening >= limits.total)
       throw new Problem('GPU_STREAMS_TOO_MANY', 'No more streams can be opened here at present');
     this.#opening++;
+    this.#count(user, 1);
+    let joined = false;
     try {
       await this.#feed.join((now) => {
+        joined = true;
         this.#sessions.add(session);
         session.stream.once('close', () => {
           this.#sessions.delete(session);
+          this.#count(user, -1);
           this.#feed.leave();
         });
         // A client that goes, or is too slow, is no error of ours.
@@ -136,8 +142,15 @@ export class Streams {
       });
     } finally {
       this.#opening--;
+      if (!joined) this.#count(user, -1);
     }
     return session.stream;
+  }
+
+  #count(user: string, change: 1 | -1): void {
+    const left = (this.#ofUser.get(user) ?? 0) + change;
+    if (left > 0) this.#ofUser.set(user, left);
+    else this.#ofUser.delete(user);
   }
 
   /** Make events of steps, as far as anybody listens to them. */

@@ -8,7 +8,7 @@ let here: Replica;
 beforeAll(async () => {
   http = await startHttp({ fleet: { t4: 1 } });
   here = await startReplica(http.world, {
-    streams: { limits: { perKey: 3, total: 5 }, every: { beat: 40, places: 40, rights: 40 }, patienceMs: 1_000 },
+    streams: { limits: { perUser: 3, total: 5 }, every: { beat: 40, places: 40, rights: 40 }, patienceMs: 1_000 },
   });
 });
 afterAll(async () => {
@@ -24,10 +24,12 @@ const allGone = () => http.world.until('nobody listens', async () => (await open
 const openStreams = async (): Promise<number> =>
   Number(/^gpu_dev_streams (\d+)$/m.exec(await (await fetch(`${here.url}/metrics`)).text())![1]);
 
-it('has a limit for each key and for all, told with what to do', async () => {
+it('has a limit for each user, whatever their keys, and for all, told with what to do', async () => {
   const first = await Promise.all([1, 2, 3].map(() => listen('/v1/stream', 'ada')));
   const fourth = await listen('/v1/stream', 'ada');
   expect([fourth.status, fourth.response.headers['retry-after']]).toEqual([429, '5']);
+  const otherKey = await http.as('ada', { scopes: ['read'] });
+  expect((await StreamClient.open(`${here.url}/v1/stream`, otherKey)).status).toBe(429);
   const others = await Promise.all([1, 2].map(() => listen('/v1/stream', 'bob')));
   expect((await listen('/v1/stream', 'eve')).status).toBe(429);
   for (const client of [...first, ...others]) client.cut();

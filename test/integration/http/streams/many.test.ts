@@ -21,7 +21,7 @@ let id: string;
 beforeAll(async () => {
   http = await startHttp({ fleet: { t4: 1 } });
   db = new CountingDatabase({ ...http.world.database.config, maxConnections: 4 });
-  here = await startReplica(http.world, { db, streams: { limits: { perKey: CROWD, total: CROWD } } });
+  here = await startReplica(http.world, { db, streams: { limits: { perUser: CROWD, total: CROWD } } });
   id = (await http.post('/v1/reservations', { gpu_type: 't4', duration_hours: 4, no_persistent_disk: true }, { user: 'ada' }))
     .body.id;
   await http.world.reaches(id, 'running');
