@@ -33,6 +33,7 @@ const TRY_AGAIN_MS = 25;
 /** The batch was spoiled: find the culprit with batches of one message, and set it aside. */
 async function oneByOne(settings: BatchSettings, spoiled: number, first: unknown, only?: string): Promise<BatchResult> {
   let turns = 0;
+  const actors: string[] = [];
   let error: unknown = first;
   const failed = new Map<number, number>();
   for (let round = 0; round < spoiled + TRIES; round++) {
@@ -44,6 +45,7 @@ async function oneByOne(settings: BatchSettings, spoiled: number, first: unknown
       const result = await attempt(settings, only);
       if (result.turns === 0) break;
       turns += result.turns;
+      actors.push(...result.actors);
     } catch (next) {
       if (!(next instanceof ActorFailure) && !(next instanceof MessageFailure) && !(next instanceof BlockedActor)) throw next;
       error = next;
@@ -51,7 +53,7 @@ async function oneByOne(settings: BatchSettings, spoiled: number, first: unknown
     }
   }
   // A failure in the last round shows again in the next batch.
-  return { turns, effects: 1, messages: 1, early: false };
+  return { turns, effects: 1, messages: 1, actors, early: false };
 }
 
 /** Set aside what failed; whatever is locked even for that is put off. `failed` counts the tries of messages. */

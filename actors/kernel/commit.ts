@@ -34,11 +34,13 @@ export interface BatchResult {
   /** New effects and messages were committed that nobody has taken: others have work. */
   effects: number;
   messages: number;
+  /** Actors that took them. */
+  actors: readonly string[];
   /** A deadline was met that had fired after this transaction began: the next one takes it. */
   early: boolean;
 }
 
-export const NOTHING: BatchResult = { turns: 0, effects: 0, messages: 0, early: false };
+export const NOTHING: BatchResult = { turns: 0, effects: 0, messages: 0, actors: [], early: false };
 
 /** Turns that were taken, and are to be written. */
 export interface TakenTurns {
@@ -66,6 +68,7 @@ export async function commit(
       turns,
       effects: decided.effects.length - written.length,
       messages: decided.messages.length,
+      actors: [...decided.actors.keys()],
       early: false,
       leased: written,
     };

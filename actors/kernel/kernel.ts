@@ -81,7 +81,7 @@ export class Kernel {
   readonly #listener: Listener;
   readonly #sender: WakeUpSender;
   readonly #counts = { turns: 0, batches: 0, effectsStarted: 0, effectFailures: 0, deadlinesFired: 0, errors: 0 };
-  readonly #watchers = new Set<() => void>();
+  readonly #watchers = new Set<(actors: readonly string[]) => void>();
 
   constructor(settings: KernelSettings) {
     this.#settings = settings;
@@ -184,8 +184,8 @@ export class Kernel {
     this.#turns[0]!.wake();
   }
 
-  /** Call `onTurns` after each commit of turns in this process; those of others it does not hear of. @returns what ends it. */
-  watch(onTurns: () => void): () => void {
+  /** Call `onTurns` with who took turns after each commit in this process; of others it does not hear. @returns what ends it. */
+  watch(onTurns: (actors: readonly string[]) => void): () => void {
     this.#watchers.add(onTurns);
     return () => void this.#watchers.delete(onTurns);
   }
@@ -294,7 +294,7 @@ export class Kernel {
   #follow(result: BatchResult): void {
     this.#counts.batches++;
     this.#counts.turns += result.turns;
-    if (result.turns > 0) for (const onTurns of this.#watchers) onTurns();
+    if (result.turns > 0) for (const onTurns of this.#watchers) onTurns(result.actors);
     if (result.early) this.#turns[0]!.wake();
     if (result.effects > 0) this.#effects.wake();
     if (result.messages > 0) this.#turns[0]!.wake();

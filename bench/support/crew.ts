@@ -9,6 +9,8 @@ export class Crew {
   /** Finished runs of each, and those that may be started. */
   readonly #runs = new Map<string, number>();
   #ready: { id: string; run: number }[] = [];
+  /** Those whose run has ended in a transaction that is not committed yet. */
+  readonly #done = new Map<string, { id: string; run: number }>();
   #goal = 0;
   #finished = 0;
   #posting: Promise<void> | null = null;
@@ -36,7 +38,7 @@ export class Crew {
       sender: 'bench',
     }));
     await this.#kernel.post(births);
-    this.#kernel.watch(() => this.#goOn());
+    this.#kernel.watch((actors) => this.#goOn(actors));
     await this.#kernel.start();
     this.#kernel.wake();
     await this.#until(() => this.#runs.size === this.#jobs);
@@ -60,11 +62,17 @@ export class Crew {
     this.#runs.set(id, runs);
     if (runs > 0) this.#finished++;
     if (runs >= this.#goal) return;
-    this.#ready.push({ id, run: runs });
+    this.#done.set(`job/${id}`, { id, run: runs });
   }
 
-  /** Turns were committed: those who wait for them may go on. */
-  #goOn(): void {
+  /** Turns were committed: those who took them may be started again. */
+  #goOn(actors: readonly string[]): void {
+    for (const actor of actors) {
+      const done = this.#done.get(actor);
+      if (done === undefined) continue;
+      this.#done.delete(actor);
+      this.#ready.push(done);
+    }
     this.#posting ??= Promise.resolve().then(() => this.#post());
   }
 
