@@ -65,6 +65,7 @@ export const PROBLEMS = {
   GPU_KEY_MISSING: { status: 401, title: 'No API key was sent' },
   GPU_KEY_INVALID: { status: 401, title: 'The API key is not valid' },
   GPU_KEY_EXPIRED: { status: 401, title: 'The API key has expired' },
+  GPU_KEYS_TOO_MANY: { status: 409, title: 'The user has as many keys as they may' },
   GPU_KEY_TOO_OLD: { status: 403, title: 'Rotation cannot take the place of a login for ever' },
   GPU_KEY_UNKNOWN: { status: 404, title: 'There is no such key' },
   GPU_USER_DISABLED: { status: 403, title: 'The user is disabled' },

@@ -1,5 +1,5 @@
 /** API keys: found by the SHA-256 of the key, which alone is kept. */
-import type { Queryable } from './database.ts';
+import type { Queryable, Transaction } from './database.ts';
 
 /** A key as its owner may see it. */
 export interface KeyRow {
@@ -47,6 +47,35 @@ export async function addKey(db: Queryable, key: NewKey): Promise<KeyRow> {
     key.authenticatedAt,
   ]);
   return rows[0]!;
+}
+
+/** Nobody else counts or makes keys of this user until the transaction ends. Taken before any key of theirs is locked. */
+export async function lockKeysOf(tx: Transaction, userId: number): Promise<void> {
+  await tx.query('select 1 from api_users where user_id = $1 for no key update', [userId]);
+}
+
+/** Keys of a user that may be used, and when the first of them ends; null if there are none. */
+export async function countKeys(db: Queryable, userId: number): Promise<{ count: number; firstEnd: Date | null }> {
+  const { rows } = await db.query<{ count: number; firstEnd: Date | null }>(
+    `select count(*)::int as count, min(expires_at) as "firstEnd" from api_keys where user_id = $1 and is_active and expires_at > now()`,
+    [userId],
+  );
+  return rows[0]!;
+}
+
+const END_LOGINS = `
+  with live as (
+    select key_id, source, coalesce(last_used_at, created_at) as used_at from api_keys
+     where user_id = $1 and is_active and expires_at > now()),
+  ended as (
+    select key_id from live where source <> 'key' order by used_at, key_id
+     limit greatest(0, (select count(*) from live) - $2))
+  update api_keys k set is_active = false, revoked_at = now() from ended where k.key_id = ended.key_id
+  returning k.key_id, k.key_prefix`;
+
+/** Revoke keys of earlier logins of a user, those first that were unused for longest, until so many keys are left. @returns those that were */
+export async function endLogins(db: Queryable, userId: number, keep: number): Promise<{ key_id: number; key_prefix: string }[]> {
+  return (await db.query<{ key_id: number; key_prefix: string }>(END_LOGINS, [userId, keep])).rows;
 }
 
 /** A key with its user, as every request needs it. */

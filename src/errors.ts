@@ -72,6 +72,7 @@ export const ADVICE: Record<ProblemCode, string> = {
   GPU_KEY_MISSING: 'Log in with `gpu-dev login` (`--local` on a laptop), and send the key: `Authorization: Bearer <key>`.',
   GPU_KEY_INVALID: 'Log in again: the key is unknown here, or was revoked.',
   GPU_KEY_EXPIRED: 'Log in again, or rotate keys before they expire. Reservations do not end with a key.',
+  GPU_KEYS_TOO_MANY: 'Revoke one that you no longer need, wait until one ends, or rotate with {"revoke": true}.',
   GPU_KEY_TOO_OLD: 'Log in again.',
   GPU_KEY_UNKNOWN: 'Check the id; `gpu-dev keys list` shows your keys.',
   GPU_USER_DISABLED: 'Ask an admin: a login does not change it.',

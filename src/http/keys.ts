@@ -1,7 +1,7 @@
 /** API keys of the one who asks: list, make narrower ones, rotate, revoke. */
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { findKeyOf, type KeyRow, listKeys, revokeKey } from '../../persistence/api-keys.ts';
+import { countKeys, findKeyOf, type KeyRow, listKeys, lockKeysOf, revokeKey } from '../../persistence/api-keys.ts';
 import { findUser } from '../../persistence/api-users.ts';
 import { recordAudit } from '../../persistence/audit.ts';
 import type { Transaction } from '../../persistence/database.ts';
@@ -75,7 +75,7 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
         summary: 'Another key, that may do no more than the one of this request',
         description: 'A repeated request makes another key: the first is kept nowhere, so it cannot be told again.',
         body: Wanted.nullish(),
-        response: { 201: KeyAnswer, ...problems(400, 401, 403, 413, 415, 503) },
+        response: { 201: KeyAnswer, ...problems(400, 401, 403, 409, 413, 415, 503) },
       },
     },
     async (request, reply) => {
@@ -89,14 +89,12 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
           details: { most: identity.keyTtlHours },
         });
       }
-      const made = await db.withTransaction((tx) =>
-        another(
-          tx,
-          request,
-          { description, scopes: scopes ?? [...principal.scopes], ttl: ttl ?? identity.keyTtlHours },
-          'key.create',
-        ),
-      );
+      const made = await db.withTransaction(async (tx) => {
+        await lockKeysOf(tx, principal.userId);
+        await refuseTooMany(tx, principal.userId);
+        const wanted = { description, scopes: scopes ?? [...principal.scopes], ttl: ttl ?? identity.keyTtlHours };
+        return another(tx, request, wanted, 'key.create');
+      });
       return reply.code(201).send(made);
     },
   );
@@ -110,12 +108,14 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
         summary: 'A new key in the place of the one of this request',
         description: `The old one stays valid until it expires, unless \`revoke\` is true. Possible for ${ROTATE_DAYS} days after a login.`,
         body: z.strictObject({ revoke: z.boolean().nullish() }).nullish(),
-        response: { 200: KeyAnswer, ...problems(400, 401, 403, 413, 415, 503) },
+        response: { 200: KeyAnswer, ...problems(400, 401, 403, 409, 413, 415, 503) },
       },
     },
     async (request) => {
       const { userId, keyId } = principalOf(request);
       const made = await db.withTransaction(async (tx) => {
+        await lockKeysOf(tx, userId);
+        if (request.body?.revoke !== true) await refuseTooMany(tx, userId);
         const old = await mustFind(tx, userId, keyId);
         const ttl = Math.min(identity.keyTtlHours, (old.expires_at.getTime() - old.created_at.getTime()) / 3_600_000);
         const answer = await another(tx, request, { description: old.description, scopes: old.scopes, ttl }, 'key.rotate');
@@ -156,6 +156,15 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
       return viewOf(row, keyId);
     },
   );
+
+  /** @throws Problem 409 if the user has as many keys as they may */
+  async function refuseTooMany(tx: Transaction, userId: number): Promise<void> {
+    const { count, firstEnd } = await countKeys(tx, userId);
+    if (count < identity.keysPerUser) return;
+    throw new Problem('GPU_KEYS_TOO_MANY', `You have ${count} keys that may be used, and may have ${identity.keysPerUser}`, {
+      details: { maximum: identity.keysPerUser, first_ends_at: firstEnd?.toISOString() ?? null },
+    });
+  }
 
   /** A key beside the one of this request, of the same login. */
   async function another(

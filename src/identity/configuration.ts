@@ -29,6 +29,7 @@ export const IdentityEnvironment = {
   /** Names of users who are admins. */
   GPU_DEV_ADMINS: words.pipe(z.array(UserName)),
   API_KEY_TTL_HOURS: z.coerce.number().min(1).max(LONGEST_TTL_HOURS).default(2),
+  API_KEYS_PER_USER: z.coerce.number().int().min(1).max(100_000).default(50),
   /** Login with AWS. */
   ALLOWED_AWS_ACCOUNTS: words.pipe(z.array(z.string().regex(/^\d{12}$/, 'must be account ids of 12 digits'))),
   ALLOWED_AWS_ROLE: z
@@ -65,6 +66,7 @@ export function identityOf(env: Variables) {
     local: env.GPU_DEV_LOCAL,
     admins: env.GPU_DEV_ADMINS,
     keyTtlHours: env.API_KEY_TTL_HOURS,
+    keysPerUser: env.API_KEYS_PER_USER,
     aws,
     trustedProxies: env.GPU_DEV_TRUSTED_PROXIES,
   };

@@ -25,6 +25,8 @@ export interface IdentitySettings {
   admins: readonly string[];
   /** Life of a key, in hours. */
   keyTtlHours: number;
+  /** Keys of one user that may be used at the same time. */
+  keysPerUser: number;
   aws: AwsLoginSettings;
   /** Public SSH keys as they are now, by GitHub name; null where that cannot be asked. */
   proofKeys: KeySource | null;
@@ -35,6 +37,7 @@ export const DEFAULT_IDENTITY: IdentitySettings = {
   local: false,
   admins: [],
   keyTtlHours: 2,
+  keysPerUser: 50,
   aws: {
     accounts: [],
     roles: ['SSOCloudDevGpuReservation'],

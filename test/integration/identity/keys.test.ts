@@ -11,7 +11,7 @@ let base: string;
 beforeAll(async () => {
   http = await startHttp(
     { fleet: { t4: 1 } },
-    { identity: { ...DEFAULT_IDENTITY, local: true, admins: ['operator', 'root'], keyTtlHours: 4 } },
+    { identity: { ...DEFAULT_IDENTITY, local: true, admins: ['operator', 'root'], keyTtlHours: 4, keysPerUser: 10 } },
   );
   await http.app.listen({ host: '127.0.0.1', port: 0 });
   base = `http://127.0.0.1:${(http.app.server.address() as AddressInfo).port}`;
@@ -163,6 +163,41 @@ describe('an API key', () => {
     expect(await ask('DELETE', `/v1/keys/${mine}`, small)).toMatchObject({ status: 403, body: { code: 'GPU_SCOPE_MISSING' } });
     const { api_key: other } = await login('gwen');
     expect(await ask('DELETE', `/v1/keys/${mine}`, other)).toMatchObject({ status: 404, body: { code: 'GPU_KEY_UNKNOWN' } });
+  });
+
+  it('is one of so many that a user may have at once; who logs in gets one in the place of the login unused for longest', async () => {
+    const [first, second] = [await login('max'), await login('max')];
+    const asked = await Promise.all(
+      Array.from({ length: 15 }, () => ask('POST', '/v1/keys', second.api_key, { scopes: ['read'] })),
+    );
+    expect(asked.map(({ status }) => status).sort()).toEqual([...Array(8).fill(201), ...Array(7).fill(409)]);
+    const refused = asked.find(({ status }) => status === 409)!.body;
+    expect(refused).toMatchObject({ code: 'GPU_KEYS_TOO_MANY', details: { maximum: 10, first_ends_at: first.expires_at } });
+    expect((await ask('POST', '/v1/keys/rotate', second.api_key, {})).body.code).toBe('GPU_KEYS_TOO_MANY');
+    // A key in the place of another is none more.
+    const rotated = await ask('POST', '/v1/keys/rotate', second.api_key, { revoke: true });
+    expect(rotated).toMatchObject({
+      status: 200,
+      body: { scopes: ['read', 'reserve', 'disks'], ttl_hours: expect.closeTo(4, 2) },
+    });
+    expect((await ask('GET', '/v1/me', rotated.body.api_key)).status).toBe(200);
+    const third = await login('max');
+    http.app.keyRing.forget();
+    expect((await ask('GET', '/v1/me', first.api_key)).body.code).toBe('GPU_KEY_INVALID');
+    const fourth = await login('max');
+    http.app.keyRing.forget();
+    expect((await ask('GET', '/v1/me', third.api_key)).body.code).toBe('GPU_KEY_INVALID');
+    const { keys } = (await ask('GET', '/v1/keys', fourth.api_key)).body;
+    const usable = keys.filter((key: Json) => key.revoked_at === null);
+    expect(usable).toHaveLength(10);
+    const { rows } = await http.world.db.query<Json>(
+      `select details ->> 'because' as because from audit_log where actor = 'max' and action = 'key.revoke' and details ? 'because'`,
+    );
+    expect(rows).toEqual(Array(2).fill({ because: 'a user has 10 keys at most' }));
+    // Others have their own; and one that is revoked makes room.
+    const [one] = usable.filter((key: Json) => key.source === 'key' && key.scopes.length === 1);
+    expect((await ask('DELETE', `/v1/keys/${one.id}`, fourth.api_key)).status).toBe(200);
+    expect((await ask('POST', '/v1/keys', fourth.api_key, {})).status).toBe(201);
   });
 
   it('shows when it was used last, written down now and then', async () => {
