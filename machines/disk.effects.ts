@@ -83,8 +83,10 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
       ),
     ];
   },
-  tellAttached: (context) =>
-    toReservation(context.holder, { type: 'disk.attached', claim: context.claim, generation: context.holderGeneration }),
+  tellAttached: ({ holder, claim, holderGeneration: generation }, event) => {
+    const elsewhere = event.type === 'volume.ready' && event.elsewhere === true ? { elsewhere: true } : {};
+    return toReservation(holder, { type: 'disk.attached', claim, generation, ...elsewhere });
+  },
   tellAttachFailed: (context) =>
     toReservation(context.holder, {
       type: 'disk.attachFailed',

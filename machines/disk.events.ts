@@ -78,8 +78,13 @@ export const DiskEvent = z.union([
     /** It has no snapshot to start from yet: why, for people. */
     shape('disk.cloneDelayed', { reason: z.string() }),
     // results of our own effects
-    /** `place`: left out or null if the storage has not said where the volume is. */
-    shape('volume.ready', { round, claim: z.string(), place: VolumePlace.nullable().optional() }),
+    /** `place`: left out or null if the storage has not said where the volume is. `elsewhere`: the node that was granted is not in it. */
+    shape('volume.ready', {
+      round,
+      claim: z.string(),
+      place: VolumePlace.nullable().optional(),
+      elsewhere: z.boolean().optional(),
+    }),
     shape('volume.failed', { round, reason: z.string() }),
     shape('volume.detached', { round, place: VolumePlace.nullable().optional() }),
     shape('snapshot.progress', { round, percent: z.number() }),

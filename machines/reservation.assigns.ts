@@ -132,7 +132,12 @@ export const reservationAssigns = {
     const { at, container, restarts } = event as Typed<'pod.oom'>;
     return { oom: { count: Math.max(context.oom.count + 1, restarts), lastAt: at, container } };
   },
-  tellRetreating: () => ({ detail: 'The pod found no place in 10 minutes: back to the queue' }),
+  tellRetreating: (_context, event) => ({
+    detail:
+      event.type === 'disk.attached'
+        ? 'Its disk cannot be used on the node that was granted: back to the queue, for one where it can'
+        : 'The pod found no place in 10 minutes: back to the queue',
+  }),
   nextLife: (context) => ({
     generation: context.generation + 1,
     grant: null,
@@ -259,6 +264,12 @@ export const reservationGuards = {
   ofEarlierLife: (context, event) => 'generation' in event && event.generation !== context.generation,
   answersThisAsk: (context, event) => 'ask' in event && event.ask === context.asks,
   firstLifeOnly: (context) => context.generation === 1,
+  // By the next life the pool knows where the volume is.
+  diskIsElsewhere: (context, event) =>
+    event.type === 'disk.attached' &&
+    event.elsewhere === true &&
+    event.generation === context.generation &&
+    context.generation <= 2,
   hadPod: (context) => context.generation > 1,
   // Decimal hours do not add up exactly (24 + 0.1 + 8.3 + 15.6): a second more is no breach of the limit.
   withinTotal: (context, event) =>

@@ -59,7 +59,8 @@ const ActorEvent = z.discriminatedUnion('type', [
   shape('disk.acquired', {}),
   shape('disk.busy', { holder: z.string() }),
   shape('disk.unavailable', { reason }),
-  shape('disk.attached', { claim: z.string(), generation }),
+  /** `elsewhere`: its volume cannot be used on the node that was granted. */
+  shape('disk.attached', { claim: z.string(), generation, elsewhere: z.boolean().optional() }),
   shape('disk.attachFailed', { reason, generation }),
   shape('disk.detached', {}),
   shape('disk.progress', { percent: z.number() }),

@@ -181,7 +181,10 @@ export const reservationMachine = machineSetup.createMachine({
           entry: ['diskAttaching', 'attachDisk', { type: 'startLimit', params: { limit: 'attaching' } }],
           exit: { type: 'clearLimit', params: { limit: 'attaching' } },
           on: {
-            'disk.attached': { guard: 'ofThisLife', target: 'creating', actions: 'diskAttached' },
+            'disk.attached': [
+              { guard: 'diskIsElsewhere', target: 'retreating', actions: 'diskAttached' },
+              { guard: 'ofThisLife', target: 'creating', actions: 'diskAttached' },
+            ],
             'disk.attachFailed': { guard: 'ofThisLife', ...endWithPod('failed') },
             'disk.unavailable': endWithPod('failed'),
             'deadline.attaching': endWithPod('failed'),
@@ -240,7 +243,7 @@ export const reservationMachine = machineSetup.createMachine({
           },
         },
         retreating: {
-          description: 'The pod found no place: it is removed, and the reservation goes back to the queue once.',
+          description: 'The pod found no place, or would find none: it is removed, and the reservation goes back to the queue.',
           entry: ['tellRetreating', 'removePod', { type: 'startLimit', params: { limit: 'stopping' } }],
           exit: { type: 'clearLimit', params: { limit: 'stopping' } },
           on: {

@@ -5,7 +5,6 @@ import {
   DiskEvent,
   type DiskMessage,
   type DiskRecord,
-  type VolumePlace,
 } from '../../machines/disk.events.ts';
 import { intentsOfDisk } from '../../machines/disk.effects.ts';
 import { type DiskContext, type DiskInput, diskMachine } from '../../machines/disk.machine.ts';
@@ -19,6 +18,7 @@ import { keepContents } from './contents.ts';
 import type { Volumes } from './ports.ts';
 import { SnapshotTeller, wordsOf } from './progress.ts';
 import { DEFAULT_RETENTION, prepareDisk, type SnapshotRetention } from './retention.ts';
+import { isElsewhere, placeOf } from './whereabouts.ts';
 
 export interface DiskPorts {
   db: Store;
@@ -41,7 +41,8 @@ export function diskKind(ports: DiskPorts): ActorKind {
     'volume.ensure': async ({ round, locate, ...request }: Effect<'volume.ensure'>) => {
       const { claim } = await volumes.ensure(request);
       const place = locate === true ? await placeOf(volumes, request.diskId) : null;
-      return { type: 'volume.ready', round, claim, place } as { type: string };
+      const elsewhere = await isElsewhere(db, request.node, place);
+      return { type: 'volume.ready', round, claim, place, ...(elsewhere ? { elsewhere } : {}) } as { type: string };
     },
     'volume.detach': async ({ round, diskId, unused, locate }: Effect<'volume.detach'>, { effectId }) => {
       if ((await volumes.detach(diskId)) !== 'detached') {
@@ -143,11 +144,6 @@ function inputOf(event: { type: string } & Record<string, unknown>): DiskInput {
   };
   const adopted = { round, claim, latestSnapshot, deleteAt, ...use };
   return { id, owner, name, sizeGb, cloneOf: null, operationId: null, adopted };
-}
-
-/** Nothing waits for it: what is not known now is found by the comparison with the cluster. */
-async function placeOf(volumes: Volumes, diskId: string): Promise<VolumePlace | null> {
-  return (await volumes.placeOf?.(diskId).catch(() => null)) ?? null;
 }
 
 export const UNDECIDED_CLONES = `select 1 from disks d join actors a on a.actor = 'disk/' || d.disk_id

@@ -13,8 +13,10 @@ import { type CloudReport, sweepCloud } from './cloud-disks.ts';
 import type { CloudDisks } from './cloud-ports.ts';
 import { CloudRest } from './cloud-rest.ts';
 import { releaseEndedHolders } from './ended-holders.ts';
+import type { Volumes } from '../disk/ports.ts';
 import type { Reality } from './ports.ts';
 import { sweep, type SweepSettings } from './sweep.ts';
+import { tellPlaces } from './volume-places.ts';
 
 const LEASE = 'reality';
 /** Where a request for a comparison is announced. */
@@ -33,6 +35,8 @@ export interface ReconcilerSettings {
   reality: Reality;
   /** Disks in a cloud, compared beside the cluster; null: disks are on the cluster. */
   cloud?: CloudDisks | null;
+  /** Where a disk's volume is; left out: everywhere. */
+  placeOf?: Volumes['placeOf'];
   /** Between two comparisons, in milliseconds. */
   everyMs: number;
   /** Between the first sight of something that has ended and its removal, in milliseconds. */
@@ -124,7 +128,7 @@ export class Reconciler {
 
   /** A run that fails says why, and the next one tries anew. One that is cut off by a lost lease is taken up by the next holder. */
   async #run({ id, dry_run: dryRun, asked_by: by }: RunRow, token: number): Promise<void> {
-    const { db, kernel, reality, cloud = null, graceMs, clock = databaseClock, onError, onReport } = this.#settings;
+    const { db, kernel, reality, cloud = null, placeOf, graceMs, clock = databaseClock, onError, onReport } = this.#settings;
     const isOver = () => this.#stopping || this.#token !== token;
     let report: Report | null = null;
     let error: string | null = null;
@@ -151,6 +155,7 @@ export class Reconciler {
           report = joined(report, found);
         }
       }
+      if (placeOf !== undefined && !dryRun && !isOver()) await tellPlaces({ ...settings, placeOf });
       onReport?.(report, dryRun);
     } catch (cause) {
       if (cause instanceof LeaseLostError) {

@@ -108,6 +108,7 @@ function ofLife(generation: number): Case[] {
     { type: 'capacity.granted', grant, generation },
     { type: 'capacity.refused', reason: 'no such node', generation },
     { type: 'disk.attached', claim: 'claim-1', generation },
+    { type: 'disk.attached', claim: 'claim-1', generation, elsewhere: true },
     { type: 'disk.attachFailed', reason: 'no such zone', generation },
     { type: 'pod.created', generation, uid, name: 'gpu-dev-brave-otter', connection },
     { type: 'pod.createFailed', generation, reason: 'quota' },

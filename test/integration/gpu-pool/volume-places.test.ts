@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { queueView } from '../../../actors/gpu-pool/line-view.ts';
 import type { VolumePlace } from '../../../machines/disk.events.ts';
+import { tellPlaces } from '../../../actors/reality/volume-places.ts';
+import { LocalVolumes } from '../../../src/providers/local/volumes.ts';
 import { startWorld, type World } from '../../support/world.ts';
 import { close } from '../disks/session.ts';
 import { cancel, nodeBecomes, running, submit } from './support.ts';
@@ -80,6 +82,44 @@ it('a server with a disk is granted where its volume is, holds back nobody elsew
   await world.reaches(late, 'running');
   await cancel(world, late);
   await close(world, (await world.reservation(bound))!);
+});
+
+it('a place that was never recorded is found when the volume is asked for, and by the comparison with the cluster', async () => {
+  const place = await placeOf('data');
+  const home = place!.anyOf[0]!['kubernetes.io/hostname']![0]!;
+  const forget = async () => {
+    await world.db.query(
+      `update actors set snapshot = jsonb_set(snapshot, '{context,place}', 'null') where actor in (select 'disk/' || disk_id from disks)`,
+    );
+    await world.db.query('update disks set volume_place = null');
+  };
+  await forget();
+  const blocker = await running(world, small({ user_id: 'bob' }));
+  expect(await nodeOf(blocker)).toBe(home);
+  // It is granted the other node, where its pod would wait in vain.
+  const bound = await submit(world, small({ disk_name: 'data' }));
+  await waitsBecause(bound, new RegExp(`^Its disk is on node ${home}, where all are in use$`));
+  expect((await world.reservation(bound))!['status']).toBe('queued');
+  await cancel(world, blocker);
+  await world.reaches(bound, 'running');
+  expect(await nodeOf(bound)).toBe(home);
+  await close(world, (await world.reservation(bound))!);
+
+  await forget();
+  const volumes = new LocalVolumes({ client: world.client });
+  const told = await tellPlaces({
+    db: world.db,
+    placeOf: (diskId) => volumes.placeOf(diskId),
+    post: async (messages) => {
+      await world.kernel.post(messages);
+      world.kernel.wake();
+    },
+    isOver: () => false,
+    onError: (error) => world.errors.push(error),
+  });
+  expect(told).toHaveLength(1);
+  await world.until('the place is known', async () => (await placeOf('data')) !== null);
+  expect(await placeOf('data')).toEqual(place);
 });
 
 it('a disk whose node takes nobody or is gone is told so, in the queue and at the door, and others are served', async () => {

@@ -1,6 +1,7 @@
 /** How the parameters of the statements about disks are drawn. */
 import fc from 'fast-check';
 import * as disk from '../../../actors/disk/kind.ts';
+import { LABELS_OF_NODE } from '../../../actors/disk/whereabouts.ts';
 import * as contents from '../../../persistence/disk-contents.ts';
 import * as retention from '../../../actors/disk/retention.ts';
 import * as operations from '../../../actors/intake/disk-operations.ts';
@@ -38,6 +39,7 @@ export const DISK_CASES: readonly (readonly [string, Parameters])[] = [
   [disk.UNDECIDED_CLONES, all(a.disk)],
   [disk.SNAPSHOTS_TO_PURGE, all(a.disk)],
   [disk.UPSERT, all(diskRow, a.at)],
+  [LABELS_OF_NODE, all(a.node)],
   [disk.PLACE_REQUEST, all(a.reservation, of(json({ anyOf: [], movable: false })))],
   [disk.SNAPSHOT_STARTED, all(of('s1', 's2'), a.disk, maybe(a.reservation), a.at)],
   [disk.SNAPSHOTS_ADOPTED, all(a.disk, adopted)],

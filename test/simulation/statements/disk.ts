@@ -1,5 +1,6 @@
 /** Twins of actors/disk/kind.ts: the read model of disks, their snapshots and operations. */
 import * as disk from '../../../actors/disk/kind.ts';
+import { LABELS_OF_NODE } from '../../../actors/disk/whereabouts.ts';
 import * as contents from '../../../persistence/disk-contents.ts';
 import type { AdoptedSnapshot } from '../../../machines/disk.events.ts';
 import * as retention from '../../../actors/disk/retention.ts';
@@ -173,6 +174,11 @@ twin(disk.UPSERT, (t, tx, [json, at]) => {
     t.disks.update(slot, next, tx);
   }
   return count(list.length);
+});
+
+twin(LABELS_OF_NODE, (t, tx, [name]) => {
+  const row = t.nodes.get(name, tx);
+  return rows(row === null ? [] : [{ node: row.node, labels: row.labels }]);
 });
 
 twin(disk.PLACE_REQUEST, (t, tx, [reservationId, place]) => {
