@@ -68,11 +68,11 @@ export class Processor {
       kernel,
       reality: providers.reality,
       cloud: providers.cloudDisks ?? null,
+      placeOf: (diskId) => providers.volumes.placeOf?.(diskId) ?? Promise.resolve(null),
       ...config.reconcile,
       onReport: (report, dryRun) => tellReport(log, report, dryRun),
       onError: (error) => log.warn({ err: error }, 'the comparison with the cluster failed and goes on'),
     });
-    this.#sealer = new AuditSealer({
     this.#keeper =
       providers.remains === undefined
         ? null
@@ -81,6 +81,7 @@ export class Processor {
             remains: providers.remains,
             onError: (error) => log.warn({ err: error }, 'a record could not be kept; it is tried again'),
           });
+    this.#sealer = new AuditSealer({
       db,
       onError: (error) => log.warn({ err: error }, 'the audit log could not be sealed; it is tried again'),
     });
@@ -112,8 +113,8 @@ export class Processor {
     this.#housekeeper.start();
     this.#sealer.start();
     this.#reconciler.start();
-    this.#contents?.start();
     this.#keeper?.start();
+    this.#contents?.start();
   }
 
   async stop(): Promise<void> {
@@ -122,8 +123,8 @@ export class Processor {
     await this.#housekeeper.stop();
     await this.#sealer.stop();
     await this.#reconciler.stop();
-    await this.#contents?.stop();
     await this.#keeper?.stop();
+    await this.#contents?.stop();
   }
 }
 
