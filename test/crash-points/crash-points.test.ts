@@ -129,6 +129,10 @@ describe('no pair is left out at', () => {
     },
   );
 
+  it('of an effect: each that any machine asks for has its results listed', () => {
+    expect(kinds.flatMap(({ handlers }) => Object.keys(handlers)).filter((effect) => RESULTS[effect] === undefined)).toEqual([]);
+  });
+
   it('sweep.fired: every transition that a deadline causes', () => {
     expect(missing('sweep.fired', '', (type) => type.startsWith('deadline.'))).toEqual([]);
   });

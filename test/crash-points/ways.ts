@@ -11,12 +11,18 @@ export const RESULTS: Readonly<Record<string, readonly string[]>> = {
   'notice.post': ['effect.failed'],
   'jupyter.start': ['jupyter.started', 'jupyter.failed'],
   'jupyter.stop': ['jupyter.stopped', 'jupyter.failed'],
+  'name.publish': ['name.published', 'name.failed'],
+  'name.withdraw': ['effect.failed'],
+  'route.publish': ['route.published', 'route.failed'],
+  'route.withdraw': ['effect.failed'],
   'volume.ensure': ['volume.ready', 'volume.failed'],
   'volume.detach': ['volume.detached', 'volume.failed'],
   'volume.delete': ['volume.deleted', 'volume.failed'],
   'volume.discard': ['volume.discarded', 'volume.failed'],
   'disk.purge': ['purge.done', 'volume.failed'],
   'snapshot.take': ['snapshot.complete', 'snapshot.failed'],
+  // Which are to go is decided by rows, and these paths have none.
+  'snapshots.remove': [],
   'image.build': ['build.succeeded', 'build.failed'],
   'image.cancel': [],
 };
