@@ -7,15 +7,22 @@ import type { Database } from '../../persistence/database.ts';
 import { Problem } from '../errors.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { newServer } from './fastify.ts';
+import { PacedBody } from './paced-body.ts';
 import { problems } from './problems.ts';
 
 const Hash = z.object({ hash: z.string().regex(/^[0-9a-f]{6,64}$/) });
 
-export function buildContextRoutes(app: Server, { db }: Pick<HttpDeps, 'db'>): void {
+/** As long as a build may take: nobody builds from what comes later. */
+const LONGEST_MS = 15 * 60_000;
+
+/** @param patienceMs how long a pod may take nothing of its context, in milliseconds; left out: a minute */
+export function buildContextRoutes(app: Server, { db, patienceMs }: Pick<HttpDeps, 'db'> & { patienceMs?: number }): void {
   app.get(
     '/v1/build-contexts/:hash',
     {
       config: { access: 'public' },
+      // A large one over a slow link takes its time; what stands still is cut off by itself.
+      handlerTimeout: LONGEST_MS,
       schema: {
         tags: ['service'],
         summary: 'A build context as tar.gz, for the pod of its build: `Authorization: Bearer <token>`, once',
@@ -41,8 +48,7 @@ export function buildContextRoutes(app: Server, { db }: Pick<HttpDeps, 'db'>): v
       return reply
         .header('content-type', 'application/gzip')
         .header('content-length', found.length)
-        .serializer((body: unknown) => body as string)
-        .send(found as never);
+        .send(new PacedBody(found, patienceMs) as never);
     },
   );
 }
@@ -55,8 +61,12 @@ function tokenOf(header: string | undefined): string | null {
 /**
  * A server for build contexts and nothing else. Pods of builds run strangers' code; on a port of its own they reach this and no more of the API.
  */
-export function buildContextServer(db: Database, log: Logger | false): FastifyInstance {
-  const app = newServer(log, { forceCloseConnections: true });
-  buildContextRoutes(app, { db });
+export function buildContextServer(
+  db: Database,
+  log: Logger | false,
+  { patienceMs, ...limits }: { patienceMs?: number; handlerTimeout?: number } = {},
+): FastifyInstance {
+  const app = newServer(log, { forceCloseConnections: true, ...limits });
+  buildContextRoutes(app, { db, ...(patienceMs === undefined ? {} : { patienceMs }) });
   return app as unknown as FastifyInstance;
 }

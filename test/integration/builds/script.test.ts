@@ -1,6 +1,8 @@
+import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { connect, type AddressInfo } from 'node:net';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -14,7 +16,23 @@ import { contextOf, folderOf, runProgram, SCRIPT } from './support.ts';
 
 const debian = await unpackDebian('busybox', ['busybox-static']);
 const busybox = 'missing' in debian ? '' : join(debian.folder, 'bin/busybox');
-const APPLETS = ['sh', 'wget', 'tar', 'gzip', 'gunzip', 'sed', 'cat', 'rm', 'mkdir', 'sleep', 'timeout', 'tail', 'head', 'tr'];
+const APPLETS = [
+  'sh',
+  'wget',
+  'tar',
+  'gzip',
+  'gunzip',
+  'sed',
+  'cat',
+  'rm',
+  'mkdir',
+  'sleep',
+  'timeout',
+  'tail',
+  'head',
+  'tr',
+  'wc',
+];
 
 const files = {
   Dockerfile: 'FROM scratch\nCOPY data /\n',
@@ -53,6 +71,22 @@ const get = (token: string | null, of = hash) =>
   fetch(`${url}/v1/build-contexts/${of}`, { headers: token === null ? {} : { authorization: `Bearer ${token}` } });
 const codeOf = async (answer: Response) => [answer.status, ((await answer.json()) as { code: string }).code];
 
+/** A client that decides by itself how much it takes, and when. */
+function reader(address: string, token: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(Number(new URL(address).port), '127.0.0.1', () => {
+      socket.pause();
+      socket.write(`GET /v1/build-contexts/${hash} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\n\r\n`);
+      resolve(socket);
+    });
+    socket.on('error', reject);
+  });
+}
+
+const isUsed = async () =>
+  (await db.query<{ used: boolean }>('select used_at is not null as used from build_tokens order by created_at desc limit 1', []))
+    .rows[0]!.used;
+
 describe('the way of a build context', () => {
   it('S36 T5: is open once to a token, which is stored only as its hash, and gives the very bytes that were sent', async () => {
     const token = await issueToken(db, { hash, attempt: 1 }, 60);
@@ -90,28 +124,52 @@ describe('the way of a build context', () => {
     expect((await get(late)).status).toBe(200);
   });
 
-  it('is open again if the connection broke before all had arrived', async () => {
-    // More than the buffers between the two take: what is in them counts as gone out.
-    await db.query('update build_contexts set archive = $2 where hash = $1', [hash, randomBytes(30_000_000)]);
-    const token = await issueToken(db, { hash, attempt: 1 }, 60);
-    await new Promise<void>((resolve, reject) => {
-      const socket = connect(Number(new URL(url).port), '127.0.0.1', () =>
-        socket.write(`GET /v1/build-contexts/${hash} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\n\r\n`),
-      );
-      socket.once('data', () => socket.destroy());
-      socket.on('error', reject);
-      socket.on('close', () => resolve());
+  describe('that is larger than the buffers between the two take: what is in them counts as gone out', () => {
+    const large = randomBytes(16_000_000);
+    beforeAll(() => db.query('update build_contexts set archive = $2 where hash = $1', [hash, large]));
+    afterAll(() => db.query('update build_contexts set archive = $2 where hash = $1', [hash, archive]));
+
+    it('is open again if the connection broke before all had arrived', async () => {
+      const token = await issueToken(db, { hash, attempt: 1 }, 60);
+      const socket = await reader(url, token);
+      await once(socket, 'readable');
+      expect(await isUsed()).toBe(true);
+      socket.destroy();
+      await expect.poll(isUsed).toBe(false);
+      const answer = await get(token);
+      expect(answer.status).toBe(200);
+      await answer.arrayBuffer();
     });
-    const used = async () =>
-      (
-        await db.query<{ used: boolean }>(
-          'select used_at is not null as used from build_tokens order by created_at desc limit 1',
-          [],
-        )
-      ).rows[0]!.used;
-    await expect.poll(used).toBe(false);
-    expect((await get(token)).status).toBe(200);
-    await db.query('update build_contexts set archive = $2 where hash = $1', [hash, archive]);
+
+    it('may take as long as it goes on, and is cut off, and open again, when it stands still', async () => {
+      const patient = buildContextServer(db, false, { patienceMs: 1_000, handlerTimeout: 500 });
+      await patient.listen({ host: '127.0.0.1', port: 0 });
+      const address = `http://127.0.0.1:${(patient.server.address() as AddressInfo).port}`;
+      const token = await issueToken(db, { hash, attempt: 1 }, 60);
+      const stalled = await reader(address, token);
+      stalled.on('error', () => undefined);
+      await once(stalled, 'readable');
+      expect(await isUsed()).toBe(true);
+      await expect.poll(isUsed, { timeout: 5_000 }).toBe(false);
+      stalled.destroy();
+
+      const began = performance.now();
+      const slow = await reader(address, token);
+      let [size, next] = [0, 0];
+      slow.on('data', (data) => {
+        size += data.length;
+        if (size < next) return;
+        next = size + 1_000_000;
+        slow.pause();
+        setTimeout(() => slow.resume(), 200);
+      });
+      slow.resume();
+      await expect.poll(() => size, { timeout: 15_000 }).toBeGreaterThan(large.length);
+      expect(performance.now() - began).toBeGreaterThan(1_500);
+      expect(await isUsed()).toBe(true);
+      slow.destroy();
+      await patient.close();
+    });
   });
 });
 
@@ -200,6 +258,47 @@ describe.each(shells)('the script of a build, run by $name', ({ shell, missing }
       expect((await wrong.run('fetch')).log).toBe('build: there is no token for the build context\n');
     },
   );
+
+  it.skipIf(missing)('waits for a context that comes slowly, and asks again for one that comes no further', async () => {
+    // More than the buffers between the two take.
+    const data = randomBytes(8_000_000);
+    const tar = { maxBuffer: 2 * data.length };
+    const large = execFileSync('tar', ['-cz', '-C', folderOf({ Dockerfile: 'FROM scratch', data }), 'Dockerfile', 'data'], tar);
+    await db.query('update build_contexts set archive = $2 where hash = $1', [hash, large]);
+    let asked = 0;
+    // Between the pod and the service: the first connection stands still after its beginning, the second comes in pieces.
+    const link = createServer((near) => {
+      const first = asked++ === 0;
+      const far = connect(Number(new URL(url).port), '127.0.0.1');
+      for (const [one, other] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        one.on('error', () => other.destroy()).on('close', () => other.destroy());
+      }
+      near.pipe(far);
+      let [size, next] = [0, 2_500_000];
+      far.on('data', (piece) => {
+        near.write(first ? piece.subarray(0, 2_000) : piece);
+        size += piece.length;
+        if (!first && size < next) return;
+        far.pause();
+        next += 2_500_000;
+        if (!first) setTimeout(() => far.resume(), 600);
+      });
+    });
+    await new Promise<void>((resolve) => link.listen(0, '127.0.0.1', resolve));
+    const { run, env } = place(await issueToken(db, { hash, attempt: 1 }, 60));
+    const CONTEXT_URL = `http://127.0.0.1:${(link.address() as AddressInfo).port}/v1/build-contexts/${hash}`;
+    const began = performance.now();
+    // Each look finds more than the one before: together they are longer than it waits for nothing.
+    expect(await run('fetch', { CONTEXT_URL, FETCH_PATIENCE: '1', FETCH_PAUSE: '1' })).toEqual({ code: 0, log: '' });
+    expect(performance.now() - began).toBeGreaterThan(3_000);
+    expect(asked).toBe(2);
+    expect(readFileSync(join(env.CONTEXT, 'files/data')).equals(data)).toBe(true);
+    link.close();
+    await db.query('update build_contexts set archive = $2 where hash = $1', [hash, archive]);
+  });
 
   it.skipIf(missing)('B6: builds without a cache; one that tells no digest has failed, whatever was pushed', async () => {
     const plain = place('x', 'printf "%s\\n" "$@" > "$ARGUMENTS"; printf "{%s}" "$METADATA" > /tmp/metadata.json');

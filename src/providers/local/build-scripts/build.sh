@@ -11,6 +11,26 @@ fail() {
   exit "$2"
 }
 
+# One try: it may take as long as something comes. This image's wget has no patience of its own, and none would be too much.
+get() {
+  : >"$packed"
+  wget -q -S -O "$packed" --header "Authorization: Bearer $(cat "$token_file")" "$CONTEXT_URL" 2>"$CONTEXT/.why" &
+  wget=$!
+  (
+    before=0
+    while sleep "${FETCH_PATIENCE:-90}"; do
+      size="$(wc -c <"$packed")"
+      [ "$size" -gt "$before" ] || kill "$wget"
+      before="$size"
+    done
+  ) >/dev/null 2>&1 &
+  watch=$!
+  code=0
+  wait "$wget" 2>/dev/null || code=$?
+  kill "$watch" 2>/dev/null || true
+  return "$code"
+}
+
 fetch() {
   token_file="${TOKEN_FILE:-/run/gpu-dev/token/token}"
   [ -s "$token_file" ] || fail 'there is no token for the build context' 40
@@ -19,7 +39,7 @@ fetch() {
   mkdir -p "$CONTEXT/files"
   tries=0
   # A connection that breaks leaves the token good; one that is refused stays refused, and asking again costs nothing.
-  until timeout 120 wget -q -S -O "$packed" --header "Authorization: Bearer $(cat "$token_file")" "$CONTEXT_URL" 2>"$CONTEXT/.why"; do
+  until get; do
     tries=$((tries + 1))
     if [ "$tries" -ge "${FETCH_TRIES:-5}" ]; then
       status="$(sed -n 's/.*HTTP\/1\.[01] \([0-9][0-9][0-9]\).*/\1/p' "$CONTEXT/.why" | tail -n 1)"
