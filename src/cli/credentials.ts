@@ -16,6 +16,8 @@ const StoredKey = z.object({
   ttl_hours: z.number(),
   /** How it was got, and can be got again. */
   source: z.enum(['aws', 'local']),
+  /** The AWS profile of that login, if one was chosen: the next is by the same. */
+  profile: z.string().nullish(),
 });
 /** A key with what is known of it. */
 export type StoredKey = z.infer<typeof StoredKey>;

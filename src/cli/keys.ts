@@ -77,7 +77,7 @@ export function registerKeys(program: Command, surroundings: Surroundings): void
       const context = contextOf(surroundings, command);
       const { body } = await context.client.send<LoginAnswer>('POST', '/v1/keys/rotate', { revoke: true });
       const given = context.session.given;
-      if (!given) context.session.keep(body, context.session.source);
+      if (!given) context.session.keep(body, context.session.source, context.session.profile);
       context.give(given ? body : { ...body, api_key: undefined });
       context.say(
         given

@@ -26,11 +26,13 @@ export function registerLogin(program: Command, surroundings: Surroundings): voi
     .action(async (options: { local?: boolean; profile?: string }, command: Command) => {
       const context = contextOf(surroundings, command);
       const base = urlOf(surroundings, command.optsWithGlobals());
+      // The next login by itself is to be the same person's, whatever the environment says then.
+      const profile = options.local === true ? null : (options.profile ?? (surroundings.environment.AWS_PROFILE || null));
       const answer =
         options.local === true
           ? await localLogin(base, userOf(surroundings, command.optsWithGlobals()), surroundings.interrupted)
-          : await (await import('./aws-login.ts')).signedLogin(base, surroundings, options.profile);
-      context.session.keep(answer, options.local === true ? 'local' : 'aws');
+          : await (await import('./aws-login.ts')).signedLogin(base, surroundings, profile ?? undefined);
+      context.session.keep(answer, options.local === true ? 'local' : 'aws', profile);
       tell(context, answer);
     });
 

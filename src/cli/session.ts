@@ -21,6 +21,8 @@ export interface LoginAnswer {
 /** A login may take this long. */
 const PATIENCE_MS = 20_000;
 const BEFORE_RETRY_MS = 500;
+/** A key that is not taken so soon after it was got is not got once more, in milliseconds. */
+const NEW_MS = 60_000;
 
 /** Posts without a key. @throws CliError with what the service said */
 export async function postOpenly<T>(base: URL, path: string, body: unknown, interrupted: AbortSignal): Promise<T> {
@@ -76,6 +78,8 @@ export class Session {
   readonly #options: CommonOptions;
   readonly #base: URL;
   #current: StoredKey | null = null;
+  /** When a key was got in this run, by the clock of the process. */
+  #gotAt: number | null = null;
 
   constructor(surroundings: Surroundings, options: CommonOptions, base: URL) {
     this.#surroundings = surroundings;
@@ -112,16 +116,31 @@ export class Session {
     return this.#current!.api_key;
   }
 
-  /** The service did not take the key: get another. @returns null if there is none to be had */
+  /** The service did not take the key: get another. @returns null if there is none to be had, or the key was new and another would be no better */
   async renewed(): Promise<string | null> {
-    if (this.#given() !== null) return null;
+    if (this.#given() !== null || (this.#gotAt !== null && performance.now() - this.#gotAt < NEW_MS)) return null;
     await this.#obtain(this.#current);
     return this.#current!.api_key;
   }
 
-  /** Keep what a login gave. */
-  keep({ api_key, key_prefix, username, expires_at, ttl_hours }: LoginAnswer, source: StoredKey['source']): StoredKey {
-    const key: StoredKey = { url: this.#base.origin, user: username, api_key, key_prefix, expires_at, ttl_hours, source };
+  /** The AWS profile by which the present key was got; null if none was chosen. */
+  get profile(): string | null {
+    return this.#current?.profile ?? null;
+  }
+
+  /** Keep what a login gave. @param profile the AWS profile that was chosen for it */
+  keep(answer: LoginAnswer, source: StoredKey['source'], profile: string | null = null): StoredKey {
+    const { api_key, key_prefix, username, expires_at, ttl_hours } = answer;
+    const key: StoredKey = {
+      url: this.#base.origin,
+      user: username,
+      api_key,
+      key_prefix,
+      expires_at,
+      ttl_hours,
+      source,
+      profile,
+    };
     keepKey(this.#surroundings, key);
     this.#current = key;
     return key;
@@ -147,17 +166,33 @@ export class Session {
     return localLogin(this.#base, user, this.#surroundings.interrupted);
   }
 
+  /** A command that was begun as one user is not ended as another. The key that came is not kept, and ends by itself. */
+  #another({ user, profile }: StoredKey, username: string): CliError {
+    const which = profile == null ? 'The AWS credentials here' : `The AWS profile ${profile}`;
+    return new CliError(
+      EXIT.refused,
+      `Your key at ${this.#base.origin} has ended. ${which} would log in ${username}, and you were ${user}. Nothing was done; say who you are by: gpu-dev login`,
+    );
+  }
+
   async #obtain(last: StoredKey | null): Promise<void> {
     if (last?.source === 'aws') {
       // What knows AWS takes a while to load; most commands need none of it.
       const { signedLogin } = await import('./aws-login.ts');
-      this.keep(await signedLogin(this.#base, this.#surroundings), 'aws');
+      const profile = last.profile ?? null;
+      const answer = await signedLogin(this.#base, this.#surroundings, profile ?? undefined);
+      if (answer.username !== last.user) throw this.#another(last, answer.username);
+      this.keep(answer, 'aws', profile);
+      this.#gotAt = performance.now();
       return;
     }
     if (!isLocal(this.#base))
       throw new CliError(EXIT.refused, `You are not logged in at ${this.#base.origin}. Run: gpu-dev login`);
     try {
-      this.keep(await this.#locally(last?.user ?? userOf(this.#surroundings, this.#options)), 'local');
+      const answer = await this.#locally(last?.user ?? userOf(this.#surroundings, this.#options));
+      if (last !== null && answer.username !== last.user) throw this.#another(last, answer.username);
+      this.keep(answer, 'local');
+      this.#gotAt = performance.now();
     } catch (error) {
       if (!(error instanceof CliError) || error.problem?.code !== 'GPU_LOGIN_OFF') throw error;
       throw new CliError(EXIT.refused, `You are not logged in at ${this.#base.origin}. Run: gpu-dev login`, error.problem);

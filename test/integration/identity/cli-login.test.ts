@@ -124,6 +124,71 @@ describe('gpu-dev login', () => {
     expect(sts.requests).toHaveLength(asked + 1);
   });
 
+  it('is done again with the same profile, and never as somebody else', async () => {
+    const files = { AWS_SHARED_CREDENTIALS_FILE: join(home, 'aws'), AWS_CONFIG_FILE: join(home, 'none') };
+    const profile = (name: string, id: string) => `[${name}]\naws_access_key_id = ${id}\naws_secret_access_key = ${SECRET}\n`;
+    writeFileSync(
+      files.AWS_SHARED_CREDENTIALS_FILE,
+      profile('default', 'AKIAHOMEHOMEHOMEHOME') + profile('work', 'AKIAWORKWORKWORKWORK'),
+    );
+    for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN']) delete process.env[name];
+    Object.assign(process.env, files);
+    try {
+      const lastId = () => /Credential=(AKIA[A-Z]+)/.exec(JSON.stringify(sts.requests.at(-1)))?.[1];
+      const ends = () => {
+        const keys = kept().map((key) => ({ ...key, expires_at: new Date(Date.now() + 60_000).toISOString() }));
+        writeFileSync(file(), JSON.stringify({ version: 1, keys }), { mode: 0o600 });
+      };
+      expect((await cli('login --profile work')).exit).toBe(0);
+      expect([lastId(), kept()[0].profile]).toEqual(['AKIAWORKWORKWORKWORK', 'work']);
+      expect((await cli('keys rotate')).exit).toBe(0);
+      for (let round = 0; round < 2; round++) {
+        const [{ api_key: old }] = kept();
+        const asked = sts.requests.length;
+        ends();
+        expect((await cli('whoami')).exit).toBe(0);
+        expect(sts.requests).toHaveLength(asked + 1);
+        expect([lastId(), kept()[0].profile]).toEqual(['AKIAWORKWORKWORKWORK', 'work']);
+        expect(kept()[0].api_key).not.toBe(old);
+      }
+      // The profile is somebody else's by now.
+      sts.answer = says(identity('123456789012', arnOf('123456789012', 'SSOCloudDevGpuReservation', 'zoe@example.com')));
+      ends();
+      const before = readFileSync(file(), 'utf8');
+      const asked = sts.requests.length;
+      const other = await cli('reserve --type t4 --hours 1 --no-persist --no-wait');
+      expect(other.exit).toBe(4);
+      expect(other.err).toMatch(
+        /AWS profile work would log in zoe@example\.com, and you were mia@example\.com.*gpu-dev login\n$/,
+      );
+      expect(sts.requests).toHaveLength(asked + 1);
+      expect(readFileSync(file(), 'utf8')).toBe(before);
+      const { rowCount: made } = await http.world.db.query(`select from reservations where user_id = 'zoe@example.com'`);
+      expect(made).toBe(0);
+      // To log in is to say so.
+      expect((await cli('login')).out).toMatch(/^You are zoe@example\.com /);
+      expect(lastId()).toBe('AKIAHOMEHOMEHOMEHOME');
+    } finally {
+      for (const name of Object.keys(files)) delete process.env[name];
+    }
+  });
+
+  it('is done once, however often what it gave is not taken', async () => {
+    await cli('login');
+    // A service that forgets each key at once.
+    await http.world.db.query(`
+      create function forget_key() returns trigger language plpgsql as $$ begin
+        update api_keys set is_active = false, revoked_at = now() where key_id = new.key_id; return null; end $$;
+      create trigger forgetful after insert on api_keys for each row execute function forget_key()`);
+    await http.world.db.query('update api_keys set is_active = false, revoked_at = now() where is_active');
+    http.app.keyRing.forget();
+    const asked = sts.requests.length;
+    const { exit, err } = await cli('list');
+    await http.world.db.query('drop trigger forgetful on api_keys; drop function forget_key()');
+    expect([exit, err]).toEqual([4, expect.stringMatching(/was revoked/)]);
+    expect(sts.requests).toHaveLength(asked + 1);
+  });
+
   it('with a key of the environment uses that one, and renews nothing', async () => {
     const { authorization } = await http.as('robot', { scopes: ['read'] });
     const key = authorization.replace('Bearer ', '');
