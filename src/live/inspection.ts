@@ -4,6 +4,7 @@
  */
 import { foldHistory } from '../../actors/kernel/fold.ts';
 import { type ActorKind, parseAddress } from '../../actors/kernel/kind.ts';
+import { revive } from '../../actors/kernel/revive.ts';
 import { redact } from '../../actors/secret.ts';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Queryable } from '../../persistence/database.ts';
@@ -104,8 +105,17 @@ export class Inspection {
   }
 
   #snapshot(): Record<string, unknown> {
-    const { status, value, context } = this.#known?.snapshot ?? EMPTY;
-    return { status, value, context: redact(context), output: null, error: null };
+    const { status, value, context, historyValue } = this.#known?.snapshot ?? EMPTY;
+    // What a live actor would tell besides: it has no children here, and its tags follow from where it is.
+    return { status, value, context: redact(context), output: null, error: null, historyValue, children: {}, tags: this.#tags() };
+  }
+
+  #tags(): string[] {
+    try {
+      return this.#known === null ? [] : [...revive(this.#kind, this.#known.snapshot).tags];
+    } catch {
+      return [];
+    }
   }
 
   #common(createdAt: string) {

@@ -1,6 +1,7 @@
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startBrowser } from '../support/chromium.ts';
+import { inspectorTests, startStandIn } from './inspector.ts';
 import { keepPicture, type Opened, type Scene, startScene } from './support/scene.ts';
 
 const { missing, browser } = await startBrowser();
@@ -30,6 +31,9 @@ const remembered = (page: Page) => page.evaluate(() => (globalThis as unknown as
 
 describe.skipIf(missing !== '')('the page', () => {
   let scene: Scene;
+  let standIn: Awaited<ReturnType<typeof startStandIn>>;
+  /** Reservations that come up while others are looked at, by name. */
+  let prepared: Record<'calm-owl' | 'long-stay' | 'old-times', string>;
   const opened: Opened[] = [];
   const open: Scene['open'] = async (...args) => {
     const one = await scene.open(...args);
@@ -43,13 +47,18 @@ describe.skipIf(missing !== '')('the page', () => {
     return answer.body.id;
   };
   beforeAll(async () => {
-    scene = await startScene(browser, {
-      fleet: { t4: 2, a100: 1 },
-      delays: { schedule: 150, pull: 700, start: 150, ready: 500 },
-    });
+    standIn = await startStandIn();
+    const world = { fleet: { t4: 2, a100: 1 }, delays: { schedule: 150, pull: 700, start: 150, ready: 500 } };
+    scene = await startScene(browser, world, { inspector: { url: standIn.url } });
+    prepared = {
+      'calm-owl': await reserve('bob', { name: 'calm-owl' }),
+      'long-stay': await reserve('cleo', { name: 'long-stay', duration_hours: 24 }),
+      'old-times': await reserve('dan', { name: 'old-times' }),
+    };
   });
   afterAll(async () => {
     await scene?.stop();
+    standIn?.server.close();
     // Whatever the tests looked at: no error on any page, none of its policy, no request to elsewhere.
     expect(opened.flatMap(({ wrongs }) => wrongs)).toEqual([]);
   });
@@ -82,7 +91,7 @@ describe.skipIf(missing !== '')('the page', () => {
   });
 
   it('extends and cancels, after asking', async () => {
-    const id = await reserve('bob', { name: 'calm-owl' });
+    const id = prepared['calm-owl'];
     await scene.http.world.reaches(id, 'running');
     const before = (await scene.http.get(`/v1/reservations/${id}`, 'bob')).body;
     const { page, close } = await open('/board', { user: 'bob' });
@@ -105,7 +114,7 @@ describe.skipIf(missing !== '')('the page', () => {
   });
 
   it('tells in words why it cannot extend, and stays usable', async () => {
-    const id = await reserve('cleo', { name: 'long-stay', duration_hours: 24 });
+    const id = prepared['long-stay'];
     await scene.http.world.reaches(id, 'running');
     await scene.http.post(`/v1/reservations/${id}/events`, { type: 'extend', extension_hours: 23 }, { user: 'cleo' });
     const { page, close } = await open(`/reservation/${id}`, { user: 'cleo' });
@@ -120,7 +129,7 @@ describe.skipIf(missing !== '')('the page', () => {
   });
 
   it('travels in time: state, what a step changed, and red where the fold differs from what was stored', async () => {
-    const id = await reserve('dan', { name: 'old-times' });
+    const id = prepared['old-times'];
     await scene.http.world.reaches(id, 'running');
     const { page, close } = await open(`/reservation/${id}`, { user: 'dan' });
     const slider = page.getByRole('slider', { name: 'Step of the history' });
@@ -208,6 +217,8 @@ describe.skipIf(missing !== '')('the page', () => {
     expect(rows).toEqual([{ actor: 'operator' }]);
     await close();
   });
+
+  inspectorTests(() => scene);
 
   it('tells who is in a state, by the keyboard alone', async () => {
     const { page, close } = await open('/lifecycle');
