@@ -19,12 +19,13 @@ describe.skipIf(moto.missing)('the name of a server', () => {
   let world: World;
   let domain: Domain;
   let day: BadDay;
+  const places: [number, number] = [1_000, 1_999];
   beforeAll(async () => {
     domain = await makeDomain(moto.url);
     day = await BadDay.before(moto.url);
     scene = await startScene({
       fleet: { t4: 3 },
-      ports: (base) => ({ ...base, ...domainPorts(domain, day.url, { aws: { maxAttempts: 1 } }) }),
+      ports: (base) => ({ ...base, ...domainPorts(domain, day.url, { places, aws: { maxAttempts: 1 } }) }),
     });
     world = scene.world;
     await serveDomain(world.db, 'dev.test');
@@ -128,6 +129,27 @@ describe.skipIf(moto.missing)('the name of a server', () => {
     expect(await row(id, WAY)).toBeNull();
     day.fate = () => 'done';
     await scene.cancel(id);
+    await nothingLeft();
+  });
+
+  it('N12: where all places of the pool are given the next one is told so, and gets the first that is free', async () => {
+    places[1] = places[0];
+    const first = await scene.running({ jupyter_enabled: true });
+    await published(first, WAY);
+    const second = await scene.running({ jupyter_enabled: true });
+    const told = await world.until('it is told', async () => {
+      const found = await world.reservation(second);
+      return found?.['jupyter_error'] == null ? null : found;
+    });
+    expect(told['jupyter_error']).toBe('All 1 places on the load balancer are taken');
+    expect(await row(second, WAY)).toBeNull();
+    expect(await domain.rules()).toHaveLength(1);
+    await scene.cancel(first);
+    await world.until('its place is free', async () => (await row(first, WAY)) === null);
+    for (const action of ['disable_jupyter', 'enable_jupyter']) await world.send({ action, reservation_id: second });
+    expect(await published(second, WAY)).toMatchObject({ place: 1_000 });
+    places[1] = 1_999;
+    await scene.cancel(second);
     await nothingLeft();
   });
 

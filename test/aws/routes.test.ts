@@ -5,10 +5,14 @@ import {
   DescribeTagsCommand,
   DescribeTargetGroupsCommand,
 } from '@aws-sdk/client-elastic-load-balancing-v2';
+import { DescribeInstancesCommand, TerminateInstancesCommand } from '@aws-sdk/client-ec2';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TerminalError } from '../../actors/errors.ts';
 import { PlaceTakenError, type PublishedRoute } from '../../actors/reservation/name-ports.ts';
+import { Ec2 } from '../../src/providers/aws/ec2.ts';
+import { instanceOf } from '../../src/providers/aws/instances.ts';
 import { targetGroupName } from '../../src/providers/aws/jupyter-routes.ts';
+import { startCluster } from '../integration/providers/support/cluster.ts';
 import { startMoto } from '../support/moto.ts';
 import { BadDay } from './support/bad-day.ts';
 import { CLUSTER, type Domain, domainPorts, makeDomain } from './support/domain.ts';
@@ -68,6 +72,31 @@ describe.skipIf(moto.missing)('a way to Jupyter', () => {
     expect(await domain.rules()).toEqual(['1002 box-1.dev.test']);
     await routes.withdraw({ reservationId: idOf(1) });
     expect(await domain.left()).toEqual([]);
+  });
+
+  it('leads to the machine that its node says it is, else to the one of its name in DNS, and nowhere if that is not one', async () => {
+    const cluster = await startCluster();
+    try {
+      const ec2 = new Ec2({ region: 'us-east-2', endpoint: day.url, cluster: CLUSTER });
+      const { Reservations = [] } = await domain.ec2.send(new DescribeInstancesCommand({}));
+      const [first, second] = Reservations.flatMap(({ Instances = [] }) => Instances);
+      const { core } = cluster.client;
+      await core.createNode({
+        body: { metadata: { name: 'says-so' }, spec: { providerID: `aws:///us-east-2a/${first!.InstanceId}` } },
+      });
+      await core.createNode({ body: { metadata: { name: second!.PrivateDnsName! } } });
+      await core.createNode({ body: { metadata: { name: 'is-no-machine' }, spec: { providerID: 'kind://docker/x/y' } } });
+      expect(await instanceOf(cluster.client, ec2, 'says-so')).toBe(first!.InstanceId);
+      expect(day.calls).toEqual([]);
+      expect(await instanceOf(cluster.client, ec2, second!.PrivateDnsName!)).toBe(second!.InstanceId);
+      await expect(instanceOf(cluster.client, ec2, 'is-no-machine')).rejects.toThrow(/EC2 knows 0 instances of the name/);
+      // One that is over is no target, whatever name it had.
+      await domain.ec2.send(new TerminateInstancesCommand({ InstanceIds: [second!.InstanceId!] }));
+      await expect(instanceOf(cluster.client, ec2, second!.PrivateDnsName!)).rejects.toThrow(/EC2 knows 0/);
+      await expect(instanceOf(cluster.client, ec2, 'no-such-node')).rejects.toThrow(/404/);
+    } finally {
+      await cluster.stop();
+    }
   });
 
   it('through an NLB is a listener of its own for TCP, at a port from the same pool', async () => {
