@@ -150,6 +150,10 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [{ file: 'actors/reservation/teardown.ts', from: "if (gone !== 'gone') throw", to: 'if (gone === null) throw' }],
   },
   {
+    name: 'a grant does not look at where the disk is',
+    edits: [{ file: 'actors/gpu-pool/planner.ts', from: 'if (bound && !there) continue;', to: '' }],
+  },
+  {
     name: 'messages overtake those that wait',
     edits: [
       {

@@ -1,4 +1,5 @@
 /** What must hold after every committed transaction, looked for in what the transaction touched. */
+import { isFixed, isIn } from '../../../actors/gpu-pool/places.ts';
 import type { ActorKind } from '../../../actors/kernel/kind.ts';
 import { parseAddress } from '../../../actors/kernel/kind.ts';
 import { revive } from '../../../actors/kernel/revive.ts';
@@ -10,6 +11,7 @@ import type {
   HistoryRow,
   MailboxRow,
   NodeRow,
+  RequestRow,
   SlotRow,
   Tables,
 } from '../store/schema.ts';
@@ -85,6 +87,9 @@ export class Invariants {
         case t.slots as unknown:
           this.#gpuSlot(slot as Slot<SlotRow>, tx);
           break;
+        case t.requests as unknown:
+          this.#granted(slot as Slot<RequestRow>, tx);
+          break;
         case t.nodes as unknown:
           this.#node(slot as Slot<NodeRow>, tx, session);
           break;
@@ -94,6 +99,20 @@ export class Invariants {
       }
     }
     for (const actor of touched) this.#goesOn(actor, tx);
+  }
+
+  /** A disk whose volume is known to stay where it is is granted a node there. */
+  #granted({ value, committed }: Slot<RequestRow>, tx: Tx): void {
+    if (value?.status !== 'granted' || committed?.status === 'granted') return;
+    const labels = this.#tables.nodes.get(value.node!, tx)?.labels ?? {};
+    for (const disk of this.#tables.disks.rows(tx)) {
+      if (disk.reservationId !== value.reservationId || !isFixed(disk.place) || isIn({ node: value.node!, labels }, disk.place))
+        continue;
+      this.#violated(
+        'a server is granted where its disk is',
+        `${value.reservationId} on ${value.node}: ${JSON.stringify(disk.place)}`,
+      );
+    }
   }
 
   #actor({ key, value, committed }: Slot<ActorRow>): void {

@@ -54,6 +54,8 @@ export interface Plan {
   /** Scheduling points passed in one breath, at most. */
   longestRun: number;
   volumesGo: boolean;
+  /** Volumes stay on the node of their first pod. */
+  volumesStay: boolean;
   /** Servers have names in DNS, and ways to their Jupyter. */
   named: boolean;
   ops: Op[];
@@ -130,6 +132,7 @@ export function planOf(seed: number): Plan {
     },
     longestRun: random.pick([2, 10, 40]),
     volumesGo: random.chance(0.5),
+    volumesStay: seed % 3 === 0,
     named: seed % 2 === 0,
     ops,
     faults,

@@ -165,8 +165,9 @@ export class Pods {
     if (this.pods.get(pod.name) !== pod || pod.bound || pod.terminating) return;
     const node = this.nodes.get(pod.node);
     const fits = node?.ready === true && !node.cordoned && this.#booked(pod.node) + pod.slots <= node.gpus;
-    if (!fits) {
-      pod.unschedulable ??= 'no node fits';
+    const reached = !fits || pod.claim === null || this.#volumes.reaches(pod.claim, pod.node);
+    if (!fits || !reached) {
+      pod.unschedulable ??= fits ? 'the volume is on another node' : 'no node fits';
       if (pod.unschedulable !== null) this.#changed(pod);
       this.#later(this.#random.between(1_000, 20_000), () => this.#bind(pod));
       return;

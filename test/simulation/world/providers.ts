@@ -1,5 +1,6 @@
 /** The ports of the actors over the simulated cluster, one set for each process. */
 import type { SnapshotProgress, Volumes as VolumesPort } from '../../../actors/disk/ports.ts';
+import { NODE_NAME } from '../../../machines/disk.events.ts';
 import { ServerGoneError, TerminalError } from '../../../actors/errors.ts';
 import type { BuildProgress, ImageBuilder } from '../../../actors/image/ports.ts';
 import type { DevServers, KeySource, ServerRef, ServerSpec } from '../../../actors/reservation/ports.ts';
@@ -103,8 +104,13 @@ export function volumesOf(outside: Outside, session: Session): VolumesPort {
         if (expectVolume) throw new TerminalError('The volume of this disk is missing');
         const source = snapshotId === null ? null : volumes.snapshots.get(snapshotId);
         if (source === undefined || source?.state === 'failed') throw new TerminalError(`There is no snapshot ${snapshotId}`);
-        volumes.volumes.set(claim, { diskId, sizeGb, content: source?.content ?? 0, users: new Set() });
+        volumes.volumes.set(claim, { diskId, sizeGb, content: source?.content ?? 0, home: null, users: new Set() });
         return { claim };
+      }),
+    placeOf: (diskId) =>
+      network.call(session, 'find volume', () => {
+        const home = volumes.volumes.get(Volumes.claimOf(diskId))?.home ?? null;
+        return home === null ? null : { anyOf: [{ [NODE_NAME]: [home] }], movable: false };
       }),
     detach: (diskId) =>
       network.call(session, 'detach volume', () =>

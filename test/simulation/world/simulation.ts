@@ -90,7 +90,7 @@ export class Simulation {
     const violated = (rule: string, what: string) => this.violated(rule, what);
     const note = (what: string) => this.note(what);
     const { scheduler, random, world } = this;
-    this.volumes = new Volumes(violated);
+    this.volumes = new Volumes(violated, plan.volumesStay);
     const fortune = { neverReady: plan.rates.podNeverReady, slow: plan.rates.podSlow };
     this.pods = new Pods({ scheduler, random, world, volumes: this.volumes, fortune, violated });
     this.network = new Network({ scheduler, random, world, faults: plan.rates.network, note });

@@ -5,6 +5,8 @@ export interface SimVolume {
   sizeGb: number;
   /** Number of the last write that it holds. */
   content: number;
+  /** The only node where it can be used; null: any. */
+  home: string | null;
   users: Set<string>;
 }
 
@@ -20,14 +22,24 @@ export class Volumes {
   /** Number of the last write of each disk's sessions: the next session must find it. */
   readonly written = new Map<string, number>();
   #writes = 0;
+  readonly #stay: boolean;
   readonly #violated: (rule: string, what: string) => void;
 
-  constructor(violated: (rule: string, what: string) => void) {
+  constructor(violated: (rule: string, what: string) => void, stay = false) {
     this.#violated = violated;
+    this.#stay = stay;
   }
 
   static claimOf(diskId: string): string {
     return `disk-${diskId}`;
+  }
+
+  /** Whether a pod on this node can have the volume. Where volumes stay, the first of them decides where. */
+  reaches(claim: string, node: string): boolean {
+    const volume = this.volumes.get(claim);
+    if (volume === undefined) return true;
+    if (this.#stay) volume.home ??= node;
+    return volume.home === null || volume.home === node;
   }
 
   /** A pod wants the volume. @returns why it must wait, or null. */
