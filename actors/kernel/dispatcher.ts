@@ -50,6 +50,8 @@ const SUSPECT = 3;
 
 /** Results posted in one statement, at most. */
 const RESULTS_AT_ONCE = 500;
+/** Effects that are leased, those whose results wait included, at most: this many times as many as may be handled at once. */
+const RESULTS_WAITING = 4;
 
 export interface DispatcherSettings {
   db: Store;
@@ -104,6 +106,8 @@ export class Dispatcher {
   readonly #running = new Map<string, Running>();
   /** Handlers that have ended well, and whose results are not posted. */
   #finished: Finished[] = [];
+  /** Of those leased, the ones whose handlers have not ended. */
+  #handling = 0;
   #wasFull = false;
   #stopped = false;
 
@@ -122,9 +126,11 @@ export class Dispatcher {
     return { token: this.#token, seconds: this.#settings.leaseSeconds };
   }
 
-  /** How many more effects may be leased. */
+  /** How many more effects may be leased: handlers run at the same time only so many, and results that wait are kept only so far. */
   get room(): number {
-    return this.#stopped ? 0 : Math.max(0, this.#settings.concurrency - this.#running.size);
+    if (this.#stopped) return 0;
+    const { concurrency } = this.#settings;
+    return Math.max(0, Math.min(concurrency - this.#handling, RESULTS_WAITING * concurrency - this.#running.size));
   }
 
   /** Run effects that a committed turn has leased for this dispatcher. */
@@ -242,6 +248,7 @@ export class Dispatcher {
 
   #start(effect: LeasedEffect): void {
     const abort = new AbortController();
+    this.#handling++;
     const done = this.#run(effect, abort.signal);
     const suspect = (effect.takeovers ?? 0) > SUSPECT;
     this.#running.set(effect.effectId, { abort, done, since: this.#now(), suspect });
@@ -263,9 +270,11 @@ export class Dispatcher {
       // One that does not listen to its signal is not waited for; whatever it still does, its effect may be run again beside it.
       work.catch(() => {});
       const result = await Promise.race([work, abortionOf(signal)]);
+      this.#handling--;
       this.#finished.push({ effect, result });
       this.#settings.onFinished();
     } catch (error) {
+      this.#handling--;
       await this.#fail(effect, error);
       this.#running.delete(effectId);
       this.#settings.onRoom();
