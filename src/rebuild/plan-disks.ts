@@ -70,7 +70,7 @@ function planDisk(
   for (const { snapshotId, complete } of snapshots) if (!complete) notes.push(`the snapshot ${snapshotId} is not complete`);
   const latest = latestOf(record, good);
   if (latest !== null && !all.has(latest) && volume === null)
-    return { why: `The snapshot ${latest}, from which it would start, is not there` };
+    return { why: `The snapshot ${latest}, from which it would start, is not there, or is not complete` };
   if (volume === null && latest === null) return { why: 'It has no volume, and no snapshot that is complete' };
   const sizeGb = Math.max(record?.sizeGb ?? 1, volume?.sizeGb ?? 1, all.get(latest ?? '')?.sizeGb ?? 1);
   const oldest = [...volumes, ...snapshots].map(({ createdAt }) => createdAt).sort()[0]!;
@@ -90,7 +90,7 @@ function planDisk(
 }
 
 /** Our own snapshots are numbered. */
-function numberOf({ snapshotId }: FoundSnapshot): number {
+function numberOf({ snapshotId }: Pick<FoundSnapshot, 'snapshotId'>): number {
   return Number(/-(\d{1,9})$/.exec(snapshotId)?.[1] ?? 0);
 }
 
@@ -141,14 +141,14 @@ function factsOf(
 
 /**
  * The snapshot that it starts from: as its record says, unless one was completed after that was written; then that one, for it has all that was
- * on the volume.
+ * on the volume. One that the record knew and that is not there any more is named all the same: nothing older takes its place.
  */
 function latestOf(record: DiskRecord | null, good: readonly FoundSnapshot[]): string | null {
-  const newest = good.at(-1)?.snapshotId ?? null;
+  const last = good.at(-1) ?? null;
+  const newest = last?.snapshotId ?? null;
   if (record === null) return newest;
-  if (newest !== null && newest !== record.newest && !good.some(({ snapshotId }) => snapshotId === record.newest)) {
-    // The newest one that the record knew is gone: what it points to may be as well.
-    return good.some(({ snapshotId }) => snapshotId === record.latest) ? record.latest : newest;
-  }
-  return newest === record.newest ? (record.latest ?? newest) : newest;
+  if (newest === record.newest) return record.latest ?? newest;
+  if (last !== null && (record.newest === null || numberOf(last) > numberOf({ snapshotId: record.newest }))) return newest;
+  const chosen = record.latest !== record.newest && good.some(({ snapshotId }) => snapshotId === record.latest);
+  return chosen ? record.latest : record.newest;
 }
