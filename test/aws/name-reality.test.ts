@@ -122,6 +122,31 @@ describe.skipIf(moto.missing)('names and ways, and what reservations know of the
     await scene.checkEnd();
   });
 
+  it('N4: a Jupyter that is made reachable again at another port has its target registered there, and nowhere else', async () => {
+    const id = await scene.running({ name: 'moved', jupyter_enabled: true });
+    await published(id);
+    const { core, namespace } = world.client;
+    const portOf = async () => (await core.readNamespacedService({ namespace, name: jupyter })).spec?.ports?.[0]?.nodePort ?? 0;
+    const jupyter = (await core.listNamespacedService({ namespace })).items
+      .map(({ metadata }) => metadata!.name!)
+      .find((name) => name.includes(id) && name.endsWith('jupyter'))!;
+    const before = await portOf();
+    await core.deleteNamespacedService({ namespace, name: jupyter });
+    // Somebody else is faster: its port is gone for good.
+    const thief = { metadata: { name: 'thief' }, spec: { type: 'NodePort', ports: [{ port: 80, nodePort: before }] } };
+    await core.createNamespacedService({ namespace, body: thief });
+    expect(lineOf(await comparisons.compare(), jupyter)).toEqual({ verdict: 'missing', action: 'told' });
+    await world.until('its target is the new port', async () => {
+      const port = await portOf().catch(() => before);
+      const [group = ''] = await domain.groups();
+      return port !== before && group.endsWith(`:${port}`) && !group.includes(`:${before}`);
+    });
+    await core.deleteNamespacedService({ namespace, name: 'thief' });
+    await scene.cancel(id);
+    await gone();
+    await scene.checkEnd();
+  });
+
   it('a way made while Jupyter is off is removed after a grace', async () => {
     const id = await scene.running({ name: 'quiet' });
     await world.until('its name stands', async () => (await domain.records()).length === 2);

@@ -135,10 +135,11 @@ export class JupyterRoutes implements Routes {
     const now = await balancing.targets(arn);
     const isIt = ({ id, port }: { id: string; port: number }) => id === target.id && port === target.port;
     if (!now.some(isIt)) await balancing.register(arn, target);
-    await balancing.deregister(
-      arn,
-      now.filter((other) => !isIt(other)),
-    );
+    const others = now.filter((other) => !isIt(other));
+    if (others.length === 0) return;
+    await balancing.deregister(arn, others);
+    // Whoever moved it at the same time may have taken this one for an earlier one.
+    if (!(await balancing.targets(arn)).some(isIt)) await balancing.register(arn, target);
   }
 
   /** What leads to the target group already, if it does so at this place; at others it is removed. */
