@@ -27,11 +27,19 @@ export interface NewKey {
   description: string | null;
   /** When its user last showed who they are; null for now. */
   authenticatedAt: Date | null;
+  /** Of the request that asks for it, if it bears one. */
+  request?: KeyRequest | null;
+}
+
+/** By what a request for a key is known when it is sent again, and what it asks for. */
+export interface KeyRequest {
+  key: string;
+  wish: string;
 }
 
 const ADD_KEY = `
-  insert into api_keys (user_id, key_hash, key_prefix, expires_at, scopes, source, description, authenticated_at)
-  values ($1, $2, $3, now() + make_interval(secs => $4::float8 * 3600), $5, $6, $7, coalesce($8, now()))
+  insert into api_keys (user_id, key_hash, key_prefix, expires_at, scopes, source, description, authenticated_at, request_key, request_wish)
+  values ($1, $2, $3, now() + make_interval(secs => $4::float8 * 3600), $5, $6, $7, coalesce($8, now()), $9, $10)
   returning key_id, key_prefix, description, scopes, source, created_at, expires_at, authenticated_at, last_used_at, is_active, revoked_at`;
 
 /** Keep a new key. */
@@ -45,6 +53,8 @@ export async function addKey(db: Queryable, key: NewKey): Promise<KeyRow> {
     key.source,
     key.description,
     key.authenticatedAt,
+    key.request?.key ?? null,
+    key.request?.wish ?? null,
   ]);
   return rows[0]!;
 }
@@ -61,6 +71,26 @@ export async function countKeys(db: Queryable, userId: number): Promise<{ count:
     [userId],
   );
   return rows[0]!;
+}
+
+/**
+ * End the key that this same request made before, if it did.
+ * @returns the key that ended, null if there was none, 'other' if the key belongs to another request: nothing is done then
+ */
+export async function endEarlier(
+  tx: Transaction,
+  userId: number,
+  { key, wish }: KeyRequest,
+): Promise<{ key_id: number; key_prefix: string } | null | 'other'> {
+  const { rows } = await tx.query<{ key_id: number; key_prefix: string; request_wish: string }>(
+    `select key_id, key_prefix, request_wish from api_keys where user_id = $1 and request_key = $2 order by key_id desc limit 1`,
+    [userId, key],
+  );
+  const [found] = rows;
+  if (found === undefined) return null;
+  if (found.request_wish !== wish) return 'other';
+  await revokeKey(tx, userId, found.key_id);
+  return found;
 }
 
 const END_LOGINS = `

@@ -12,6 +12,7 @@ import { DEFAULT_IDENTITY } from '../identity/settings.ts';
 import { SERVER_ID_HEADER, SignedRequest } from '../identity/signed-request.ts';
 import { signingRegion, stsOf } from '../identity/sts.ts';
 import type { HttpDeps, Server } from './deps.ts';
+import { idempotencyKey } from './once.ts';
 import { problems } from './problems.ts';
 
 /** A key that was just made. */
@@ -58,7 +59,7 @@ export function authRoutes(app: Server, deps: HttpDeps): void {
           'host and region; the header `X-Gpu-Dev-Server-Id` must be among the signed ones and name this service. Or send the credentials ' +
           'themselves, where that is switched on, over TLS or on the machine itself.',
         body: z.union([SignedRequest, AwsKeys]),
-        response: { 200: KeyAnswer, ...problems(400, 401, 403, 413, 415, 503) },
+        response: { 200: KeyAnswer, ...problems(400, 401, 403, 409, 413, 415, 503) },
       },
       validatorCompiler: () => (value) => {
         try {
@@ -69,7 +70,7 @@ export function authRoutes(app: Server, deps: HttpDeps): void {
       },
     },
     async (request) => {
-      const origin = { address: request.ip, requestId: request.id };
+      const origin = { address: request.ip, requestId: request.id, key: idempotencyKey(request) };
       const body = request.body as AwsBody;
       if ('aws_access_key_id' in body) {
         refuseIfOff(identity.aws);
@@ -130,7 +131,12 @@ export function authRoutes(app: Server, deps: HttpDeps): void {
       const login = await db.withTransaction(async (tx) => {
         const user = await userOfLogin(tx, { account: '', username, awsArn: null, atHome: true });
         if (user === null) throw new Problem('GPU_NAME_TAKEN', `${username} is the name of a user who logs in with AWS`);
-        return logIn(tx, user, identity, { source: 'local', address: request.ip, requestId: request.id });
+        return logIn(tx, user, identity, {
+          source: 'local',
+          address: request.ip,
+          requestId: request.id,
+          key: idempotencyKey(request),
+        });
       });
       return answerOf(login);
     },

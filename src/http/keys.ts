@@ -1,17 +1,28 @@
 /** API keys of the one who asks: list, make narrower ones, rotate, revoke. */
+import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { countKeys, findKeyOf, type KeyRow, listKeys, lockKeysOf, revokeKey } from '../../persistence/api-keys.ts';
+import {
+  countKeys,
+  findKeyOf,
+  type KeyRequest,
+  type KeyRow,
+  listKeys,
+  lockKeysOf,
+  revokeKey,
+} from '../../persistence/api-keys.ts';
 import { findUser } from '../../persistence/api-users.ts';
 import { recordAudit } from '../../persistence/audit.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import { Problem } from '../errors.ts';
 import { issueKey, LONGEST_TTL_HOURS } from '../identity/api-key.ts';
+import { endRepeated } from '../identity/login.ts';
 import { type Scope, SCOPES } from '../identity/principal.ts';
 import { DEFAULT_IDENTITY } from '../identity/settings.ts';
 import { principalOf } from './access.ts';
 import { answerOf, KeyAnswer } from './auth.ts';
 import type { HttpDeps, Server } from './deps.ts';
+import { idempotencyKey } from './once.ts';
 import { problems } from './problems.ts';
 import { auditOf } from './user.ts';
 
@@ -73,7 +84,8 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
       schema: {
         tags: ['identity'],
         summary: 'Another key, that may do no more than the one of this request',
-        description: 'A repeated request makes another key: the first is kept nowhere, so it cannot be told again.',
+        description:
+          'With an Idempotency-Key a repeated request makes another key and ends the first, which is kept nowhere and cannot be told again.',
         body: Wanted.nullish(),
         response: { 201: KeyAnswer, ...problems(400, 401, 403, 409, 413, 415, 503) },
       },
@@ -91,6 +103,7 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
       }
       const made = await db.withTransaction(async (tx) => {
         await lockKeysOf(tx, principal.userId);
+        await endSame(tx, request, 'key.create');
         await refuseTooMany(tx, principal.userId);
         const wanted = { description, scopes: scopes ?? [...principal.scopes], ttl: ttl ?? identity.keyTtlHours };
         return another(tx, request, wanted, 'key.create');
@@ -115,6 +128,7 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
       const { userId, keyId } = principalOf(request);
       const made = await db.withTransaction(async (tx) => {
         await lockKeysOf(tx, userId);
+        await endSame(tx, request, 'key.rotate');
         if (request.body?.revoke !== true) await refuseTooMany(tx, userId);
         const old = await mustFind(tx, userId, keyId);
         const ttl = Math.min(identity.keyTtlHours, (old.expires_at.getTime() - old.created_at.getTime()) / 3_600_000);
@@ -157,6 +171,14 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
     },
   );
 
+  /** The key that this same request made before ends. */
+  async function endSame(tx: Transaction, request: FastifyRequest, action: string): Promise<void> {
+    const known = requestOf(request, action);
+    const { userId, user, keyPrefix } = principalOf(request);
+    const from = { address: request.ip, requestId: request.id, keyPrefix };
+    if (known !== null) await endRepeated(tx, { user_id: userId, name: user }, known, from);
+  }
+
   /** @throws Problem 409 if the user has as many keys as they may */
   async function refuseTooMany(tx: Transaction, userId: number): Promise<void> {
     const { count, firstEnd } = await countKeys(tx, userId);
@@ -190,6 +212,7 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
       source: 'key',
       description: wanted.description,
       authenticatedAt: since,
+      request: requestOf(request, action),
     });
     await recordAudit(
       tx,
@@ -201,6 +224,16 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
     );
     return answerOf({ key, row, user: (await findUser(tx, userId))!, ttlHours });
   }
+}
+
+/** By what this request is known when it is sent again; null if it bears no key. */
+function requestOf(request: FastifyRequest, action: string): KeyRequest | null {
+  const key = idempotencyKey(request);
+  const wish = createHash('sha256')
+    .update(JSON.stringify(request.body ?? {}))
+    .digest('hex')
+    .slice(0, 16);
+  return key === null ? null : { key: `${action}:${key}`, wish };
 }
 
 async function mustFind(tx: Transaction, userId: number, keyId: number): Promise<KeyRow> {

@@ -1,6 +1,6 @@
 /** The last step of every login: a key for a user who has shown who they are. */
 import type { Secret } from '../../actors/secret.ts';
-import { endLogins, type KeyRow, lockKeysOf } from '../../persistence/api-keys.ts';
+import { endEarlier, endLogins, type KeyRequest, type KeyRow, lockKeysOf } from '../../persistence/api-keys.ts';
 import type { UserRow } from '../../persistence/api-users.ts';
 import { recordAudit } from '../../persistence/audit.ts';
 import type { Transaction } from '../../persistence/database.ts';
@@ -21,11 +21,38 @@ export interface Origin {
   source: 'aws' | 'local';
   address: string;
   requestId: string;
+  /** The Idempotency-Key of the request. */
+  key: string | null;
 }
 
 /** Whether the user is an admin, by the database or by the settings. */
 export function isAdmin(user: Pick<UserRow, 'name' | 'is_admin'>, { admins }: Pick<IdentitySettings, 'admins'>): boolean {
   return user.is_admin || admins.includes(user.name);
+}
+
+/**
+ * A request for a key that is sent again ends the key that it made before: nobody may have got it, and one is left in the end.
+ * @throws Problem if its Idempotency-Key belongs to another request
+ */
+export async function endRepeated(
+  tx: Transaction,
+  user: Pick<UserRow, 'user_id' | 'name'>,
+  request: KeyRequest,
+  from: Pick<Origin, 'address' | 'requestId'> & { keyPrefix?: string | null },
+): Promise<void> {
+  const ended = await endEarlier(tx, user.user_id, request);
+  if (ended === null) return;
+  if (ended === 'other')
+    throw new Problem('GPU_IDEMPOTENCY_CONFLICT', 'This key was used for another request', { field: 'idempotency_key' });
+  await recordAudit(tx, {
+    actor: user.name,
+    door: 'http',
+    action: 'key.revoke',
+    object: `key/${ended.key_id}`,
+    details: { key: ended.key_prefix, because: 'the request for it was sent again' },
+    keyPrefix: null,
+    ...from,
+  });
 }
 
 /**
@@ -35,8 +62,10 @@ export function isAdmin(user: Pick<UserRow, 'name' | 'is_admin'>, { admins }: Pi
 export async function logIn(tx: Transaction, user: UserRow, settings: IdentitySettings, origin: Origin): Promise<Login> {
   if (!user.is_active) throw new Problem('GPU_USER_DISABLED', `The user ${user.name} is disabled`);
   const { source, address, requestId } = origin;
+  const request = origin.key === null ? null : { key: `login:${origin.key}`, wish: source };
   // Whoever can log in is never locked out: the login that was unused for longest makes room.
   await lockKeysOf(tx, user.user_id);
+  if (request !== null) await endRepeated(tx, user, request, { address, requestId });
   for (const ended of await endLogins(tx, user.user_id, settings.keysPerUser - 1)) {
     await recordAudit(tx, {
       actor: user.name,
@@ -56,6 +85,7 @@ export async function logIn(tx: Transaction, user: UserRow, settings: IdentitySe
     source,
     description: null,
     authenticatedAt: null,
+    request,
   });
   await recordAudit(tx, {
     actor: user.name,

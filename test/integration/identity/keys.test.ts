@@ -200,6 +200,29 @@ describe('an API key', () => {
     expect((await ask('POST', '/v1/keys', fourth.api_key, {})).status).toBe(201);
   });
 
+  it('R5: is one in the end, however often the request for it is sent, and another request may not bear the same key', async () => {
+    const once = { 'idempotency-key': 'from-my-laptop' };
+    const lost = await local({ username: 'ria' }, once);
+    const got = await local({ username: 'ria' }, once);
+    expect([lost.status, got.status]).toEqual([200, 200]);
+    expect(got.body.api_key).not.toBe(lost.body.api_key);
+    const { api_key: key } = got.body;
+    expect((await ask('GET', '/v1/me', lost.body.api_key)).body.code).toBe('GPU_KEY_INVALID');
+    const make = (body: Json, path = '/v1/keys') => http.post(path, body, { user: null, key: 'another', headers: bearer(key) });
+    const made = await Promise.all(Array.from({ length: 4 }, () => make({ scopes: ['read'] })));
+    expect(made.map(({ status }) => status)).toEqual([201, 201, 201, 201]);
+    const usable = async () =>
+      (await ask('GET', '/v1/keys', key)).body.keys.filter((each: Json) => each.revoked_at === null).length;
+    expect(await usable()).toBe(2);
+    expect(await make({ scopes: ['reserve'] })).toMatchObject({ status: 409, body: { code: 'GPU_IDEMPOTENCY_CONFLICT' } });
+    expect(await usable()).toBe(2);
+    // Each route has keys of its own, and each user.
+    for (let round = 0; round < 2; round++) expect((await make({}, '/v1/keys/rotate')).status).toBe(200);
+    expect(await usable()).toBe(3);
+    expect((await local({ username: 'ron' }, once)).status).toBe(200);
+    expect(await usable()).toBe(3);
+  });
+
   it('shows when it was used last, written down now and then', async () => {
     const { api_key: key } = await login('hugo');
     const used = async () => (await ask('GET', '/v1/keys', key)).body.keys[0].last_used_at;
