@@ -2,7 +2,7 @@
 import { DescribeRepositoriesCommand, ECRClient } from '@aws-sdk/client-ecr';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ImageBuilder } from '../../actors/image/ports.ts';
-import { EcrBuilder, ECR_SECRET, throughCache } from '../../src/providers/aws/ecr.ts';
+import { EcrBuilder, ECR_SECRET, findEcrObstacles, throughCache } from '../../src/providers/aws/ecr.ts';
 import { startCluster, type TestCluster } from '../integration/providers/support/cluster.ts';
 import { startMoto } from '../support/moto.ts';
 import { type Front, startFront } from './support/front.ts';
@@ -79,6 +79,25 @@ describe.skipIf(moto.missing)('builds for ECR', () => {
     expect(Buffer.from((await secret()).data?.['.dockerconfigjson'] ?? '', 'base64').toString()).toContain(
       Buffer.from(`AWS:secret-${logins}`).toString('base64'),
     );
+  });
+
+  it('a start says so when the right to push is missing, and concludes nothing where ECR does not say', async () => {
+    const settings = { region: 'us-east-2', endpoint: front.url, cluster: CLUSTER, maxAttempts: 1 };
+    expect(await findEcrObstacles(settings)).toEqual([]);
+    for (const [status, type] of [
+      [400, 'AccessDeniedException'],
+      [500, 'ServerException'],
+    ] as const) {
+      const refusing = await startFront(moto.url, () => ({
+        status,
+        headers: { 'x-amzn-errortype': type },
+        body: { __type: type },
+      }));
+      const found = findEcrObstacles({ ...settings, endpoint: refusing.url });
+      if (status === 500) await expect(found).rejects.toThrow(/500/);
+      else expect(await found).toEqual(['May not ecr:GetAuthorizationToken in AWS (see docs/aws.md for the policy)']);
+      await refusing.stop();
+    }
   });
 
   it('a secret of that name that is not ours is left alone, and the build says so', async () => {

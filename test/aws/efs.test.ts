@@ -82,6 +82,18 @@ describe.skipIf(moto.missing)('a file system of one person', () => {
     expect(MountTargets.map(({ SubnetId }) => SubnetId).sort()).toEqual([...subnets].sort());
   });
 
+  it('a start says so when the right to look at them is missing', async () => {
+    expect(await filesystems().findObstacles()).toEqual([]);
+    const type = 'AccessDeniedException';
+    const refusing = await startFront(moto.url, () => ({ status: 403, headers: { 'x-amzn-errortype': type }, body: {} }));
+    const settings = { region: 'us-east-2', endpoint: refusing.url, cluster: CLUSTER };
+    const denied = new UserFilesystems(settings, { db, subnets, securityGroup });
+    expect(await denied.findObstacles()).toEqual([
+      'May not elasticfilesystem:DescribeFileSystems in AWS (see docs/aws.md for the policy)',
+    ]);
+    await refusing.stop();
+  });
+
   it('D20: is the one on record, however many others bear its tags, older or newer', async () => {
     const address = await persist(() => filesystems().ensure('grace'));
     const [mine] = (await all()).filter(({ FileSystemId }) => address.startsWith(`${FileSystemId}.`));

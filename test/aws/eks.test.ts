@@ -1,10 +1,13 @@
 /** Access to an EKS cluster from outside: EKS is asked where it is, and each call bears a token that STS would vouch for. */
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { eksAccess } from '../../src/providers/aws/eks.ts';
 import { createClient } from '../../src/providers/kubernetes/client.ts';
+import { makeScratch, removeScratch } from '../support/scratch.ts';
 import './support/ebs.ts';
 
 const MINUTE = 60_000;
@@ -113,4 +116,52 @@ it('a cluster that EKS does not know, or that is not up yet, is told by its name
   await expect(eksAccess(settings(), 'nowhere')).rejects.toThrow(/the EKS cluster nowhere: 404 ResourceNotFoundException/);
   cluster = { name: 'production', status: 'CREATING' };
   await expect(eksAccess(settings(), 'production')).rejects.toThrow(/production: 200 CREATING .*no endpoint yet/);
+});
+
+it('in a pod the role of its service account is taken on: by the token that is mounted, and no key', async () => {
+  const asked: URLSearchParams[] = [];
+  const sts = createServer((request, response) => {
+    let body = '';
+    request.on('data', (part: Buffer) => (body += part.toString()));
+    request.on('end', () => {
+      asked.push(new URLSearchParams(body));
+      const expires = new Date(Date.now() + 3_600_000).toISOString();
+      response.writeHead(200, { 'content-type': 'text/xml' }).end(
+        `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIAOFTHEROLE</AccessKeyId>
+        <SecretAccessKey>secret</SecretAccessKey><SessionToken>session</SessionToken><Expiration>${expires}</Expiration></Credentials>
+        </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`,
+      );
+    });
+  });
+  sts.listen(0, '127.0.0.1');
+  await once(sts, 'listening');
+  const folder = makeScratch('irsa');
+  const tokenFile = join(folder, 'token');
+  writeFileSync(tokenFile, 'a-token-of-the-service-account');
+  const role = 'arn:aws:iam::123456789012:role/gpu-dev';
+  const variables = {
+    AWS_ACCESS_KEY_ID: undefined,
+    AWS_SECRET_ACCESS_KEY: undefined,
+    AWS_ROLE_ARN: role,
+    AWS_WEB_IDENTITY_TOKEN_FILE: tokenFile,
+    AWS_REGION: 'us-east-2',
+    AWS_ENDPOINT_URL_STS: `http://127.0.0.1:${(sts.address() as AddressInfo).port}`,
+  };
+  for (const [name, value] of Object.entries(variables)) vi.stubEnv(name, value);
+  try {
+    await (await connect())();
+  } finally {
+    vi.unstubAllEnvs();
+    sts.closeAllConnections();
+    sts.close();
+    await removeScratch(folder);
+  }
+  expect(asked.length).toBeGreaterThan(0);
+  for (const each of asked)
+    expect(Object.fromEntries(each)).toMatchObject({
+      Action: 'AssumeRoleWithWebIdentity',
+      RoleArn: role,
+      WebIdentityToken: 'a-token-of-the-service-account',
+    });
+  expect(urlIn(tokens[0]!).searchParams.get('X-Amz-Credential')).toMatch(/^ASIAOFTHEROLE\//);
 });

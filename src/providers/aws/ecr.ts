@@ -8,6 +8,7 @@ import { asPort, attempt, attemptOrNull, hasStatus } from '../kubernetes/errors.
 import { LABEL, MANAGED_BY } from '../kubernetes/objects.ts';
 import { type AwsSettings, AwsService } from './client.ts';
 import { AwsError, asAwsPort } from './errors.ts';
+import { unlessDenied } from './rights.ts';
 import { TAG, writeTags } from './tags.ts';
 
 /** Secret with the credentials, in the namespace of the builds. */
@@ -36,11 +37,7 @@ export class EcrBuilder implements ImageBuilder {
   constructor(options: EcrOptions) {
     this.#options = options;
     this.#now = options.now ?? Date.now;
-    this.#ecr = new AwsService(
-      options.settings,
-      () => import('@aws-sdk/client-ecr'),
-      (sdk, config) => new sdk.ECRClient(config),
-    );
+    this.#ecr = ecrAt(options.settings);
   }
 
   /** @throws TerminalError if the repository's name is taken by one that is not ours */
@@ -113,11 +110,7 @@ export class EcrBuilder implements ImageBuilder {
 
   async #login(): Promise<V1Secret> {
     const { repository } = this.#options;
-    const { authorizationData = [] } = await this.#ecr.call(
-      'asking ECR for credentials',
-      ({ client, sdk }, abortSignal) => client.send(new sdk.GetAuthorizationTokenCommand({}), { abortSignal }),
-      { repeatable: true },
-    );
+    const { authorizationData = [] } = await askForLogin(this.#ecr);
     const [{ authorizationToken: auth, expiresAt } = {}] = authorizationData;
     if (auth === undefined || expiresAt === undefined)
       throw new AwsError('asking ECR for credentials', 'unknown', { code: 'IncompleteAnswer', status: null, detail: '' });
@@ -132,6 +125,27 @@ export class EcrBuilder implements ImageBuilder {
       data: { '.dockerconfigjson': Buffer.from(JSON.stringify(config)).toString('base64') },
     };
   }
+}
+
+function ecrAt(settings: AwsSettings): AwsService<typeof Sdk, Sdk.ECRClient> {
+  return new AwsService(
+    settings,
+    () => import('@aws-sdk/client-ecr'),
+    (sdk, config) => new sdk.ECRClient(config),
+  );
+}
+
+function askForLogin(ecr: AwsService<typeof Sdk, Sdk.ECRClient>): Promise<Sdk.GetAuthorizationTokenCommandOutput> {
+  return ecr.call(
+    'asking ECR for credentials',
+    ({ client, sdk }, abortSignal) => client.send(new sdk.GetAuthorizationTokenCommand({}), { abortSignal }),
+    { repeatable: true },
+  );
+}
+
+/** What is missing for builds, as far as it can be tried without making anything. @throws AwsError if ECR does not say */
+export function findEcrObstacles(settings: AwsSettings): Promise<string[]> {
+  return unlessDenied('ecr:GetAuthorizationToken', () => askForLogin(ecrAt(settings)));
 }
 
 /** The name under which ECR's pull-through cache has an image of Docker Hub; others are as they are. */

@@ -7,6 +7,7 @@ import { filesystemOf, keepFilesystem } from '../../../persistence/user-filesyst
 import { type AwsSettings, AwsService } from './client.ts';
 import { AwsError, asAwsPort, isMissing } from './errors.ts';
 import { allOf } from './pages.ts';
+import { unlessDenied } from './rights.ts';
 import { readTags, TAG, writeTags } from './tags.ts';
 
 const READ = { repeatable: true } as const;
@@ -52,6 +53,17 @@ export class UserFilesystems {
       this.#ready.set(user, address);
       return address;
     });
+  }
+
+  /** What is missing, as far as it can be tried without making anything. @throws AwsError if EFS does not say */
+  findObstacles(): Promise<string[]> {
+    return unlessDenied('elasticfilesystem:DescribeFileSystems', () =>
+      this.#efs.call(
+        'looking at file systems',
+        ({ client, sdk }, abortSignal) => client.send(new sdk.DescribeFileSystemsCommand({ MaxItems: 1 }), { abortSignal }),
+        READ,
+      ),
+    );
   }
 
   /** The token makes a second request the same as the first, whoever sends it. */

@@ -8,7 +8,7 @@ import { EbsListing } from './ebs-listing.ts';
 import { EbsDiskRemains } from './ebs-remains.ts';
 import { EbsVolumes } from './ebs-volumes.ts';
 import { Ec2 } from './ec2.ts';
-import { EcrBuilder, throughCache } from './ecr.ts';
+import { EcrBuilder, findEcrObstacles, throughCache } from './ecr.ts';
 import { UserFilesystems } from './efs.ts';
 import { findMissingEc2Rights } from './rights.ts';
 
@@ -48,6 +48,11 @@ export function awsProvider(settings: AwsProviderSettings, { client, db }: { cli
             new EcrBuilder({ settings: calls, client, repository, builder: builder(repository) }),
         }),
     ...(contents === null ? {} : { contents }),
-    findObstacles: async () => [...(await findMissingEc2Rights(ec2, volumeType)), ...((await contents?.findObstacles()) ?? [])],
+    findObstacles: async () => [
+      ...(await findMissingEc2Rights(ec2, volumeType)),
+      ...((await filesystems?.findObstacles()) ?? []),
+      ...(repository === null ? [] : await findEcrObstacles(calls)),
+      ...((await contents?.findObstacles()) ?? []),
+    ],
   };
 }

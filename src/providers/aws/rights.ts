@@ -42,6 +42,10 @@ export async function findMissingEc2Rights(ec2: Ec2, volumeType: VolumeType): Pr
         client.send(new sdk.DescribeVolumesModificationsCommand({ DryRun }), { abortSignal }),
     },
     {
+      action: 'DescribeInstances',
+      send: ({ client, sdk }, abortSignal) => client.send(new sdk.DescribeInstancesCommand({ DryRun }), { abortSignal }),
+    },
+    {
       action: 'CreateVolume',
       send: ({ client, sdk }, abortSignal) =>
         client.send(
@@ -128,4 +132,19 @@ async function tried(ec2: Ec2, trials: readonly Trial[]): Promise<string[]> {
   return missing;
 }
 
-const inWords = (action: string): string => `May not ec2:${action} in AWS (see docs/aws.md for the policy)`;
+const inWords = (action: string): string => mayNot(`ec2:${action}`);
+const mayNot = (right: string): string => `May not ${right} in AWS (see docs/aws.md for the policy)`;
+
+/**
+ * Make a call that changes nothing, where a service has no trials.
+ * @returns the right in words for the operator if it is missing, else nothing @throws AwsError if AWS does not say
+ */
+export async function unlessDenied(right: string, call: () => Promise<unknown>): Promise<string[]> {
+  try {
+    await call();
+    return [];
+  } catch (error) {
+    if (error instanceof AwsError && error.failure === 'denied') return [mayNot(right)];
+    throw error;
+  }
+}
