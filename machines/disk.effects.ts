@@ -107,6 +107,12 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
         ],
   tellProgress: (context, event) =>
     event.type === 'snapshot.progress' ? toReservation(context.holder, { type: 'disk.progress', percent: event.percent }) : [],
+  /** A volume that is left in another zone is made anew in that of the node; that takes its time. */
+  tellMoving: ({ holder, holderGeneration: generation, place, zone }) => {
+    const zones = place?.movable === true ? place.anyOf.flatMap((labels) => Object.values(labels).flat()) : [];
+    if (zone === null || zones.length === 0 || zones.includes(zone)) return [];
+    return toReservation(holder, { type: 'disk.moving', generation, from: zones.join(', '), to: zone });
+  },
   /** Who holds the disk may wait for capacity already. */
   recordPlace: ({ holder, place }) =>
     holder === null || place === null ? [] : record({ type: 'volume.placed', reservationId: holder, place }),

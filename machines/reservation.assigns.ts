@@ -82,6 +82,10 @@ export const reservationAssigns = {
     disk: { ...context.disk, state: 'attaching' as const },
     detail: `Attaching the disk ${context.request.disk?.name}`,
   }),
+  noteMoving: (_context, event) => {
+    const { from, to } = event as Typed<'disk.moving'>;
+    return { detail: `The disk is moved from zone ${from} to zone ${to} by a snapshot, which takes some minutes` };
+  },
   diskAttached: (context, event) => ({
     disk: { ...context.disk, state: 'attached' as const, claim: (event as Typed<'disk.attached'>).claim },
   }),

@@ -61,6 +61,8 @@ const ActorEvent = z.discriminatedUnion('type', [
   shape('disk.unavailable', { reason }),
   /** `elsewhere`: its volume cannot be used on the node that was granted. */
   shape('disk.attached', { claim: z.string(), generation, elsewhere: z.boolean().optional() }),
+  /** Its volume is in another zone than the node, and is made anew there. */
+  shape('disk.moving', { generation, from: z.string(), to: z.string() }),
   shape('disk.attachFailed', { reason, generation }),
   shape('disk.detached', {}),
   shape('disk.progress', { percent: z.number() }),

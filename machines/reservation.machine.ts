@@ -185,6 +185,7 @@ export const reservationMachine = machineSetup.createMachine({
               { guard: 'diskIsElsewhere', target: 'retreating', actions: 'diskAttached' },
               { guard: 'ofThisLife', target: 'creating', actions: 'diskAttached' },
             ],
+            'disk.moving': { guard: 'ofThisLife', actions: 'noteMoving' },
             'disk.attachFailed': { guard: 'ofThisLife', ...endWithPod('failed') },
             'disk.unavailable': endWithPod('failed'),
             'deadline.attaching': endWithPod('failed'),

@@ -16,7 +16,7 @@ const CLONE = '019cae31-0000-7000-8000-0000000000c1';
 const SAVED = 'snap-saved';
 /** Snapshots that are complete before the disk ever takes one: that of the disk that it clones, and one to be set back to. */
 const GIVEN: ReadonlySet<string> = new Set([SAVED, 'snap-source']);
-const PLACE = { anyOf: [{ 'kubernetes.io/hostname': ['h100-1'] }], movable: false };
+const PLACE = { anyOf: [{ 'topology.kubernetes.io/zone': ['a'] }], movable: true };
 const DELETE_AT = '2026-04-01T10:00:00.000Z';
 
 const contextOf = (snapshot: AnyMachineSnapshot) => snapshot.context as DiskContext;
@@ -65,7 +65,7 @@ const events =
         // The rest is asked by holders only, and by one that does not know that it is not.
         ...(line.includes(reservationId) || reservationId === BOB
           ? [
-              { type: 'disk.attach', reservationId, generation: 1, node: 'h100-1', zone: null },
+              { type: 'disk.attach', reservationId, generation: 1, node: 'h100-1', zone: 'b' },
               { type: 'disk.detach', reservationId },
             ]
           : []),
