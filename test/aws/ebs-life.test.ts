@@ -229,6 +229,8 @@ describe('a volume in EBS', () => {
     const first = only();
     first.content = 'written in zone a';
     stub.state.delays.capture = 100;
+    const inZone = (zone: string) => ({ anyOf: [{ 'topology.kubernetes.io/zone': [zone] }], movable: true });
+    expect(await volumes.placeOf(disk.diskId)).toEqual(inZone('us-east-2a'));
     const there = { ...disk, zone: 'us-east-2b', expectVolume: true };
     await expect(volumes.ensure(there)).rejects.toThrow(/on its way to zone us-east-2b/);
     expect(stub.state.volumes.has(first.id)).toBe(true);
@@ -236,6 +238,7 @@ describe('a volume in EBS', () => {
     const now = [...stub.state.volumes.values()].filter(({ zone }) => zone === 'us-east-2b');
     expect(now).toHaveLength(1);
     expect(now[0]).toMatchObject({ content: 'written in zone a' });
+    expect(await volumes.placeOf(disk.diskId)).toEqual(inZone('us-east-2b'));
     const { rows } = await db.query('select generation, state, volume_id from ebs_volumes where disk_id = $1 order by 1', [
       disk.diskId,
     ]);
