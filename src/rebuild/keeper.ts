@@ -2,7 +2,7 @@
  * Keeps beside each server and each disk what only the database knows of it, some seconds after it has changed. One process at a time does it.
  * At its start it looks at what is kept already, so what was made by an earlier version, or while nobody kept anything, gets its record as well.
  */
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { eachOf } from '../../actors/gpu-pool/parallel.ts';
 import { Loop } from '../../actors/kernel/loop.ts';
 import type { DiskContext } from '../../machines/disk.machine.ts';
@@ -57,6 +57,9 @@ interface DiskRow {
   own: string | null;
 }
 
+/** Of what a record is about: thousands of records are not held in memory. */
+const sumOf = (text: string): string => createHash('sha256').update(gistOf(text)).digest('base64');
+
 const nameOf = (carrier: DiskCarrier): string =>
   'volume' in carrier ? `volume ${carrier.volume}` : `snapshot ${carrier.snapshot}`;
 
@@ -66,7 +69,7 @@ export class Keeper {
   readonly #lease: Loop;
   readonly #work: Loop;
   #token: number | null = null;
-  /** What is kept, by place, without its number; null: not looked at yet. */
+  /** Sums of what is kept, by place; null: not looked at yet. */
   #kept: Map<string, string> | null = null;
   #since = new Date(0);
   /** What could not be kept yet. */
@@ -111,10 +114,10 @@ export class Keeper {
     this.#again = new Map();
     const keep = async (wish: Wish) => {
       const { place, text } = wish;
-      if (this.#token !== token || this.#kept?.get(place) === gistOf(text)) return;
+      if (this.#token !== token || this.#kept?.get(place) === sumOf(text)) return;
       try {
         // What is gone needs no record, and what is not there yet is told of when its disk knows it.
-        if (await wish.keep()) this.#kept?.set(place, gistOf(text));
+        if (await wish.keep()) this.#kept?.set(place, sumOf(text));
       } catch (error) {
         this.#again.set(place, wish);
         throw error;
@@ -128,7 +131,7 @@ export class Keeper {
   async #begin(): Promise<void> {
     const { remains, onError } = this.#settings;
     const kept = new Map<string, string>();
-    const note = (place: string, record: string | null) => record !== null && kept.set(place, gistOf(record));
+    const note = (place: string, record: string | null) => record !== null && kept.set(place, sumOf(record));
     try {
       for (const { pod, record } of await remains.servers()) note(`server ${pod}`, record);
       const { volumes, snapshots } = await remains.disks.find();

@@ -19,8 +19,7 @@ export class ServerRemains {
   async servers(): Promise<FoundServer[]> {
     const { core, namespace } = this.#client;
     const labelSelector = `${LABEL.managedBy}=${MANAGED_BY},${LABEL.app}=${SERVER_APP}`;
-    const pods = await wholeList('listing servers', (page) => core.listNamespacedPod({ namespace, labelSelector, ...page }));
-    return pods.flatMap(foundServer);
+    return wholeList('listing servers', (page) => core.listNamespacedPod({ namespace, labelSelector, ...page }), foundServer);
   }
 
   /** @throws KubernetesError if one of its Secrets cannot be read */

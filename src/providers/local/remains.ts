@@ -2,9 +2,9 @@
 import type { V1PersistentVolumeClaim } from '@kubernetes/client-node';
 import type { DiskCarrier, DiskRemains, FoundDisks, FoundSnapshot, FoundVolume } from '../../rebuild/ports.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
-import { attempt, hasStatus } from '../kubernetes/errors.ts';
+import { hasStatus } from '../kubernetes/errors.ts';
 import { ANNOTATION, claimName, LABEL, MANAGED_BY } from '../kubernetes/objects.ts';
-import { wholeList } from '../kubernetes/pages.ts';
+import { type ListPage, wholeList } from '../kubernetes/pages.ts';
 import { bytes } from '../kubernetes/quantities.ts';
 import { MERGE, patched } from '../kubernetes/remains.ts';
 import { isComplete, sizeOf } from './volume-copies.ts';
@@ -23,30 +23,17 @@ export class LocalDiskRemains implements DiskRemains {
   async find(): Promise<FoundDisks> {
     const { core, namespace } = this.#client;
     const labelSelector = `${LABEL.managedBy}=${MANAGED_BY},${LABEL.disk}`;
-    const found: FoundDisks = { volumes: [], snapshots: [], ignored: [] };
-    const claims = await wholeList('listing volumes', (page) =>
-      core.listNamespacedPersistentVolumeClaim({ namespace, labelSelector, ...page }),
+    const claims = await wholeList(
+      'listing volumes',
+      (page) => core.listNamespacedPersistentVolumeClaim({ namespace, labelSelector, ...page }),
+      (claim) => [sort(claim)],
     );
-    for (const claim of claims) sort(claim, found);
-    for (const snapshot of await this.#snapshots(labelSelector)) {
-      const { name = '', labels = {}, annotations = {}, creationTimestamp } = snapshot.metadata ?? {};
-      const { readyToUse, restoreSize } = snapshot.status ?? {};
-      found.snapshots.push({
-        name,
-        // What it is named by; see snapshotName.
-        snapshotId: name,
-        diskId: labels[LABEL.disk] ?? '',
-        owner: null,
-        diskName: null,
-        generation: 0,
-        complete: readyToUse === true && snapshot.metadata?.deletionTimestamp === undefined,
-        sizeGb: Math.ceil(bytes(restoreSize) / GB),
-        sizeBytes: restoreSize === undefined ? null : bytes(restoreSize),
-        createdAt: moment(creationTimestamp),
-        record: annotations[ANNOTATION.record] ?? null,
-      });
-    }
-    return found;
+    const copies = claims.flatMap((each) => ('snapshots' in each ? [each.snapshots] : []));
+    return {
+      volumes: claims.flatMap((each) => ('volumes' in each ? [each.volumes] : [])),
+      snapshots: [...copies, ...(await this.#snapshots(labelSelector))],
+      ignored: claims.flatMap((each) => ('ignored' in each ? [each.ignored] : [])),
+    };
   }
 
   carrierOf({ id, claim, latest }: { id: string; claim: string | null; latest: string | null }): DiskCarrier | null {
@@ -76,12 +63,12 @@ export class LocalDiskRemains implements DiskRemains {
   /** What there is says itself whose it is; nothing more is on record of it. */
   async adopt(): Promise<void> {}
 
-  async #snapshots(labelSelector: string): Promise<Snapshot[]> {
+  async #snapshots(labelSelector: string): Promise<FoundSnapshot[]> {
     const { custom, namespace } = this.#client;
+    const list = (page: object): Promise<ListPage<Snapshot>> =>
+      custom.listNamespacedCustomObject({ ...API, namespace, labelSelector, ...page });
     try {
-      return await wholeList<Snapshot>('listing snapshots', (page) =>
-        attempt('listing snapshots', () => custom.listNamespacedCustomObject({ ...API, namespace, labelSelector, ...page })),
-      );
+      return await wholeList('listing snapshots', list, (snapshot) => [foundSnapshot(snapshot)]);
     } catch (error) {
       // A 404 without a Status: the cluster does not know the kind.
       if (hasStatus(error, 404) && error.reason !== 'NotFound') return [];
@@ -90,8 +77,30 @@ export class LocalDiskRemains implements DiskRemains {
   }
 }
 
+function foundSnapshot({ metadata, status }: Snapshot): FoundSnapshot {
+  const { name = '', labels = {}, annotations = {}, creationTimestamp, deletionTimestamp } = metadata ?? {};
+  const { readyToUse, restoreSize } = status ?? {};
+  return {
+    name,
+    // What it is named by; see snapshotName.
+    snapshotId: name,
+    diskId: labels[LABEL.disk] ?? '',
+    owner: null,
+    diskName: null,
+    generation: 0,
+    complete: readyToUse === true && deletionTimestamp === undefined,
+    sizeGb: Math.ceil(bytes(restoreSize) / GB),
+    sizeBytes: restoreSize === undefined ? null : bytes(restoreSize),
+    createdAt: moment(creationTimestamp),
+    record: annotations[ANNOTATION.record] ?? null,
+  };
+}
+
+/** What a claim is, by the list that it belongs to. */
+type Sorted = { volumes: FoundVolume } | { snapshots: FoundSnapshot } | { ignored: FoundDisks['ignored'][number] };
+
 /** A claim is a disk's volume, or a copy of one. */
-function sort(claim: V1PersistentVolumeClaim, found: FoundDisks): void {
+function sort(claim: V1PersistentVolumeClaim): Sorted {
   const { name = '', labels = {}, annotations = {}, creationTimestamp, deletionTimestamp } = claim.metadata ?? {};
   const diskId = labels[LABEL.disk] ?? '';
   const common = {
@@ -106,22 +115,20 @@ function sort(claim: V1PersistentVolumeClaim, found: FoundDisks): void {
   if (labels[LABEL.snapshot] !== undefined && snapshotId !== undefined) {
     const sizeBytes = sizeOf(claim);
     const complete = isComplete(claim) && deletionTimestamp === undefined;
-    const copy: FoundSnapshot = { ...common, snapshotId, generation: 0, complete, sizeGb: Math.ceil(sizeBytes / GB), sizeBytes };
-    found.snapshots.push(copy);
-    return;
+    return { snapshots: { ...common, snapshotId, generation: 0, complete, sizeGb: Math.ceil(sizeBytes / GB), sizeBytes } };
   }
-  if (name !== claimName(diskId)) {
-    found.ignored.push({ name, why: 'It bears the label of a disk, and not the name of its volume' });
-    return;
-  }
-  const volume: FoundVolume = {
-    ...common,
-    claim: name,
-    sizeGb: Math.ceil(bytes(claim.spec?.resources?.requests?.['storage']) / GB),
-    generation: 1,
-    unfit: deletionTimestamp !== undefined ? 'it is being deleted' : claim.status?.phase === 'Lost' ? 'its volume is lost' : null,
+  if (name !== claimName(diskId))
+    return { ignored: { name, why: 'It bears the label of a disk, and not the name of its volume' } };
+  const { phase } = claim.status ?? {};
+  return {
+    volumes: {
+      ...common,
+      claim: name,
+      sizeGb: Math.ceil(bytes(claim.spec?.resources?.requests?.['storage']) / GB),
+      generation: 1,
+      unfit: deletionTimestamp !== undefined ? 'it is being deleted' : phase === 'Lost' ? 'its volume is lost' : null,
+    },
   };
-  found.volumes.push(volume);
 }
 
 function moment(at: Date | string | undefined): string {

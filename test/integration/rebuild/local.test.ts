@@ -7,7 +7,7 @@ import { Loss } from './scene.ts';
 const RECORD = 'gpu-dev.io/record';
 let loss: Loss;
 const id = (n: number) => `0198f000-0000-7000-8000-00000000000${n}`;
-const [RUNS, PLAIN, ENDS, GONE, SPARE] = [1, 2, 3, 4, 5].map(id) as [string, string, string, string, string];
+const [RUNS, PLAIN, ENDS, GONE, SPARE, MUTE] = [1, 2, 3, 4, 5, 7].map(id) as [string, string, string, string, string, string];
 
 beforeAll(async () => {
   loss = await Loss.start({ h100: 3 });
@@ -21,6 +21,12 @@ const kept = async (uid: string) => {
   const pod = (await loss.pods()).find((each) => each.metadata.uid === uid);
   return pod?.metadata.annotations[RECORD] as string | undefined;
 };
+const ask = (method: string, pod: string, body: object) =>
+  fetch(`${loss.scene.clusterUrl}/api/v1/namespaces/gpu-dev/pods/${pod}`, {
+    method,
+    headers: { 'content-type': method === 'PATCH' ? 'application/merge-patch+json' : 'application/json' },
+    body: JSON.stringify(body),
+  });
 const deadlineNow = (actor: string, name: string) =>
   loss.scene.db.query('update deadlines set due_at = now() where actor = $1 and name = $2', [actor, name]);
 const diskOf = (name: string) => loss.row('select * from disks where disk_name = $1', [name]);
@@ -34,7 +40,8 @@ it('a database that was dropped is built anew: disks, snapshots and servers that
   await create(PLAIN, { user_id: 'bob', disk_name: null, duration_hours: 2, gpu_count: 4 });
   await create(ENDS, { user_id: 'ada', disk_name: 'rest', duration_hours: 2 });
   await create(GONE, { user_id: 'cleo', disk_name: 'old', disk_size_gb: 77, duration_hours: 2 });
-  for (const each of [RUNS, PLAIN, ENDS, GONE]) await scene.reaches(each, 'running');
+  await create(MUTE, { user_id: 'eve', disk_name: null, gpu_count: 8, duration_hours: 2 });
+  for (const each of [RUNS, PLAIN, ENDS, GONE, MUTE]) await scene.reaches(each, 'running');
   for (const each of [ENDS, GONE]) {
     await scene.send({ action: 'cancel', reservation_id: each });
     await scene.reaches(each, 'cancelled');
@@ -58,14 +65,19 @@ it('a database that was dropped is built anew: disks, snapshots and servers that
     ),
   );
   const there = { pods: (await loss.pods()).length, volumes: await volumes(), snapshots: (await scene.snapshots()).sort() };
-  expect(there).toMatchObject({ pods: 2, snapshots: { length: 2 } });
+  expect(there).toMatchObject({ pods: 3, snapshots: { length: 2 } });
 
+  const mute = (await scene.reservation(MUTE))!;
   await loss.lose();
+  // One has lost what it said of itself.
+  await ask('PATCH', mute['pod_name'], { metadata: { annotations: { [RECORD]: null } } });
   await loss.serve();
   await scene.until('the fleet is known', async () => (await scene.db.query('select 1 from nodes')).rowCount === 3);
   // Nothing new is given where servers run that nobody knows.
   const { rows: closed } = await scene.db.query('select node from node_drains order by node');
-  expect(closed.map(({ node }) => node)).toEqual([...new Set([before.runs['node_name'], before.plain['node_name']])].sort());
+  expect(closed.map(({ node }) => node)).toEqual(
+    [...new Set([before.runs['node_name'], before.plain['node_name'], mute['node_name']])].sort(),
+  );
   expect(loss.service!.log).toContain('gpu-dev admin rebuild');
 
   const dry = await loss.rebuild('--dry-run');
@@ -79,7 +91,8 @@ it('a database that was dropped is built anew: disks, snapshots and servers that
     'user bob',
     'user cleo',
   ]);
-  expect(dry.left).toEqual([]);
+  const untold = [{ kind: 'server', id: MUTE, why: expect.stringContaining('no record') }];
+  expect(dry.left).toEqual(untold);
   expect(await loss.row('select 1 from disks')).toBeNull();
   expect(await loss.row(`select 1 from actors where kind <> 'gpu-pool'`)).toBeNull();
 
@@ -90,8 +103,11 @@ it('a database that was dropped is built anew: disks, snapshots and servers that
   killed.kill('SIGKILL');
   await over;
   const rest = await loss.rebuild();
-  expect(rest.left).toEqual([]);
-  expect(rest.closed).toEqual([]);
+  expect(rest).toMatchObject({ left: untold, closed: [mute['node_name']] });
+  // It is left alone, on a node where nothing else is given, until somebody has looked.
+  expect((await loss.pods()).map(({ metadata }) => metadata.name)).toContain(mute['pod_name']);
+  await ask('DELETE', mute['pod_name'], { gracePeriodSeconds: 0 });
+  await scene.until('it is gone', async () => (await loss.pods()).length === 2);
   const again = await loss.rebuild();
   expect(again).toMatchObject({ back: [], left: [], known: { disks: 3, servers: 2 }, closed: [] });
 

@@ -69,11 +69,6 @@ export class Loss {
     return JSON.parse(out) as Report;
   }
 
-  /** Begin a rebuild as a process of its own, to be killed. */
-  beginRebuild() {
-    return this.scene.program(CLI, { ...this.extra, ...{} });
-  }
-
   #cliEnvironment(): NodeJS.ProcessEnv {
     return { ...this.scene.environment(this.extra), GPU_DEV_USER: 'operator' };
   }
