@@ -27,26 +27,28 @@ export async function letGo(ec2: Ec2, view: VolumeView): Promise<void> {
 }
 
 async function asked(ec2: Ec2, id: string, instance: string): Promise<string> {
-  await unlessUnderWay(() => ec2.detachVolume(id, instance));
-  return `${instance}, which was asked to let go`;
+  const refusal = await unlessUnderWay(() => ec2.detachVolume(id, instance));
+  return `${instance}, which was asked to let go${refusal}`;
 }
 
 /** It was asked before, and has not let go: busy or detaching. */
 async function unstuck(ec2: Ec2, id: string, { instance, state }: { instance: string; state: string }): Promise<string> {
   if (await ec2.isTerminated(instance)) {
-    await unlessUnderWay(() => ec2.detachVolume(id, instance, { force: true }));
-    return `${instance}, which is terminated: it is taken off by force`;
+    const refusal = await unlessUnderWay(() => ec2.detachVolume(id, instance, { force: true }));
+    return `${instance}, which is terminated: it is taken off by force${refusal}`;
   }
   // A system that was busy may be done by now.
   if (state === 'busy') await unlessUnderWay(() => ec2.detachVolume(id, instance));
   return `${instance} (${state}), which EC2 does not call terminated: nothing is forced as long as it may write`;
 }
 
-/** That it is on its way already, or off, is what is wanted: the next look tells. */
-async function unlessUnderWay(work: () => Promise<void>): Promise<void> {
+/** That it is on its way already, or off, is what is wanted: the next look tells. @returns what EC2 answered, if it refused */
+async function unlessUnderWay(work: () => Promise<void>): Promise<string> {
   try {
     await work();
+    return '';
   } catch (error) {
     if (!(error instanceof AwsError) || (error.failure !== 'busy' && error.failure !== 'missing')) throw error;
+    return ` (EC2 answers: ${error.code})`;
   }
 }

@@ -95,7 +95,8 @@ export async function motoCloud(cluster: RealCluster, url: string): Promise<Cycl
     asks: { jupyter_enabled: true },
     attaching: {
       attach: async (volumeId, node) => {
-        await domain.ec2.send(new AttachVolumeCommand({ ...asked(volumeId, node), Device: '/dev/sdf' }));
+        // As a driver does it, each at a device of its own: moto knows them by it.
+        await domain.ec2.send(new AttachVolumeCommand({ ...asked(volumeId, node), Device: `/dev/${volumeId}` }));
       },
       detach: (volumeId, node) => unlessOff(() => domain.ec2.send(new DetachVolumeCommand(asked(volumeId, node)))),
     },
