@@ -5,55 +5,12 @@
  * A snapshot that fails leaves the volume alone: nothing that holds data is deleted without a newer complete copy.
  */
 import { setup } from 'xstate';
-import type { DiskEvent, VolumePlace } from './disk.events.ts';
-import { assignsOf, guardsOf } from './tables.ts';
 import { diskAssigns, diskGuards } from './disk.assigns.ts';
+import { type DiskContext, type DiskInput, newDisk } from './disk.context.ts';
+import type { DiskEvent } from './disk.events.ts';
+import { assignsOf, guardsOf } from './tables.ts';
 
-export interface DiskContext {
-  id: string;
-  owner: string;
-  name: string;
-  sizeGb: number;
-  /** The reservation that holds the disk. */
-  holder: string | null;
-  /** Life of the holder for which the volume was asked. */
-  holderGeneration: number;
-  /** Reservations in line. */
-  waiters: string[];
-  node: string;
-  zone: string | null;
-  /** Number of the volume or snapshot operation in progress; a result of an earlier one is ignored. */
-  round: number;
-  claim: string | null;
-  /** Where the volume can be used; null if there is none, or its storage has not said it. */
-  place: VolumePlace | null;
-  /** True once a volume may hold data that no snapshot has. */
-  dirty: boolean;
-  latestSnapshot: string | null;
-  capturing: string | null;
-  cloneOf: string | null;
-  /** Disks that wait for our newest data. */
-  cloners: string[];
-  deleteAt: string | null;
-  /** The snapshot that the disk is being set back to, and whose wish that was. */
-  restore: { snapshotId: string; operationId: string | null } | null;
-  operationId: string | null;
-  problem: string | null;
-}
-
-export interface DiskInput {
-  id: string;
-  owner: string;
-  name: string;
-  sizeGb: number;
-  cloneOf: string | null;
-  operationId: string | null;
-  /** What there is of it already; left out: nothing. */
-  adopted?: Pick<
-    DiskContext,
-    'round' | 'claim' | 'latestSnapshot' | 'holder' | 'holderGeneration' | 'node' | 'zone' | 'deleteAt'
-  >;
-}
+export type { DiskContext, DiskInput };
 
 const actionNames = [
   'tellAcquired',
@@ -156,32 +113,7 @@ export const diskMachine = setup({
   id: 'disk',
   version: '3',
   description: 'A named disk of one user: volume, snapshots, and the one reservation that holds it.',
-  context: ({ input }: { input: DiskInput | undefined }) => ({
-    id: input?.id ?? '',
-    owner: input?.owner ?? '',
-    name: input?.name ?? '',
-    sizeGb: input?.sizeGb ?? 200,
-    holder: null,
-    holderGeneration: 0,
-    waiters: [],
-    node: '',
-    zone: null,
-    round: 0,
-    claim: null,
-    place: null,
-    dirty: false,
-    latestSnapshot: null,
-    capturing: null,
-    cloneOf: input?.cloneOf ?? null,
-    cloners: [],
-    deleteAt: null,
-    restore: null,
-    operationId: input?.operationId ?? null,
-    problem: null,
-    ...input?.adopted,
-    // Nobody knows any more whether a snapshot has all that is on it.
-    ...(input?.adopted?.claim == null ? {} : { dirty: true }),
-  }),
+  context: ({ input }: { input: DiskInput | undefined }) => newDisk(input),
   options: { maxIterations: 100 },
   initial: 'opening',
   states: {
