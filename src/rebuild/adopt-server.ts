@@ -25,10 +25,12 @@ const ADD_SECRETS = 'insert into secrets (secret_ref, owner, value) values ($1, 
 const CLAIM_NAME = `
   insert into domain_mappings (domain_name, reservation_id, fqdn, zone, published_at)
   values ($1, $2, $3::text, $4, case when $3 is not null then now() end) on conflict do nothing`;
+// A place that was given to somebody else meanwhile is his: publishing takes another.
 const ADD_WAY = `
   insert into alb_target_groups (reservation_id, domain_name, load_balancer, place, node, node_port, jupyter_target_group_arn, jupyter_rule_arn,
                                  published_at)
-  values ($1, $2, $3, $4, $5, $6, $7, $8, now())`;
+  values ($1, $2, $3, $4, $5, $6, $7, $8, now())
+  on conflict do nothing`;
 
 /**
  * Take it over, in the transaction of the caller, with its disk.
