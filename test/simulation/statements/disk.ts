@@ -207,7 +207,6 @@ twin(disk.SNAPSHOT_STARTED, (t, tx, [snapshotId, diskId, reservationId, at]) => 
 });
 
 twin(disk.SNAPSHOTS_ADOPTED, (t, tx, [diskId, snapshots]) => {
-  if (t.disks.get(diskId, tx) === null) throw new SqlError('23503', `disk_snapshots: no disk ${diskId}`);
   const made = (JSON.parse(snapshots) as AdoptedSnapshot[]).filter(({ snapshotId, reservationId, sizeBytes, createdAt }) => {
     const at = Date.parse(createdAt);
     const times = { createdAt: at, completedAt: at };
@@ -216,6 +215,7 @@ twin(disk.SNAPSHOTS_ADOPTED, (t, tx, [diskId, snapshots]) => {
       tx,
     );
   });
+  if (made.length > 0 && t.disks.get(diskId, tx) === null) throw new SqlError('23503', `disk_snapshots: no disk ${diskId}`);
   return count(made.length);
 });
 
