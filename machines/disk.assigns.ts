@@ -13,7 +13,7 @@ function reservationOf(event: DiskEvent): string | null {
 const LIMIT_PROBLEMS: Partial<Record<DiskEvent['type'], string>> = {
   'deadline.cloning': 'The disk that it is to be a clone of had no snapshot for it within 30 minutes',
   'deadline.attaching':
-    'Making its volume ready took longer than 30 minutes; a volume that is being filled from a snapshot is filled further, so try again later',
+    'Making its volume ready came no further for 30 minutes; what is filled from a snapshot is filled further, so try again later',
   'deadline.restoring': 'Making room for the snapshot took longer than 10 minutes',
   'deadline.deletingVolume': 'Deleting the volume after its snapshot took longer than 10 minutes',
 };

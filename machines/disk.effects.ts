@@ -105,8 +105,12 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
           effect({ type: 'snapshot.take', round, diskId: id, snapshotId: capturing }, { lane: 'volume', replaces: true }),
           ...record({ type: 'snapshot.started', diskId: id, snapshotId: capturing, reservationId: holder }),
         ],
-  tellProgress: (context, event) =>
-    event.type === 'snapshot.progress' ? toReservation(context.holder, { type: 'disk.progress', percent: event.percent }) : [],
+  tellProgress: ({ holder, holderGeneration: generation }, event) =>
+    event.type === 'snapshot.progress'
+      ? toReservation(holder, { type: 'disk.progress', percent: event.percent })
+      : event.type === 'volume.progress'
+        ? toReservation(holder, { type: 'disk.filling', percent: event.percent, generation })
+        : [],
   /** A volume that is left in another zone is made anew in that of the node; that takes its time. */
   tellMoving: ({ holder, holderGeneration: generation, place, zone }) => {
     const zones = place?.movable === true ? place.anyOf.flatMap((labels) => Object.values(labels).flat()) : [];

@@ -85,6 +85,8 @@ export const DiskEvent = z.union([
       place: VolumePlace.nullable().optional(),
       elsewhere: z.boolean().optional(),
     }),
+    /** Data is on its way into it: it goes on. */
+    shape('volume.progress', { round, percent: z.number() }),
     shape('volume.failed', { round, reason: z.string() }),
     shape('volume.detached', { round, place: VolumePlace.nullable().optional() }),
     shape('snapshot.progress', { round, percent: z.number() }),

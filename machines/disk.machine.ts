@@ -190,6 +190,8 @@ export const diskMachine = setup({
       on: {
         ...whileTaken,
         'volume.ready': { guard: 'ofThisRound', target: 'attached', actions: ['keepClaim', 'tellAttached'] },
+        // A large disk takes long to be filled: the limit is for what stands still.
+        'volume.progress': { guard: 'ofThisRound', actions: ['limitAttaching', 'tellProgress'] },
         'volume.failed': { guard: 'ofThisRound', target: 'held', actions: ['keepProblem', 'tellAttachFailed'] },
         'deadline.attaching': { target: 'held', actions: ['keepProblem', 'tellAttachFailed'] },
         'disk.attach': {

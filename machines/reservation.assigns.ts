@@ -93,6 +93,9 @@ export const reservationAssigns = {
   diskCaptured: (context, event) => ({
     disk: { ...context.disk, state: 'captured' as const, snapshotId: (event as Typed<'disk.captured'>).snapshotId },
   }),
+  noteFill: (_context, event) => ({
+    detail: `Filling the disk from its snapshot: ${Math.round((event as Typed<'disk.filling'>).percent)} %`,
+  }),
   noteCapture: (_context, event) => ({
     detail: `Taking a snapshot of the disk: ${Math.round((event as Typed<'disk.progress'>).percent)} %`,
   }),

@@ -66,6 +66,8 @@ const ActorEvent = z.discriminatedUnion('type', [
   shape('disk.attachFailed', { reason, generation }),
   shape('disk.detached', {}),
   shape('disk.progress', { percent: z.number() }),
+  /** Data is copied into it, and goes on. */
+  shape('disk.filling', { percent: z.number(), generation }),
   shape('disk.captured', { snapshotId: z.string().nullable() }),
   shape('disk.captureFailed', { reason }),
   shape('capacity.granted', { grant: Grant, generation }),

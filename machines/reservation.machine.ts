@@ -185,6 +185,10 @@ export const reservationMachine = machineSetup.createMachine({
               { guard: 'diskIsElsewhere', target: 'retreating', actions: 'diskAttached' },
               { guard: 'ofThisLife', target: 'creating', actions: 'diskAttached' },
             ],
+            'disk.filling': {
+              guard: 'ofThisLife',
+              actions: ['noteFill', { type: 'startLimit', params: { limit: 'attaching' } }],
+            },
             'disk.moving': { guard: 'ofThisLife', actions: 'noteMoving' },
             'disk.attachFailed': { guard: 'ofThisLife', ...endWithPod('failed') },
             'disk.unavailable': endWithPod('failed'),

@@ -15,8 +15,8 @@ import type { ActorKind, Change, EffectHandler, RetryPolicy } from '../kernel/ki
 import { topState } from '../kernel/revive.ts';
 import { Pace } from './pace.ts';
 import { keepContents } from './contents.ts';
-import type { Volumes } from './ports.ts';
-import { SnapshotTeller, wordsOf } from './progress.ts';
+import { Filling, type Volumes } from './ports.ts';
+import { ProgressTeller, wordsOf } from './progress.ts';
 import { DEFAULT_RETENTION, prepareDisk, type SnapshotRetention } from './retention.ts';
 import { isElsewhere, placeOf } from './whereabouts.ts';
 
@@ -35,11 +35,15 @@ const UNTIL_LIMIT: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 
 /** The kind `disk`; its ids are UUIDs. */
 export function diskKind(ports: DiskPorts): ActorKind {
   const { db, volumes } = ports;
-  const teller = new SnapshotTeller(db);
+  const teller = new ProgressTeller(db);
   const detaching = new Pace(LOOK_AGAIN.detach);
   const handlers: Record<DiskEffect['type'], EffectHandler> = {
     'volume.ensure': async ({ round, locate, ...request }: Effect<'volume.ensure'>) => {
-      const { claim } = await volumes.ensure(request);
+      const { claim } = await volumes.ensure(request).catch(async (error: unknown) => {
+        if (error instanceof Filling) await teller.tellFilling(request.diskId, round, error.percent);
+        throw error;
+      });
+      teller.end(request.diskId);
       const place = locate === true ? await placeOf(volumes, request.diskId) : null;
       const elsewhere = await isElsewhere(db, request.node, place);
       return { type: 'volume.ready', round, claim, place, ...(elsewhere ? { elsewhere } : {}) } as { type: string };

@@ -1,5 +1,6 @@
 /** What a disk needs of the world. Names derive from the disk's id; every call is create-or-adopt and may be repeated. */
 import type { VolumePlace } from '../../machines/disk.events.ts';
+import { NotYet } from '../errors.ts';
 
 export interface VolumeRequest {
   diskId: string;
@@ -46,9 +47,19 @@ export type SnapshotProgress =
   | { state: 'complete'; sizeBytes: number | null; contents?: DiskContents | null }
   | { state: 'failed'; reason: string };
 
+/** Data is on its way into the volume, and so many percent of it are there. */
+export class Filling extends NotYet {
+  readonly percent: number;
+  constructor(milliseconds: number, percent: number, what: string) {
+    super(milliseconds, what);
+    this.percent = percent;
+  }
+}
+
 export interface Volumes {
   /**
    * Create the volume, or adopt it if it is there, at the size asked for. @returns the name of its PersistentVolumeClaim.
+   * @throws Filling while data is copied into it: it may take as long as it goes on
    * @throws TerminalError if one that is expected is missing: an older copy in its place would hide the loss from its user.
    */
   ensure(request: VolumeRequest): Promise<{ claim: string }>;

@@ -1,4 +1,4 @@
-/** How far a snapshot is: its disk is told from time to time, and tells whoever waits for it. */
+/** How far a snapshot is, or what is copied into a volume: the disk is told from time to time, and tells whoever waits for it. */
 import type { DiskMessage } from '../../machines/disk.events.ts';
 import type { Store } from '../../persistence/database.ts';
 import { enqueue } from '../../persistence/mailbox.ts';
@@ -8,7 +8,7 @@ import type { SnapshotProgress } from './ports.ts';
 const STEP = 5;
 
 /** Tells each step once; which was told last is only remembered so that nothing is sent in vain. */
-export class SnapshotTeller {
+export class ProgressTeller {
   readonly #db: Store;
   readonly #told = new Map<string, number>();
 
@@ -22,10 +22,27 @@ export class SnapshotTeller {
       this.#told.delete(diskId);
       return;
     }
-    const percent = Math.floor(progress.percent / STEP) * STEP;
+    if (progress.percent >= STEP) await this.#tell(diskId, 'snapshot.progress', round, progress.percent);
+  }
+
+  /**
+   * Data comes into the volume. Each step is told once a round, so one that begins anew gains no time by it.
+   * @throws the database's error
+   */
+  async tellFilling(diskId: string, round: number, percent: number): Promise<void> {
+    await this.#tell(diskId, 'volume.progress', round, percent);
+  }
+
+  /** All of it is there, or none will be. */
+  end(diskId: string): void {
+    this.#told.delete(diskId);
+  }
+
+  async #tell(diskId: string, type: 'snapshot.progress' | 'volume.progress', round: number, exact: number): Promise<void> {
+    const percent = Math.floor(exact / STEP) * STEP;
     const step = round * 1_000 + percent;
-    if (percent === 0 || this.#told.get(diskId) === step) return;
-    const event: DiskMessage = { type: 'snapshot.progress', round, percent };
+    if (this.#told.get(diskId) === step) return;
+    const event: DiskMessage = { type, round, percent };
     await enqueue(this.#db, [{ actor: `disk/${diskId}`, key: `progress:${round}:${percent}`, event, sender: 'effect' }]);
     this.#told.set(diskId, step);
   }

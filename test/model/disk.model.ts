@@ -24,6 +24,7 @@ const contextOf = (snapshot: AnyMachineSnapshot) => snapshot.context as DiskCont
 function ofRound(round: number, snapshotId: string): Case[] {
   return [
     { type: 'volume.ready', round, claim: 'claim-1' },
+    { type: 'volume.progress', round, percent: 40 },
     { type: 'volume.failed', round, reason: 'no such zone' },
     { type: 'volume.detached', round, place: PLACE },
     { type: 'snapshot.progress', round, percent: 40 },

@@ -110,6 +110,7 @@ function ofLife(generation: number): Case[] {
     { type: 'disk.attached', claim: 'claim-1', generation },
     { type: 'disk.attached', claim: 'claim-1', generation, elsewhere: true },
     { type: 'disk.moving', generation, from: 'a', to: 'b' },
+    { type: 'disk.filling', percent: 41.6, generation },
     { type: 'disk.attachFailed', reason: 'no such zone', generation },
     { type: 'pod.created', generation, uid, name: 'gpu-dev-brave-otter', connection },
     { type: 'pod.createFailed', generation, reason: 'quota' },

@@ -19,7 +19,8 @@ import {
 } from './copy-job.ts';
 
 export type CopyState =
-  | { state: 'running'; percent: number; detail: string; lookAgainMs: number }
+  /** `begun`: its pod copies, and waits for nothing any more. */
+  | { state: 'running'; begun: boolean; percent: number; detail: string; lookAgainMs: number }
   | { state: 'done'; contents?: DiskContents }
   /** `foreign`: the target holds something that is not of this copy. */
   | { state: 'failed'; reason: string; foreign: boolean };
@@ -63,9 +64,9 @@ export class CopyRuns {
     const lookAgainMs = Math.min(LOOK.latest, Math.max(LOOK.soonest, age / 10));
     if (!hasStarted(pod)) {
       await this.#surround(job, request);
-      return { state: 'running', percent: 0, detail: waitsFor(pod), lookAgainMs };
+      return { state: 'running', begun: false, percent: 0, detail: waitsFor(pod), lookAgainMs };
     }
-    return { state: 'running', percent: await this.#percent(pod), detail: 'copying', lookAgainMs };
+    return { state: 'running', begun: true, percent: await this.#percent(pod), detail: 'copying', lookAgainMs };
   }
 
   /** Whether a copy into exactly this claim has ended well. */

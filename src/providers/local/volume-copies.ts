@@ -3,7 +3,7 @@
  * that only after the Job has succeeded; until then it is no snapshot.
  */
 import { PatchStrategy, setHeaderOptions, type V1PersistentVolumeClaim } from '@kubernetes/client-node';
-import type { SnapshotProgress } from '../../../actors/disk/ports.ts';
+import { type SnapshotProgress, Filling } from '../../../actors/disk/ports.ts';
 import { NotYet, TerminalError } from '../../../actors/errors.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import { attempt, attemptOrNull, hasStatus } from '../kubernetes/errors.ts';
@@ -100,7 +100,7 @@ export class Copies {
 
   /**
    * Fill the new claim of a disk from the copy that it names, and resolve when all is there.
-   * @throws NotYet until then; TerminalError if it cannot be filled: it stays unused, and the next call tries again
+   * @throws NotYet until then, Filling once it is copied; TerminalError if it cannot be filled: it stays unused, and the next call tries again
    */
   async fill(diskId: string, target: Claim): Promise<void> {
     const snapshotId = fillsFrom(target);
@@ -116,7 +116,8 @@ export class Copies {
       const run = await this.#runs.look({ ...id, source: endOf(copy), target: endOf(target) });
       if (run.state === 'running') {
         const how = run.percent > 0 ? `${run.percent} %` : run.detail;
-        throw new NotYet(run.lookAgainMs, `The disk is being filled from its snapshot: ${how}`);
+        const what = `The disk is being filled from its snapshot: ${how}`;
+        throw run.begun ? new Filling(run.lookAgainMs, run.percent, what) : new NotYet(run.lookAgainMs, what);
       }
       if (run.state === 'failed') {
         await this.#runs.remove(id);
