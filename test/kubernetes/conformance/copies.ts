@@ -16,7 +16,7 @@ export function copiesConform(subject: () => Subject): void {
       await withServer(claim, ['sh', '-c', 'printf one > /home/dev/a && printf two > /home/dev/b/c']);
       await detached(first.diskId);
       const snapshotId = `snap-${first.diskId}-1`;
-      expect(await ended(first.diskId, snapshotId)).toEqual({ state: 'complete', sizeBytes: 10 * 2 ** 30 });
+      expect(await ended(first.diskId, snapshotId)).toMatchObject({ state: 'complete', sizeBytes: 10 * 2 ** 30 });
       const copy = await claimOf(snapshotId);
       expect(copy.metadata?.ownerReferences).toBeUndefined();
       expect(copy.metadata?.labels).toMatchObject({ 'gpu-dev.io/disk': first.diskId, 'gpu-dev.io/snapshot': snapshotId });
@@ -123,7 +123,7 @@ export function copiesConform(subject: () => Subject): void {
         [],
       ]);
       const scripts = await core().readNamespacedConfigMap({ namespace: namespace(), name: job });
-      expect([scripts.immutable, Object.keys(scripts.data ?? {})]).toEqual([true, ['copy.sh']]);
+      expect([scripts.immutable, Object.keys(scripts.data ?? {}).sort()]).toEqual([true, ['contents.sh', 'copy.sh']]);
       await volumes().removeSnapshot(first.diskId, `snap-${first.diskId}-1`);
       await nothingAround();
     });
