@@ -68,7 +68,10 @@ export interface Volumes {
    * @throws if the storage does not say
    */
   placeOf?(diskId: string): Promise<VolumePlace | null>;
-  /** 'detached' only when it is proven that no pod uses the volume and no node holds it. */
+  /**
+   * 'detached' only when it is proven that no pod uses the volume and no node holds it.
+   * @throws NotYet in words for an operator if a node does not let go of it
+   */
   detach(diskId: string): Promise<'detached' | 'attached'>;
   /**
    * Delete a volume that was made and never given to a server; resolves when it is gone. Left out: it stays for the next session.

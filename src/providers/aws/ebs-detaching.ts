@@ -12,23 +12,24 @@ const LOOK_MS = 2_000;
 /**
  * Ask for all that is missing. Machines that share a volume are each asked, or forced, by themselves.
  * @param view of one that is on record, bears our tags, and that no pod uses
- * @throws NotYet in words for an operator, as long as any machine holds it; AwsError
+ * @throws NotYet in words for an operator if a machine did not let go at once when it was asked; AwsError
  */
 export async function letGo(ec2: Ec2, view: VolumeView): Promise<void> {
   const held: string[] = [];
+  let slow = false;
   for (const { instance, state } of view.attachments) {
+    if (state === 'attached') {
+      const refusal = await unlessUnderWay(() => ec2.detachVolume(view.id, instance));
+      held.push(`${instance}, which was asked to let go${refusal}`);
+      slow ||= refusal !== '';
+      continue;
+    }
+    slow = true;
     // What is being attached is no machine's to let go yet.
-    if (state === 'attaching') held.push(`${instance} (attaching)`);
-    else if (state === 'attached') held.push(await asked(ec2, view.id, instance));
-    else held.push(await unstuck(ec2, view.id, { instance, state }));
+    held.push(state === 'attaching' ? `${instance} (attaching)` : await unstuck(ec2, view.id, { instance, state }));
   }
-  if (held.length === 0) return;
+  if (!slow) return;
   throw new NotYet(LOOK_MS, `The volume ${view.id} is still held by ${held.join(' and ')}`);
-}
-
-async function asked(ec2: Ec2, id: string, instance: string): Promise<string> {
-  const refusal = await unlessUnderWay(() => ec2.detachVolume(id, instance));
-  return `${instance}, which was asked to let go${refusal}`;
 }
 
 /** It was asked before, and has not let go: busy or detaching. */
