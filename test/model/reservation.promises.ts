@@ -181,7 +181,7 @@ function slots(memory: ReservationMemory, { after }: Step, path: string, context
   if (within(path, 'snapshotting')) promise(memory.published.size === 0, `${path} is still published`);
 }
 
-/** Each limit runs from the entry of its state, and from there only. */
+/** Each limit runs from the entry of its state, and from there only, but for those that what goes on sets anew. */
 function limits({ before, after, event, intents, taken }: Step, path: string): void {
   const from = before === null ? '' : statePath(before.value);
   for (const [state, [limit, milliseconds]] of Object.entries(SETTLED)) {
@@ -189,9 +189,13 @@ function limits({ before, after, event, intents, taken }: Step, path: string): v
     if (after.status !== 'active' || !within(path, state)) continue;
     const set = intents.filter((intent) => intent.do === 'deadline' && intent.name === limit);
     const forced = event.type === 'deadline.stopping' && limit === 'stopping';
+    const goesOn = event.type === 'disk.filling' && event.generation === after.context.generation && limit === 'attaching';
     // The way through building leaves the queue and comes back to it: a new entry.
     const entered =
-      !within(from, state) || forced || (state === 'queued' && taken.some((name) => name.includes('#reservation.building')));
+      !within(from, state) ||
+      forced ||
+      goesOn ||
+      (state === 'queued' && taken.some((name) => name.includes('#reservation.building')));
     if (!entered) promise(set.length === 0, `${limit} is set anew without entering ${state}`);
     else {
       const due = new Date(Date.parse(event.at) + milliseconds).toISOString();
