@@ -52,7 +52,7 @@ for (const cluster of [simulated, real]) {
       const InstanceId = (node: string) => instances.get(node) ?? '';
       csi = standInCsi(opened.client, {
         async attach(VolumeId, node) {
-          await sdk.send(new AttachVolumeCommand({ VolumeId, InstanceId: InstanceId(node), Device: '/dev/sdf' }));
+          await sdk.send(new AttachVolumeCommand({ VolumeId, InstanceId: InstanceId(node), Device: `/dev/${VolumeId}` }));
         },
         async detach(VolumeId, node) {
           await sdk.send(new DetachVolumeCommand({ VolumeId, InstanceId: InstanceId(node) }));
