@@ -1,7 +1,7 @@
 /** Few paths that drive much: what is slow is driven with these. */
-import { type AnyMachineSnapshot, initialTransition, transition } from 'xstate';
+import { type AnyMachineSnapshot, getInitialMicrosteps, initialTransition, transition } from 'xstate';
 import { type Model, pathsOf, type Scenario } from './explore.ts';
-import { BIRTH, type Case, statePath, transitionsTaken } from './graph.ts';
+import { BIRTH, type Case, statePath, transientTaken, transitionsTaken } from './graph.ts';
 
 export interface Path {
   name: string;
@@ -15,6 +15,7 @@ export function choosePaths(model: Model): Path[] {
   const covered = new Set<string>();
   for (const scenario of model.scenarios) {
     const vertices = pathsOf(model, scenario);
+    const before = chosen.length;
     const choose = (events: readonly Case[]) => chosen.push({ name: scenario.name, events: [scenario.birth, ...events] });
     for (const { events } of [...vertices].sort((a, b) => b.events.length - a.events.length)) {
       if (cover(model, scenario, events, covered)) choose(events);
@@ -25,8 +26,20 @@ export function choosePaths(model: Model): Path[] {
         if (note(model, snapshot, event, covered)) choose([...events, event]);
       }
     }
+    // A birth of its own kind is a path, also if all that can follow is driven by others.
+    if (noteBirth(model, scenario, covered) && chosen.length === before) choose([]);
   }
   return chosen;
+}
+
+/** @returns true if it is born in a way in which none was before. */
+function noteBirth({ kind }: Model, { birth }: Scenario, covered: Set<string>): boolean {
+  const event = { ...birth, at: BIRTH };
+  const steps = getInitialMicrosteps(kind.machine, kind.input(event) as never) as [AnyMachineSnapshot, unknown][];
+  const names = steps.flatMap(([between]) => transientTaken(kind.machine, between, event)).map((name) => `unborn: ${name}`);
+  const fresh = names.filter((name) => !covered.has(name));
+  for (const name of fresh) covered.add(name);
+  return fresh.length > 0;
 }
 
 /** @returns true if the events drive anything new. */
