@@ -16,6 +16,8 @@ export interface Step {
   reason: string | null;
   from: string | null;
   to: string | null;
+  /** Where below `to` an applied step led; null if `to` has no states in it, or nobody noted it. */
+  leaf: string | null;
 }
 
 /** What was committed between two positions; `steps` is null if it was more than asked for. */
@@ -25,7 +27,7 @@ export interface Changes {
 }
 
 const STEP = `substr(h.actor, 13) as id, r.user_id as owner, h.seq, h.at, h.event->>'type' as type, h.outcome, h.reason,
-  h.from_state as "from", h.to_state as "to"`;
+  h.from_state as "from", h.to_state as "to", h.leaf`;
 
 const READ_POSITION = 'select pg_current_snapshot()::text as position';
 

@@ -13,16 +13,18 @@ export interface HistoryEntry {
   reason: string | null;
   from: string | null;
   to: string | null;
+  /** Where below `to` an applied step led, dotted; null if `to` has no states in it, or nobody noted it. */
+  leaf: string | null;
   machineVersion: number;
   sender: string;
   sentAt: string | null;
 }
 
 export const APPEND = `
-  insert into history (actor, seq, key, event, outcome, reason, from_state, to_state, machine_version, sender, sent_at, at)
-  select h.actor, h.seq, h.key, h.event::jsonb, h.outcome, h.reason, h.from_state, h.to_state, h.machine_version, h.sender, h.sent_at::timestamptz, $12
-    from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[], $10::text[], $11::text[])
-      as h(actor, seq, key, event, outcome, reason, from_state, to_state, machine_version, sender, sent_at)`;
+  insert into history (actor, seq, key, event, outcome, reason, from_state, to_state, leaf, machine_version, sender, sent_at, at)
+  select h.actor, h.seq, h.key, h.event::jsonb, h.outcome, h.reason, h.from_state, h.to_state, h.leaf, h.machine_version, h.sender, h.sent_at::timestamptz, $13
+    from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::int[], $11::text[], $12::text[])
+      as h(actor, seq, key, event, outcome, reason, from_state, to_state, leaf, machine_version, sender, sent_at)`;
 
 /** Append what a batch of turns did. */
 export function appendHistory(tx: Transaction, entries: readonly HistoryEntry[], now: Date): void {
@@ -36,6 +38,7 @@ export function appendHistory(tx: Transaction, entries: readonly HistoryEntry[],
     entries.map((entry) => entry.reason),
     entries.map((entry) => entry.from),
     entries.map((entry) => entry.to),
+    entries.map((entry) => entry.leaf),
     entries.map((entry) => entry.machineVersion),
     entries.map((entry) => entry.sender),
     entries.map((entry) => entry.sentAt),
@@ -43,7 +46,7 @@ export function appendHistory(tx: Transaction, entries: readonly HistoryEntry[],
   ]);
 }
 
-const COLUMNS = `actor, seq, key, event, outcome, reason, from_state as "from", to_state as "to", machine_version as "machineVersion", sender, sent_at as "sentAt"`;
+const COLUMNS = `actor, seq, key, event, outcome, reason, from_state as "from", to_state as "to", leaf, machine_version as "machineVersion", sender, sent_at as "sentAt"`;
 
 export const FIND_BY_KEY = `select ${COLUMNS} from history where actor = $1 and key = $2`;
 

@@ -84,9 +84,11 @@ export interface Movement {
   outcome: 'applied' | 'ignored' | 'refused';
   from: string | null;
   to: string | null;
+  /** Where below `to` an applied step led; null if `to` has no states in it, or nobody noted it. */
+  leaf: string | null;
 }
 
-const MOVEMENT = `h.actor, h.seq, h.at, h.event->>'type' as type, h.outcome, h.from_state as "from", h.to_state as "to"`;
+const MOVEMENT = `h.actor, h.seq, h.at, h.event->>'type' as type, h.outcome, h.from_state as "from", h.to_state as "to", h.leaf`;
 
 // From the end of the index that the streams of events read, as far back as a minute.
 const RECENT_OF_RESERVATIONS = `
@@ -109,4 +111,26 @@ const RECENT_OF_OTHERS = `
 /** Steps of disks, pools and images since then, the latest 200 of each; those of one actor in their order. */
 export async function recentOfOthers(db: Queryable, since: Date): Promise<Movement[]> {
   return (await db.query<Movement>(RECENT_OF_OTHERS, [since])).rows;
+}
+
+/** Where an actor was before a step: the state that the latest applied step before it led to. */
+export interface Whereabouts {
+  actor: string;
+  /** Number of the step before which it was there. */
+  seq: number;
+  state: string | null;
+  leaf: string | null;
+}
+
+// The one before is nearly always it; what changed nothing is passed over.
+const WHERE_BEFORE = `
+  select asked.actor, asked.seq, h.to_state as state, h.leaf
+    from unnest($1::text[], $2::bigint[]) as asked(actor, seq) cross join lateral
+         (select own.to_state, own.leaf from history own
+           where own.actor = asked.actor and own.seq < asked.seq and own.outcome = 'applied' order by own.seq desc limit 1) h`;
+
+/** Where actors were before these steps, as far as history reaches back. */
+export async function whereBefore(db: Queryable, steps: readonly { actor: string; seq: number }[]): Promise<Whereabouts[]> {
+  if (steps.length === 0) return [];
+  return (await db.query<Whereabouts>(WHERE_BEFORE, [steps.map(({ actor }) => actor), steps.map(({ seq }) => seq)])).rows;
 }

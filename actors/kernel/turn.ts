@@ -5,7 +5,7 @@ import type { MailRow, StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { HistoryEntry } from '../../persistence/history.ts';
 import { type ActorKind, isBirth, type StampedEvent } from './kind.ts';
 import { type MachineStep, startMachine, stepMachine } from './machine-step.ts';
-import { dehydrate, revive, topState } from './revive.ts';
+import { dehydrate, revive, subState, topState } from './revive.ts';
 
 /** An actor in memory, for the length of one transaction. */
 export interface LiveActor {
@@ -92,7 +92,8 @@ function settle(actor: LiveActor, message: MailRow, event: StampedEvent, outcome
   });
   const stored = dehydrate(kind, outcome.live);
   const next: LiveActor = { ...actor, seq: actor.seq + 1, stored, live: outcome.live };
-  return { actor: next, entry: entryOf(next, message, event, 'applied', null, from, topState(stored.value)), intents };
+  const entry = entryOf(next, message, event, 'applied', null, from, topState(stored.value));
+  return { actor: next, entry: { ...entry, leaf: subState(stored.value) }, intents };
 }
 
 function pass(
@@ -130,6 +131,7 @@ function entryOf(
     reason,
     from,
     to,
+    leaf: null,
     machineVersion: actor.kind.version,
     sender: message.sender,
     sentAt: message.sentAt,

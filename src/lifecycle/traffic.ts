@@ -3,7 +3,7 @@ import type { AnyStateMachine } from 'xstate';
 import { parseAddress } from '../../actors/kernel/kind.ts';
 import { presentPosition, readChanges } from '../../persistence/changes.ts';
 import type { Queryable } from '../../persistence/database.ts';
-import { type Movement, recentOfOthers, recentOfReservations } from '../../persistence/lifecycle.ts';
+import { type Movement, recentOfOthers, recentOfReservations, whereBefore } from '../../persistence/lifecycle.ts';
 import { type Leaves, Ways } from './ways.ts';
 
 /** Numbers by machine and id of a transition. */
@@ -37,7 +37,10 @@ export class Traffic {
     const others = await recentOfOthers(db, since);
     this.#position = position;
     this.#readAt = now;
-    for (const movement of [...movements, ...others]) this.note(movement);
+    const steps = [...movements, ...others];
+    for (const { actor, seq, state, leaf } of await whereBefore(db, this.#unexplained(steps)))
+      this.place(actor, seq - 1, state, leaf);
+    for (const movement of steps) this.note(movement);
     for (const second of this.#seconds.keys()) if (second <= Math.floor(now / 1_000) - SECONDS) this.#seconds.delete(second);
   }
 
@@ -59,7 +62,7 @@ export class Traffic {
   }
 
   /** Count a step; one that was counted already is not counted again. */
-  note({ actor, seq, at, type, outcome, from, to }: Movement): void {
+  note({ actor, seq, at, type, outcome, from, to, leaf }: Movement): void {
     const { kind } = parseAddress(actor);
     const ways = this.#ways.get(kind);
     const known = this.#actors.get(actor);
@@ -67,7 +70,7 @@ export class Traffic {
     this.#actors.delete(actor);
     let leaves = known?.seq === seq - 1 ? known.leaves : null;
     if (outcome === 'applied') {
-      const followed = ways.follow(leaves, { type, from, to });
+      const followed = ways.follow(leaves, { type, from, to, leaf });
       leaves = followed.leaves;
       const second = Math.floor(at.getTime() / 1_000);
       const taken = this.#seconds.get(second) ?? new Map<string, number>();
@@ -77,6 +80,26 @@ export class Traffic {
     this.#actors.set(actor, { seq, leaves: leaves ?? ways.leavesOf(to) });
     const [oldest] = this.#actors.keys();
     if (this.#actors.size > MOST_ACTORS && oldest !== undefined) this.#actors.delete(oldest);
+  }
+
+  /** Remember where an actor was after a step, if nothing later is known of it. */
+  place(actor: string, seq: number, state: string | null, leaf: string | null): void {
+    const ways = this.#ways.get(parseAddress(actor).kind);
+    if (ways === undefined || (this.#actors.get(actor)?.seq ?? -1) >= seq) return;
+    this.#actors.set(actor, { seq, leaves: ways.leavesAt(state, leaf) });
+  }
+
+  /** The first step of each actor of whom it is not known where exactly it was before, and which could have been in several states. */
+  #unexplained(steps: readonly Movement[]): Movement[] {
+    const seen = new Set<string>();
+    return steps.filter(({ actor, seq, from }) => {
+      if (seen.has(actor)) return false;
+      const known = this.#actors.get(actor);
+      if (known !== undefined && known.seq >= seq) return false;
+      seen.add(actor);
+      if (known?.seq === seq - 1) return false;
+      return (this.#ways.get(parseAddress(actor).kind)?.leavesOf(from).size ?? 0) > 1;
+    });
   }
 
   async #begin(db: Queryable): Promise<[string, Movement[]]> {

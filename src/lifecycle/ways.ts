@@ -1,6 +1,6 @@
 /**
- * Which transitions a step took, told from what history keeps of it: its event and the top-level states before and after. The finer steps
- * in between are followed with what the chart allows; where several ways are open, each gets its part.
+ * Which transitions a step took, told from what history keeps of it: its event, where it was before and where it led. What was written before
+ * history kept the finer states is followed with what the chart allows; where several ways are open, each gets its part.
  */
 import type { AnyStateMachine, AnyStateNode } from 'xstate';
 import { nodesOf } from '../../machines/rules.ts';
@@ -46,13 +46,21 @@ export class Ways {
     return new Set(this.#nodes.filter((node) => isLeaf(node) && node.path[0] === top).map(({ id }) => id));
   }
 
+  /** Where one may be whose top-level state is this one: everywhere in it, or just there if that is known. */
+  leavesAt(top: string | null, leaf: string | null): Leaves {
+    const within = this.leavesOf(top);
+    const exact = [...within].filter((id) => leaf !== null && this.#byId.get(id)!.path.slice(1).join('.') === leaf);
+    return exact.length === 0 ? within : new Set(exact);
+  }
+
   /**
    * What an applied step did. @param before where the actor may have been; null if nothing is known but its top-level state
    */
-  follow(before: Leaves | null, step: { type: string; from: string | null; to: string | null }): Followed {
+  follow(before: Leaves | null, step: { type: string; from: string | null; to: string | null; leaf: string | null }): Followed {
     const arrivals = step.from === null ? this.#born() : this.#moved(before ?? this.leavesOf(step.from), step.type);
-    const fitting = arrivals.filter(({ leaf }) => this.#byId.get(leaf)!.path[0] === step.to);
-    if (fitting.length === 0) return { taken: NONE, leaves: this.leavesOf(step.to) };
+    const ends = this.leavesAt(step.to, step.leaf);
+    const fitting = arrivals.filter(({ leaf }) => ends.has(leaf));
+    if (fitting.length === 0) return { taken: NONE, leaves: ends };
     const taken = new Map<string, number>();
     for (const { ids } of fitting) for (const id of ids) taken.set(id, (taken.get(id) ?? 0) + 1 / fitting.length);
     return { taken, leaves: new Set(fitting.map(({ leaf }) => leaf)) };

@@ -1,6 +1,9 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { MACHINES } from '../../../src/lifecycle/charts.ts';
+import { Traffic } from '../../../src/lifecycle/traffic.ts';
 import { Board, type NodeView } from '../../../src/live/board.ts';
 import { type HttpWorld, type Json, startHttp } from './support.ts';
 
@@ -57,22 +60,64 @@ async function listen(path: string, user: string | null): Promise<Listening> {
 
 const reserve = async (user: string, wishes: object = {}): Promise<string> => {
   const body = { gpu_type: 't4', gpu_count: 1, duration_hours: 4, no_persistent_disk: true, ...wishes };
-  return (await http.post('/v1/reservations', body, { user })).body.id;
+  const answer = await http.post('/v1/reservations', body, { user });
+  expect(answer, JSON.stringify(answer.body)).toMatchObject({ status: 202 });
+  return answer.body.id;
 };
 
 describe('what the pages watch', () => {
   it('lifecycle: everybody is counted in their state, and every transition of the last minute on its way', async () => {
     const watched = await listen('/v1/live?topics=lifecycle', 'ada');
-    const id = await reserve('ada');
-    await http.world.reaches(id, 'running');
-    const { counts } = await watched.until('lifecycle', ({ counts }) => counts.reservation?.['running.serving'] === 1);
+    const gang = {
+      gpu_type: 'a100',
+      gpu_count: 8,
+      is_multinode: true,
+      total_nodes: 2,
+      node_index: 0,
+      master_reservation_id: randomUUID(),
+    };
+    const member = await reserve('ada', gang);
+    const ids = await Promise.all(Array.from({ length: 5 }, () => reserve('ada')));
+    for (const id of ids) await http.world.reaches(id, 'running');
+    const { counts } = await watched.until('lifecycle', ({ counts }) => counts.reservation?.['running.serving'] === 5);
     expect(counts['gpu-pool'].open).toBeGreaterThan(0);
-    const { traffic } = await watched.until('lifecycle', ({ traffic }) =>
-      Object.keys(traffic.reservation ?? {}).some((key) => key.includes('pod.ready')),
-    );
-    expect(traffic.reservation['reservation.queued.capacity|capacity.granted|0']).toBe(1);
-    expect(traffic['gpu-pool']['gpu-pool.open|capacity.requested|0']).toBeGreaterThanOrEqual(1);
+    const sum = (traffic: Json, ...parts: string[]): number =>
+      Object.entries(traffic.reservation ?? {})
+        .filter(([id]) => parts.every((part) => id.includes(part)))
+        .reduce((total, [, taken]) => total + Number(taken), 0);
+    const { traffic } = await watched.until('lifecycle', ({ traffic }) => sum(traffic, 'pod.ready') === 5);
+    const ways = Object.entries(traffic.reservation).filter(([id]) => id.includes('deciding|always'));
+    expect(Object.fromEntries(ways)).toEqual({
+      'reservation.queued.deciding|always|1': 1,
+      'reservation.queued.deciding|always|4': 5,
+      'reservation.provisioning.deciding|always|1': 5,
+    });
+    expect(traffic.reservation['reservation.queued.capacity|capacity.granted|0']).toBe(5);
+    expect(traffic['gpu-pool']['gpu-pool.open|capacity.requested|0']).toBeGreaterThanOrEqual(5);
     watched.stop();
+
+    // Whoever begins to look in the middle of a life reads where it was before.
+    const { db } = http.world;
+    const [id] = ids;
+    const { rows } = await db.query<{ leaf: string }>(
+      `with ready as (select min(seq) as seq from history where actor = $1 and event->>'type' = 'pod.ready'),
+            old as (update history h set at = at - interval '5 minutes' from ready where h.actor = $1 and h.seq < ready.seq returning h.seq, h.leaf)
+       select leaf from old where leaf is not null order by seq desc limit 1`,
+      [`reservation/${id}`],
+    );
+    const late = new Traffic(MACHINES);
+    await late.refresh(db);
+    const before = sum({ reservation: late.perMinute()['reservation'] }, 'pod.ready');
+    expect(before).toBe(5);
+    expect(
+      sum({ reservation: late.perMinute()['reservation'] }, `provisioning.${rows[0]!.leaf}|pod.ready`),
+    ).toBeGreaterThanOrEqual(1);
+    expect(Object.values(late.perMinute()['reservation']!).every(Number.isInteger)).toBe(true);
+
+    for (const each of [...ids.slice(1), member]) {
+      await http.post(`/v1/reservations/${each}/events`, { type: 'cancel' }, { user: 'ada' });
+      await http.world.reaches(each, 'cancelled');
+    }
   });
 
   it('board: who holds what until when, changes alone after the first, and ids for admins only', async () => {

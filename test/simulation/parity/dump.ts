@@ -23,7 +23,7 @@ export const DUMPS: readonly Dump[] = [
   },
   {
     name: 'history',
-    sql: `select actor, seq, key, event, outcome, reason, from_state as "from", to_state as "to", machine_version as "machineVersion", sender,
+    sql: `select actor, seq, key, event, outcome, reason, from_state as "from", to_state as "to", leaf, machine_version as "machineVersion", sender,
                  sent_at as "sentAt", at from history`,
     table: (tables) => tables.history,
   },

@@ -39,9 +39,9 @@ export const KERNEL_CASES: readonly (readonly [string, Parameters])[] = [
     all(
       columns(
         fc
-          .tuple(a.actor, a.small, a.key, of('applied', 'ignored'), maybe(a.text), maybe(a.iso))
-          .map(([id, seq, key, outcome, reason, sentAt]): unknown[] => [
-            ...[id, seq, key, json({ type: 'press', at: 'now' }), outcome, reason, 'off', 'on', 1, 'http', sentAt],
+          .tuple(a.actor, a.small, a.key, of('applied', 'ignored'), maybe(a.text), maybe(a.iso), maybe(of('lit')))
+          .map(([id, seq, key, outcome, reason, sentAt, leaf]): unknown[] => [
+            ...[id, seq, key, json({ type: 'press', at: 'now' }), outcome, reason, 'off', 'on', leaf, 1, 'http', sentAt],
           ]),
         place,
         2,

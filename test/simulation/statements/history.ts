@@ -5,7 +5,7 @@ import { count, dateOf, moment, rows, twin } from '../store/statement.ts';
 import { SqlError } from '../store/tables.ts';
 
 twin(history.APPEND, (t, tx, v) => {
-  const [actors, seqs, keys, events, outcomes, reasons, froms, tos, versions, senders, sentAts, at] = v;
+  const [actors, seqs, keys, events, outcomes, reasons, froms, tos, leaves, versions, senders, sentAts, at] = v;
   for (const [index, actor] of (actors as string[]).entries()) {
     const row: HistoryRow = {
       actor,
@@ -16,6 +16,7 @@ twin(history.APPEND, (t, tx, v) => {
       reason: reasons[index],
       from: froms[index],
       to: tos[index],
+      leaf: leaves[index],
       machineVersion: versions[index],
       sender: senders[index],
       sentAt: moment(sentAts[index]),
@@ -27,8 +28,8 @@ twin(history.APPEND, (t, tx, v) => {
 });
 
 function entryOf(row: HistoryRow) {
-  const { actor, seq, key, event, outcome, reason, from, to, machineVersion, sender } = row;
-  return { actor, seq, key, event, outcome, reason, from, to, machineVersion, sender, sentAt: dateOf(row.sentAt) };
+  const { actor, seq, key, event, outcome, reason, from, to, leaf, machineVersion, sender } = row;
+  return { actor, seq, key, event, outcome, reason, from, to, leaf, machineVersion, sender, sentAt: dateOf(row.sentAt) };
 }
 
 twin(history.FIND_BY_KEY, (t, tx, [actor, key]) => {

@@ -38,6 +38,7 @@ export interface HistoryRow {
   reason: string | null;
   from: string | null;
   to: string | null;
+  leaf: string | null;
   machineVersion: number;
   sender: string;
   sentAt: number | null;
