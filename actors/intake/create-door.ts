@@ -2,6 +2,7 @@
  * The door of those who wait for an answer to their create. Those who come while others are being served share the next transaction, and
  * their reservations are born in it: when the answer comes, they exist. What cannot be served together is served alone.
  */
+import { waitBriefly } from '../../persistence/actor-store.ts';
 import { isRetryableDatabaseError, type Store } from '../../persistence/database.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { Problem } from '../problem.ts';
@@ -31,7 +32,9 @@ export class CreateDoor {
   readonly #settings: Required<CreateDoorSettings>;
   readonly #catalogue = new KnownCatalogue();
   readonly #waiting: Asked[] = [];
+  /** Transactions under way, and those of them that are worth waiting for. */
   #serving = 0;
+  #timely = 0;
 
   constructor(settings: CreateDoorSettings) {
     this.#settings = { together: 50, atOnce: 4, patienceMs: 50, ...settings };
@@ -44,24 +47,32 @@ export class CreateDoor {
   accept(body: unknown, sender: Sender): Promise<Accepted> {
     return new Promise((answer, refuse) => {
       this.#waiting.push({ body, sender, answer, refuse });
-      if (this.#serving === 0) this.#begin();
+      this.#begin();
     });
   }
 
+  /** Serve those who wait, unless they do better to wait for those who are being served. */
   #begin(): void {
-    const asked = this.#waiting.splice(0, this.#settings.together);
-    if (asked.length === 0) return;
+    const { together, atOnce, patienceMs } = this.#settings;
+    if (this.#waiting.length === 0 || this.#timely > 0 || this.#serving >= atOnce) return;
+    const asked = this.#waiting.splice(0, together);
     this.#serving++;
-    let isLate = false;
+    this.#timely++;
+    let isTimely = true;
+    const endTimely = () => {
+      if (isTimely) this.#timely--;
+      isTimely = false;
+    };
     // One that waits for a lock must not hold up those that do not.
     const late = setTimeout(() => {
-      isLate = true;
-      if (this.#serving < this.#settings.atOnce) this.#begin();
-    }, this.#settings.patienceMs);
+      endTimely();
+      this.#begin();
+    }, patienceMs);
     void this.#serve(asked).finally(() => {
       clearTimeout(late);
+      endTimely();
       this.#serving--;
-      if (!isLate || this.#serving === 0) this.#begin();
+      this.#begin();
     });
   }
 
@@ -96,6 +107,8 @@ export class CreateDoor {
     const creates = [...plain.values()];
     if (creates.length === 0) return others;
     await kernel.deliver(async (tx, post) => {
+      // Whoever holds a user's lock for longer holds up those alone who need it.
+      waitBriefly(tx);
       await acceptCreates(
         posting(post),
         tx,

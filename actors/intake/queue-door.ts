@@ -21,7 +21,7 @@ import { Loop } from '../kernel/loop.ts';
 import { Problem } from '../problem.ts';
 import { redact } from '../secret.ts';
 import { KnownCatalogue } from './catalogue.ts';
-import { accept, type Post, posting, type Sender } from './doors.ts';
+import { accept, type Sender } from './doors.ts';
 import { findReservation } from './lookup.ts';
 import { acceptTogether, NotTogether } from './together.ts';
 
@@ -92,9 +92,9 @@ export class QueueDoor {
 
   /** @returns how many messages there were. */
   async #swiftly(): Promise<number> {
-    const { kernel, batchSize } = this.#settings;
+    const { db, batchSize } = this.#settings;
     try {
-      const count = await kernel.deliver((tx, post) => this.#together(tx, batchSize, posting(post)));
+      const count = await db.withTransaction((tx) => this.#together(tx, batchSize));
       this.stats.accepted += count;
       return count;
     } catch (error) {
@@ -122,14 +122,14 @@ export class QueueDoor {
   }
 
   /** Take a batch, and accept all of it or fail: with the message that failed if it was alone, else as a batch. */
-  async #together(tx: Transaction, limit: number, births: Post): Promise<number> {
+  async #together(tx: Transaction, limit: number): Promise<number> {
     const { kernel, queue } = this.#settings;
     const [messages, catalogue] = await Promise.all([takeFromQueue(tx, queue, limit), this.#catalogue.read(tx)]);
     const [first] = messages;
     if (first === undefined) return 0;
     const deliveries = messages.map((message) => ({ body: message.body, sender: this.#senderOf(message) }));
     try {
-      await acceptTogether(kernel, tx, deliveries, catalogue, births);
+      await acceptTogether(kernel, tx, deliveries, catalogue);
     } catch (error) {
       if (isRetryableDatabaseError(error) || error instanceof NotTogether) throw error;
       if (error instanceof Problem || messages.length > 1)

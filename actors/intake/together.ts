@@ -35,7 +35,6 @@ export interface Plain {
 
 /**
  * Accept all of them, in order.
- * @param births where the births of plain creates go: the kernel, or its delivery, so that they take their first turn in this transaction
  * @throws Problem, NotTogether, or the database's error; the transaction must be rolled back then.
  */
 export async function acceptTogether(
@@ -43,13 +42,12 @@ export async function acceptTogether(
   tx: Transaction,
   deliveries: readonly Delivery[],
   catalogue: Catalogue,
-  births: Post = kernel,
 ): Promise<void> {
   let plain = new Map<string, Plain>();
   const settle = async () => {
     const creates = [...plain.values()];
     plain = new Map();
-    if (creates.length > 0) await acceptCreates(births, tx, creates);
+    if (creates.length > 0) await acceptCreates(kernel, tx, creates);
   };
   for (const { body, sender } of deliveries) {
     const understood = actionOf(body);

@@ -3,12 +3,12 @@
  * is asked of an actor that is free has been decided then. Only what cannot be taken at once goes by mailbox.
  */
 import { type ActorRow, lockActors, openActors } from '../../persistence/actor-store.ts';
-import type { Queryable, Transaction } from '../../persistence/database.ts';
+import { isRetryableDatabaseError, type Queryable, type Transaction } from '../../persistence/database.ts';
 import { enqueue, findProcessed, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
 import { type BatchResult, type BatchSettings, commit, NOTHING } from './commit.ts';
 import { Decisions } from './decisions.ts';
 import { type ActorKind, isBirth, parseAddress, withVersions } from './kind.ts';
-import { ActorFailure, MessageFailure } from './set-aside.ts';
+import { isLockTimeout } from './put-off.ts';
 import { atOnce, knownKinds, passOn, step } from './steps.ts';
 
 /** Rows of a door, and what it sends by `post`. It is run anew if its first transaction had to be given up. */
@@ -21,15 +21,17 @@ export type Write<T> = (tx: Transaction, post: (messages: readonly Message[]) =>
  */
 export async function deliver<T>(settings: BatchSettings, write: Write<T>): Promise<BatchResult & { value: T }> {
   let value: T | undefined;
+  let isWritten = false;
   try {
     const result = await commit(settings, async (tx) => {
       const messages: Message[] = [];
       value = await write(tx, (more) => void messages.push(...more));
+      isWritten = true;
       return messages.length === 0 ? null : take(settings, tx, messages);
     });
     return { ...result, value: value as T };
   } catch (error) {
-    if (!(error instanceof MessageFailure) && !(error instanceof ActorFailure)) throw error;
+    if (!isWritten || (isRetryableDatabaseError(error) && !isLockTimeout(error))) throw error;
     return settings.db.withTransaction(async (tx) => {
       const messages: Message[] = [];
       value = await write(tx, (more) => void messages.push(...more));

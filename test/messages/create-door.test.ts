@@ -1,0 +1,91 @@
+/** The door of those who wait for an answer: what it does together, what alone, and who waits for whom. */
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { CreateDoor } from '../../actors/intake/create-door.ts';
+import type { Accepted } from '../../actors/intake/doors.ts';
+import { Problem } from '../../actors/problem.ts';
+import { type Body, type Door, fresh, startDoor } from './support.ts';
+
+let scene: Door;
+let door: CreateDoor;
+beforeAll(async () => {
+  scene = await startDoor();
+  door = new CreateDoor(scene);
+});
+afterAll(() => scene.stop());
+
+const sender = () => ({ door: 'http', key: null });
+const ask = (body: Body) => door.accept(body, sender());
+const transactions = async () =>
+  (
+    await scene.db.query<{ xact: string; ids: string[] }>(
+      `select xact::text, array_agg(substr(actor, 13) order by actor) as ids from history where actor like 'reservation/%' and seq = 1 group by xact`,
+    )
+  ).rows;
+const outcomeOf = (asked: Promise<Accepted>) =>
+  asked.then(
+    ({ duplicate }) => (duplicate ? 'duplicate' : 'new'),
+    (error: unknown) => (error instanceof Problem ? error.code : String(error)),
+  );
+
+it('creates that come at the same time share a transaction, and exist when they are answered', async () => {
+  const bodies = Array.from({ length: 8 }, () => fresh('create-api'));
+  const first = ask(bodies[0]);
+  const accepted = await Promise.all([first, ...bodies.slice(1).map(ask)]);
+  const ids = accepted.map(({ reservationId }) => reservationId!);
+  const rows = await scene.db.query('select 1 from reservations where reservation_id = any($1::text[])', [ids]);
+  expect(rows.rowCount).toBe(8);
+  const shared = (await transactions()).filter((each) => each.ids.some((id) => ids.includes(id)));
+  expect(shared.map((each) => each.ids.length).sort()).toEqual([1, 7]);
+});
+
+it('one that is refused, comes twice or belongs to another costs its neighbours nothing', async () => {
+  const good = [fresh('create-api'), fresh('create-api'), fresh('create-api')];
+  const taken = fresh('create-api', { reservation_id: (await ask(fresh('create-api'))).reservationId, user_id: 'mallory' });
+  const outcomes = await Promise.all(
+    [good[0], fresh('create-api', { gpu_type: 'h9000' }), good[1], good[1], taken, good[2], { action: 'xstate.init' }]
+      .map(ask)
+      .map(outcomeOf),
+  );
+  // Which of the two with one id is the first is not said.
+  expect(outcomes.splice(2, 2).sort()).toEqual(['duplicate', 'new']);
+  expect(outcomes).toEqual(['new', 'GPU_TYPE_UNKNOWN', 'GPU_ID_TAKEN', 'new', 'GPU_ACTION_UNKNOWN']);
+});
+
+it('of two who ask for one id in one moment, one makes it and the other is told that it is there', async () => {
+  const body = fresh('create-api');
+  await ask(fresh('create-api'));
+  const outcomes = await Promise.all([ask(body), ask(body), ask(body)].map(outcomeOf));
+  expect(outcomes.sort()).toEqual(['duplicate', 'duplicate', 'new']);
+});
+
+it('who waits for a lock holds up nobody else, neither with them nor behind them', async () => {
+  const [blocked, free, later] = [fresh('create-api'), fresh('create-api'), fresh('create-api')];
+  let release = () => {};
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const holding = scene.db.withTransaction(async (tx) => {
+    await tx.query(`select pg_advisory_xact_lock(hashtextextended('quota/' || $1, 0))`, [blocked.user_id]);
+    await held;
+  });
+  const order: string[] = [];
+  const first = ask(fresh('create-api'));
+  const waits = ask(blocked).then(() => order.push('blocked'));
+  const neighbour = ask(free).then(() => order.push('neighbour'));
+  await first;
+  await neighbour;
+  await ask(later).then(() => order.push('later'));
+  release();
+  await Promise.all([waits, holding]);
+  expect(order).toEqual(['neighbour', 'later', 'blocked']);
+});
+
+it('whose first turn cannot be taken is accepted all the same, and a dead letter says why', async () => {
+  await scene.db.query(`alter table reservations add constraint no_marvin check (user_id <> 'marvin')`);
+  const body = fresh('create-api', { user_id: 'marvin' });
+  const [accepted, neighbour] = await Promise.all([ask(body), ask(fresh('create-api'))]);
+  expect(neighbour.duplicate).toBe(false);
+  while ((await scene.kernel.takeTurns()) > 0);
+  const [letter] = (await scene.letters()).filter(({ actor }) => actor === accepted.actor);
+  expect(letter.reason).toMatch(/no_marvin/);
+});
