@@ -10,6 +10,8 @@ import { ServiceScene } from './service-scene.ts';
 /** The shortest reservation, five minutes, takes twenty seconds; so long may a pod take to become ready, killed services included. */
 const TIME_SCALE = process.env['GPU_DEV_CYCLES_SCALE'] ?? '15';
 const HOURS = 0.0834;
+/** At a lower scale everything takes so much longer. */
+const SLOWER = Math.max(1, 15 / Number(TIME_SCALE));
 
 export interface Cycles {
   cycles: number;
@@ -35,7 +37,7 @@ export function reservationsEndClean(
     beforeAll(async () => {
       scene = await ServiceScene.start(cluster);
       // With 16 GPUs most of a hundred wait for others first.
-      scene.patienceMs = 30_000 + cycles * 6_000;
+      scene.patienceMs = (30_000 + cycles * 6_000) * SLOWER;
       service = await scene.service({ TIME_SCALE, ...environment() });
       await scene.knows(3);
     });
@@ -89,7 +91,7 @@ export function reservationsEndClean(
         await expectNothing(scene);
         for (const id of ids) expect(scene.watch.most.get(id) ?? 0, `pods of ${id} at once`).toBeLessThanOrEqual(1);
       },
-      60_000 + cycles * 10_000,
+      (60_000 + cycles * 10_000) * SLOWER,
     );
   });
 }
