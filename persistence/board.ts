@@ -111,6 +111,24 @@ export async function boardWaiting(db: Queryable, ofEach: number): Promise<Board
   return (await db.query<BoardWaiting>(WAITING, [ofEach])).rows;
 }
 
+export interface LinePart extends BoardWaiting {
+  waits_because: string | null;
+}
+
+// Names are looked up for those alone who are told of.
+const LINE_PART = `
+  select c.reservation_id as id, c.gpu_type, c.owner as user_id, r.name, c.slots, c.duration_hours as hours, c.submitted_at as since,
+         c.waits_because
+    from (select * from capacity_requests where gpu_type = $1 and status = 'waiting'
+           order by submitted_at, reservation_id offset $2 limit $3) c
+    left join reservations r using (reservation_id)
+   order by c.submitted_at, c.reservation_id`;
+
+/** Part of the line of a type, in order. @param after so many at its head are left out */
+export async function linePart(db: Queryable, gpuType: string, after: number, limit: number): Promise<LinePart[]> {
+  return (await db.query<LinePart>(LINE_PART, [gpuType, after, limit])).rows;
+}
+
 const MAINTENANCE = 'select gpu_type, reason, from_at, until_at from maintenance order by gpu_type';
 
 export interface BoardMaintenance {

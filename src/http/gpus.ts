@@ -1,8 +1,11 @@
-/** GET /v1/gpus: the catalogue, with what is free now. */
+/** GET /v1/gpus: the catalogue, with what is free now, and the line of each type. */
 import { z } from 'zod';
 import { countsOf, readCatalogue } from '../../actors/intake/catalogue.ts';
+import { linePart } from '../../persistence/board.ts';
 import { listDrains, listMaintenance } from '../../persistence/maintenance.ts';
 import { listAvailability } from '../../persistence/reservations.ts';
+import { Problem } from '../errors.ts';
+import { principalOf } from './access.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { problems } from './problems.ts';
 
@@ -37,6 +40,18 @@ const Gpu = z
     updated_at: z.string().nullable(),
   })
   .meta({ description: 'A GPU type.' });
+
+const Waiting = z.object({
+  gpu_type: z.string(),
+  position: z.number().int().meta({ description: 'Place in the line of its type, counted from 1.' }),
+  user: z.string(),
+  name: z.string().nullable(),
+  slots: z.number().int(),
+  hours: z.number(),
+  since: z.string(),
+  waits_because: z.string().nullable(),
+  id: z.string().optional().meta({ description: 'Told to admins, and to its owner.' }),
+});
 
 export function gpuRoutes(app: Server, deps: HttpDeps): void {
   app.get(
@@ -75,6 +90,61 @@ export function gpuRoutes(app: Server, deps: HttpDeps): void {
             updated_at: updated_at === null ? null : updated_at.toISOString(),
           };
         }),
+      };
+    },
+  );
+
+  app.get(
+    '/v1/gpus/:type/queue',
+    {
+      config: { access: { scope: 'read', on: 'service' } },
+      schema: {
+        tags: ['capacity'],
+        summary: 'Who waits for a GPU type, in order',
+        description: 'Estimates are told with each reservation, and of the first of a line in `GET /v1/live`.',
+        params: z.object({ type: z.string().max(100) }),
+        querystring: z.object({
+          after: z.coerce
+            .number()
+            .int()
+            .min(0)
+            .max(10_000_000)
+            .default(0)
+            .meta({ description: 'The place behind which to begin.' }),
+          limit: z.coerce.number().int().min(1).max(1_000).default(100),
+        }),
+        response: {
+          200: z.object({
+            waiting: z.array(Waiting),
+            next_after: z
+              .number()
+              .int()
+              .nullable()
+              .meta({ description: 'Pass as `after` for those that follow; null at the end.' }),
+          }),
+          ...problems(400, 401, 403, 404, 503),
+        },
+      },
+    },
+    async (request) => {
+      const { type } = request.params;
+      if (!(await readCatalogue(deps.db)).has(type)) throw new Problem('GPU_NOT_FOUND', `There is no GPU type ${type}`);
+      const { admin, user } = principalOf(request);
+      const { after, limit } = request.query;
+      const rows = await linePart(deps.db, type, after, limit + 1);
+      return {
+        waiting: rows.slice(0, limit).map((row, index) => ({
+          gpu_type: row.gpu_type,
+          position: after + index + 1,
+          user: row.user_id,
+          name: row.name,
+          slots: row.slots,
+          hours: row.hours,
+          since: row.since.toISOString(),
+          waits_because: row.waits_because,
+          ...(admin || row.user_id === user ? { id: row.id } : {}),
+        })),
+        next_after: rows.length > limit ? after + limit : null,
       };
     },
   );

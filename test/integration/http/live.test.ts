@@ -58,6 +58,8 @@ async function listen(path: string, user: string | null): Promise<Listening> {
   };
 }
 
+const withoutId = ({ id: _, ...rest }: Json): Json => rest;
+
 const reserve = async (user: string, wishes: object = {}): Promise<string> => {
   const body = { gpu_type: 't4', gpu_count: 1, duration_hours: 4, no_persistent_disk: true, ...wishes };
   const answer = await http.post('/v1/reservations', body, { user });
@@ -181,6 +183,23 @@ describe('what the pages watch', () => {
       estimated_start: expect.any(String),
     });
     watched.stop();
+
+    const ids = [await reserve('ada', big), await reserve('bob', big)];
+    const part = async (user: string | undefined, query: string) => (await http.get(`/v1/gpus/a100/queue?${query}`, user)).body;
+    await http.world.until('three wait', async () => (await part('ada', '')).waiting.length === 3);
+    const { waiting: all } = await part(undefined, '');
+    expect(all.map(({ position, user }: Json) => [position, user])).toEqual([
+      [1, 'eve'],
+      [2, 'ada'],
+      [3, 'bob'],
+    ]);
+    const two = await part('ada', 'limit=2');
+    expect(two).toEqual({ waiting: [withoutId(all[0]), all[1]], next_after: 2 });
+    expect(await part('ada', 'after=2&limit=2')).toEqual({ waiting: [withoutId(all[2])], next_after: null });
+    expect((await http.get('/v1/gpus/none/queue', 'ada')).status).toBe(404);
+    for (const [index, user] of ['ada', 'bob'].entries()) {
+      await http.post(`/v1/reservations/${ids[index]}/events`, { type: 'cancel' }, { user });
+    }
   });
 
   it('operations are for admins, unknown topics nobody’s', async () => {

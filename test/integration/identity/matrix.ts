@@ -33,6 +33,7 @@ export const MATRIX: Row[] = [
   ['GET /v1/cluster/status                         401 ok  ok  ok  ok  ok  ok  | ok  403 403 403 | ok  403 403 403', [200]],
   ['GET /v1/gpu/availability                       401 ok  ok  ok  ok  ok  ok  | ok  403 403 403 | ok  403 403 403', [200]],
   ['GET /v1/gpus                                   401 ok  ok  ok  ok  ok  ok  | ok  403 403 403 | ok  403 403 403', [200]],
+  ['GET /v1/gpus/:type/queue                       401 ok  ok  ok  ok  ok  ok  | ok  403 403 403 | ok  403 403 403', [200], { path: '/v1/gpus/t4/queue' }],
   ['GET /v1/live                                   401 ok  ok  ok  ok  ok  ok  | ok  403 403 403 | ok  403 403 403', [200]],
   ['GET /v1/machines                               401 ok  ok  ok  ok  ok  ok  | ok  403 403 403 | ok  403 403 403', [200]],
   ['GET /v1/machines/:name                         401 ok  ok  ok  ok  ok  ok  | ok  403 403 403 | ok  403 403 403', [200], { path: '/v1/machines/disk' }],

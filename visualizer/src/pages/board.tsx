@@ -64,7 +64,7 @@ export function BoardPage({ me }: { me: Me }) {
       <div className="columns wide">
         <section aria-labelledby="queue">
           <h2 id="queue">Queue{type === null ? '' : `: ${type}`}</h2>
-          {frame === null ? null : <Queue waiting={waiting} me={me.username} />}
+          {frame === null ? null : <Queue waiting={waiting} types={types} me={me.username} />}
         </section>
         <section aria-labelledby="disks">
           <h2 id="disks">My disks</h2>
