@@ -1,7 +1,10 @@
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { JobBuilder } from '../../src/providers/local/builds.ts';
+import { contextOf } from '../integration/builds/support.ts';
 import { startBrowser } from '../support/chromium.ts';
 import { inspectorTests, startStandIn } from './inspector.ts';
+import type { WorldOptions } from '../support/world.ts';
 import { keepPicture, type Opened, type Scene, startScene } from './support/scene.ts';
 
 const { missing, browser } = await startBrowser();
@@ -48,7 +51,17 @@ describe.skipIf(missing !== '')('the page', () => {
   };
   beforeAll(async () => {
     standIn = await startStandIn();
-    const world = { fleet: { t4: 2, a100: 1 }, delays: { schedule: 150, pull: 700, start: 150, ready: 500 } };
+    // Builds go on until a test ends them.
+    const annotations = { 'simulation.gpu-dev/job-outcome': 'hang', 'simulation.gpu-dev/log': '#5 [1/2] FROM scratch' };
+    const builder = () => new JobBuilder({ client: scene.http.world.client, annotations });
+    const world: WorldOptions = {
+      fleet: { t4: 2, a100: 1, 'cpu-x86': 1 },
+      delays: { schedule: 150, pull: 700, start: 150, ready: 500 },
+      ports: (ports) => ({
+        ...ports,
+        builder: { build: (request) => builder().build(request), cancel: (build) => builder().cancel(build) },
+      }),
+    };
     scene = await startScene(browser, world, { inspector: { url: standIn.url } });
     prepared = {
       'calm-owl': await reserve('bob', { name: 'calm-owl' }),
@@ -110,6 +123,53 @@ describe.skipIf(missing !== '')('the page', () => {
     await card.getByRole('button', { name: 'Cancel' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Cancel the reservation' }).click();
     await page.getByText('Ended lately: 1').waitFor();
+    await close();
+  });
+
+  it('shows each GPU type’s queue by itself, with its own places, to its end', async () => {
+    // Of neither type is there any node.
+    const first = await reserve('ann', { gpu_type: 'b200', name: 'first-there' });
+    const owners = Array.from({ length: 103 }, (_, index) => `hal-${index % 6}`);
+    const ids = await Promise.all(owners.map((owner) => reserve(owner, { gpu_type: 'h100' })));
+    const { page, close } = await open('/board');
+    const small = page.getByRole('region', { name: 'Queue for b200' });
+    await small.getByText('1 waits').waitFor();
+    await small.getByRole('link', { name: /first-there/ }).waitFor();
+    expect(await small.locator('.place').allTextContents()).toEqual(['1']);
+    const long = page.getByRole('region', { name: 'Queue for h100' });
+    await long.getByText('103 wait').waitFor();
+    await long.getByText(/^The first: /).waitFor();
+    expect((await long.locator('.place').allTextContents()).slice(0, 3)).toEqual(['1', '2', '3']);
+    const list = long.getByRole('group', { name: 'Who waits for h100' });
+    const last = long.locator('.place', { hasText: /^103$/ });
+    await scene.http.world.until('the last is in sight', async () => {
+      await list.evaluate((box) => box.scrollTo(0, box.scrollHeight));
+      return (await last.count()) === 1;
+    });
+    await keepPicture(page, 'queues');
+    for (const [id, user] of [[first, 'ann'], ...ids.slice(3).map((id, index) => [id, owners[index + 3]])]) {
+      await scene.http.post(`/v1/reservations/${id}/events`, { type: 'cancel' }, { user: user! });
+    }
+    await long.getByText('3 wait', { exact: true }).waitFor();
+    await small.waitFor({ state: 'detached' });
+    await scene.http.world.until('no more than three are listed', async () => (await long.locator('.place').count()) === 3);
+    await close();
+  });
+
+  it('shows what a build writes as it writes it', async () => {
+    const { world } = scene.http;
+    const id = await reserve('ivy', { dockerfile: contextOf({ Dockerfile: 'FROM scratch' }) });
+    const { page, close } = await open(`/reservation/${id}`, { user: 'ivy' });
+    const log = page.getByRole('log', { name: 'Lines of the build' });
+    await log.getByText('#5 [1/2] FROM scratch').waitFor();
+    const [pod] = (await world.pods()).filter((name) => name.startsWith('build-'));
+    for (const line of ['#6 [2/2] RUN make', '#6 DONE 3.2s']) {
+      await world.simulate(`/pods/gpu-dev/${pod}/log`, { text: line });
+      await log.getByText(line).waitFor();
+    }
+    const { lines } = (await scene.http.get(`/v1/reservations/${id}/build-log`, 'ivy')).body;
+    expect((await log.textContent())?.split('\n')).toEqual(lines.map(({ line }: { line: string }) => line));
+    await scene.http.post(`/v1/reservations/${id}/events`, { type: 'cancel' }, { user: 'ivy' });
     await close();
   });
 
