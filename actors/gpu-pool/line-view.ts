@@ -51,24 +51,50 @@ export async function queueView(
   );
 }
 
-// The line is counted once for all who are asked for, and no farther than to the last of them.
+/** A place that was counted, from which on others can be. `at` is the time by which its holder stands in the line. */
+export interface Mark {
+  at: string;
+  id: string;
+  position: number;
+}
+
+const BEGINNING: Mark = { at: '-infinity', id: '', position: 0 };
+
+// The line is counted once for all who are asked for, no farther than to the last of them, and only from the mark on.
 export const PLACES = `
   with last as (select max(submitted_at) as submitted_at from capacity_requests
                  where reservation_id = any($2::text[]) and gpu_type = $1 and status = 'waiting'),
-       line as (select c.reservation_id, row_number() over (order by c.submitted_at, c.reservation_id)::int as position
+       line as (select c.reservation_id, c.submitted_at,
+                       $5::int + row_number() over (order by c.submitted_at, c.reservation_id)::int as position
                   from capacity_requests c
-                 where c.gpu_type = $1 and c.status = 'waiting' and c.submitted_at <= (select submitted_at from last))
-  select line.reservation_id as id, line.position,
+                 where c.gpu_type = $1 and c.status = 'waiting' and c.submitted_at <= (select submitted_at from last)
+                   and (c.submitted_at, c.reservation_id) > ($3::timestamptz, $4::text))
+  select line.reservation_id as id, line.position, line.submitted_at::text as at,
          (select waits_because from capacity_requests own where own.reservation_id = line.reservation_id) as because
-    from line where line.reservation_id = any($2::text[])`;
+    from line where line.reservation_id = any($2::text[]) order by line.position`;
+
+/**
+ * Places of these in the line of their type, without estimates, and the last of them as a mark. Those who do not wait for its capacity, or
+ * stand before the mark, are not in the answer.
+ * @param from counts from 1 at the beginning if left out; if given, who has left the line before it since it was made is still counted
+ */
+export async function readPlaces(
+  db: Queryable,
+  gpuType: string,
+  ids: readonly string[],
+  from: Mark = BEGINNING,
+): Promise<{ places: Map<string, QueuePlace>; last: Mark | null }> {
+  type Place = Mark & { because: string | null };
+  const { rows } = await db.query<Place>(PLACES, [gpuType, ids, from.at, from.id, from.position]);
+  const places = new Map(
+    rows.map(({ id, position, because }) => [id, { position, estimatedStart: null, reason: reasonOf(position, because) }]),
+  );
+  return { places, last: rows.at(-1) ?? null };
+}
 
 /** Places of these in the line of their type, counted from 1, without estimates. Those who do not wait for its capacity are not in the answer. */
 export async function placesOf(db: Queryable, gpuType: string, ids: readonly string[]): Promise<Map<string, QueuePlace>> {
-  type Place = { id: string; position: number; because: string | null };
-  const { rows } = await db.query<Place>(PLACES, [gpuType, ids]);
-  return new Map(
-    rows.map(({ id, position, because }) => [id, { position, estimatedStart: null, reason: reasonOf(position, because) }]),
-  );
+  return (await readPlaces(db, gpuType, ids)).places;
 }
 
 function reasonOf(position: number, because: string | null): string | null {

@@ -3,7 +3,7 @@
  * readings come further apart, so that telling people their place never takes the time of giving them one.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import { ESTIMATED, placesOf, type QueuePlace, queueView } from '../../actors/gpu-pool/line-view.ts';
+import { ESTIMATED, type Mark, type QueuePlace, queueView, readPlaces } from '../../actors/gpu-pool/line-view.ts';
 import type { Queryable } from '../../persistence/database.ts';
 
 type Places = ReadonlyMap<string, QueuePlace>;
@@ -30,6 +30,8 @@ export class QueueViews {
   /** Those of each type whose places are asked for next, together; and the asking under way. */
   readonly #asked = new Map<string, { ids: Set<string>; places: Promise<Places> }>();
   readonly #asking = new Map<string, Promise<unknown>>();
+  /** The last place of each type that was counted, and when the line before it was. */
+  readonly #marks = new Map<string, { mark: Mark; countedAt: number }>();
 
   constructor(db: Queryable, timeScale: number) {
     this.#db = db;
@@ -37,8 +39,8 @@ export class QueueViews {
   }
 
   /**
-   * The place of a reservation that waits for capacity; null if it does not. The position is never older than the call for one that has
-   * just joined; its estimate is null if there is none in time.
+   * The place of a reservation that waits for capacity; null if it does not. One that has just joined is counted anew, those who have left
+   * the line before it in the last {@link FRESH_MS} perhaps among those before it; its estimate is null if there is none in time.
    */
   async placeOf(gpuType: string, reservationId: string): Promise<QueuePlace | null> {
     const latest = this.#latest.get(gpuType);
@@ -64,13 +66,29 @@ export class QueueViews {
     const before = this.#asking.get(gpuType) ?? Promise.resolve();
     const places = before.then(() => {
       this.#asked.delete(gpuType);
-      return placesOf(this.#db, gpuType, [...ids]);
+      return this.#count(gpuType, [...ids]);
     });
     this.#asked.set(gpuType, { ids, places });
     this.#asking.set(
       gpuType,
       places.catch(() => {}),
     );
+    return places;
+  }
+
+  /** Places of these: behind the last that was counted lately, few are to be counted; else the whole line. */
+  async #count(gpuType: string, ids: readonly string[]): Promise<Places> {
+    const known = this.#marks.get(gpuType);
+    if (known !== undefined && performance.now() - known.countedAt < FRESH_MS) {
+      const { places, last } = await readPlaces(this.#db, gpuType, ids, known.mark);
+      if (last !== null && places.size === ids.length) {
+        known.mark = last;
+        return places;
+      }
+    }
+    const countedAt = performance.now();
+    const { places, last } = await readPlaces(this.#db, gpuType, ids);
+    if (last !== null) this.#marks.set(gpuType, { mark: last, countedAt });
     return places;
   }
 
