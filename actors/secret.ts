@@ -27,6 +27,19 @@ export class Secret<T> {
 const SECRET_KEYS = /env|cred|pass|key|auth|secret|token/i;
 /** Keys of this API, wherever they stand. */
 const KEYS_OF_OURS = /gpudev_[A-Za-z0-9_-]{43}/g;
+/** Shorter values than this are words of every text. */
+const SHORTEST_SECRET = 6;
+
+/** A text without keys of this API, and without these values, as they are or in base64. */
+export function withoutSecrets(text: string, values: readonly string[] = []): string {
+  return values
+    .filter((value) => value.length >= SHORTEST_SECRET)
+    .flatMap((value) => [value, Buffer.from(value).toString('base64')])
+    .sort((a, b) => b.length - a.length)
+    .reduce((clean, value) => clean.replaceAll(value, MASK), text)
+    .replace(KEYS_OF_OURS, MASK);
+}
+
 const DESCRIBED = /^\[string of \d+ characters\]$/;
 
 /**

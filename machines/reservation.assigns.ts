@@ -25,6 +25,14 @@ const LIMIT_REASONS: Partial<Record<ReservationEvent['type'], string>> = {
   'deadline.stopping': 'The pod did not stop in time',
 };
 
+/** What a reservation tells while its server cannot be created, before the words of whoever refuses. */
+const CREATE_FAILS = 'Creating the server fails, and is tried again: ';
+
+/** Why its server cannot be created; null if it can, as far as is known. */
+function createTrouble({ detail }: Context): string | null {
+  return detail.startsWith(CREATE_FAILS) ? detail.slice(CREATE_FAILS.length) : null;
+}
+
 function reasonOf(context: Context, event: ReservationEvent): string {
   if (event.type === 'deadline.diskWait') {
     return `The disk ${context.request.disk?.name} is still in use by reservation ${context.disk.holder ?? 'unknown'} after 30 minutes`;
@@ -32,6 +40,12 @@ function reasonOf(context: Context, event: ReservationEvent): string {
   if ('reason' in event) return event.reason;
   if (event.type === 'pod.gone') return `The pod was deleted from outside (${event.proof})`;
   const reason = LIMIT_REASONS[event.type] ?? event.type;
+  const trouble = createTrouble(context);
+  if (trouble !== null) {
+    return event.type === 'deadline.podPending'
+      ? `The pod could not be created within 10 minutes, twice: ${trouble}`
+      : `${reason} (${trouble})`;
+  }
   // What the node said last tells more than that time ran out.
   return /^Waiting for (the server|a node): /.test(context.detail) ? `${reason} (${context.detail})` : reason;
 }
@@ -121,8 +135,10 @@ export const reservationAssigns = {
   },
   podKnown: (context, event) => {
     const { uid, name, connection } = event as Typed<'pod.created'>;
-    return { pod: { ...context.pod, uid, name }, connection };
+    const detail = createTrouble(context) === null ? context.detail : `Starting the server on ${context.grant?.node}`;
+    return { pod: { ...context.pod, uid, name }, connection, detail };
   },
+  noteCreateTrouble: (_context, event) => ({ detail: `${CREATE_FAILS}${(event as Typed<'pod.createDelayed'>).reason}` }),
   noteUnschedulable: (_context, event) => ({ detail: `Waiting for a node: ${(event as Typed<'pod.unschedulable'>).reason}` }),
   noteWaiting: (_context, event) => ({ detail: `Waiting for the server: ${(event as Typed<'pod.waiting'>).reason}` }),
   tellPulling: () => ({ detail: 'Pulling the image' }),
@@ -139,12 +155,15 @@ export const reservationAssigns = {
     const { at, container, restarts } = event as Typed<'pod.oom'>;
     return { oom: { count: Math.max(context.oom.count + 1, restarts), lastAt: at, container } };
   },
-  tellRetreating: (_context, event) => ({
-    detail:
-      event.type === 'disk.attached'
-        ? 'Its disk cannot be used on the node that was granted: back to the queue, for one where it can'
-        : 'The pod found no place in 10 minutes: back to the queue',
-  }),
+  tellRetreating: (context, event) => {
+    if (event.type === 'disk.attached') {
+      return { detail: 'Its disk cannot be used on the node that was granted: back to the queue, for one where it can' };
+    }
+    const trouble = createTrouble(context);
+    const why =
+      trouble === null ? 'The pod found no place in 10 minutes' : `The pod could not be created in 10 minutes (${trouble})`;
+    return { detail: `${why}: back to the queue` };
+  },
   nextLife: (context) => ({
     generation: context.generation + 1,
     grant: null,

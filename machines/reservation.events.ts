@@ -100,6 +100,7 @@ const PodEvent = z.discriminatedUnion('type', [
 const ResultEvent = z.discriminatedUnion('type', [
   shape('pod.created', { generation, uid: z.string(), name: z.string(), connection: Connection }),
   shape('pod.createFailed', { generation, reason }),
+  shape('pod.createDelayed', { generation, reason }),
   shape('pod.terminating', { generation }),
   /** The pod was not deleted by force, because its node does not answer: nothing proves that its containers have ended. */
   shape('pod.unreachable', { generation, node: z.string() }),

@@ -11,35 +11,7 @@
  * - No state can hang: each has a limit, or is tagged `resting` (its wait is the user's stay itself).
  */
 import { newReservation, type ReservationInput } from './reservation.context.ts';
-import type { Limit } from './reservation.effects.ts';
-import { type AssignName, machineSetup } from './reservation.setup.ts';
-
-/** Entry and exit of a state with a time limit. */
-function limited(limit: Limit) {
-  return {
-    entry: [{ type: 'startLimit', params: { limit } }] as const,
-    exit: [{ type: 'clearLimit', params: { limit } }] as const,
-  };
-}
-
-/** An end before any server: what was asked for is given back. */
-function endUnserved(target: 'failed' | 'cancelled', cause: AssignName) {
-  return { target: `#reservation.${target}`, actions: [cause, 'withdrawAll', 'tellGang'] } as const;
-}
-
-/** An end in the queue: what an earlier life left (an attached disk, services around the pod) is saved or removed first. */
-function endInQueue(target: 'failed' | 'cancelled', cause: AssignName) {
-  return [
-    { guard: 'diskInUse', target: '#reservation.snapshotting.detaching', actions: [cause, 'withdrawCapacity', 'tellGang'] },
-    { guard: 'hadPod', target: '#reservation.snapshotting.releasing', actions: [cause, 'withdrawCapacity', 'tellGang'] },
-    endUnserved(target, cause),
-  ] as const;
-}
-
-/** An end with a pod, or with one that may be on its way. */
-function endWithPod(cause: AssignName) {
-  return { target: '#reservation.snapshotting', actions: [cause, 'tellGang'] } as const;
-}
+import { endInQueue, endUnserved, endWithPod, limited, machineSetup } from './reservation.setup.ts';
 
 /** Every live state notes a message that was lost, so that its user can read of it. */
 const noting = { 'message.lost': { actions: 'noteLost' } } as const;
@@ -167,6 +139,7 @@ export const reservationMachine = machineSetup.createMachine({
         'gang.broken': endWithPod('gangEnded'),
         'pod.created': { guard: 'ofThisLife', actions: 'podKnown' },
         'pod.createFailed': { guard: 'ofThisLife', ...endWithPod('failed') },
+        'pod.createDelayed': { guard: 'ofThisLife', actions: 'noteCreateTrouble' },
         'pod.waiting': { guard: 'ofThisPod', actions: 'noteWaiting' },
         'pod.died': { guard: 'ofThisPod', ...endWithPod('failed') },
         'pod.gone': { guard: 'ofThisLife', ...endWithPod('failed') },
@@ -254,6 +227,7 @@ export const reservationMachine = machineSetup.createMachine({
           on: {
             'pod.gone': { guard: 'ofThisLife', target: '#reservation.queued.capacity', actions: ['returnSlots', 'nextLife'] },
             'pod.died': { guard: 'ofThisPod' },
+            'pod.createDelayed': { guard: 'ofThisLife' },
             'pod.created': { guard: 'ofThisLife', actions: 'podKnown' },
             'deadline.stopping': { actions: ['forceRemovePod', { type: 'startLimit', params: { limit: 'stopping' } }] },
             'pod.unreachable': { guard: 'ofThisLife', actions: ['noteUnreachable', 'removePod'] },

@@ -1,4 +1,4 @@
-/** The names of the reservation's chart: its guards, its assignments and its intents, bound from their tables. */
+/** The names of the reservation's chart: its guards, its assignments and its intents, bound from their tables; and how its states end. */
 import { setup } from 'xstate';
 import { reservationAssigns, reservationGuards } from './reservation.assigns.ts';
 import type { ReservationContext, ReservationInput } from './reservation.context.ts';
@@ -25,6 +25,33 @@ export const machineSetup = setup({
     clearLimit: (_, _params: { limit: Limit }) => {},
   },
 });
+
+/** Entry and exit of a state with a time limit. */
+export function limited(limit: Limit) {
+  return {
+    entry: [{ type: 'startLimit', params: { limit } }] as const,
+    exit: [{ type: 'clearLimit', params: { limit } }] as const,
+  };
+}
+
+/** An end before any server: what was asked for is given back. */
+export function endUnserved(target: 'failed' | 'cancelled', cause: AssignName) {
+  return { target: `#reservation.${target}`, actions: [cause, 'withdrawAll', 'tellGang'] } as const;
+}
+
+/** An end in the queue: what an earlier life left (an attached disk, services around the pod) is saved or removed first. */
+export function endInQueue(target: 'failed' | 'cancelled', cause: AssignName) {
+  return [
+    { guard: 'diskInUse', target: '#reservation.snapshotting.detaching', actions: [cause, 'withdrawCapacity', 'tellGang'] },
+    { guard: 'hadPod', target: '#reservation.snapshotting.releasing', actions: [cause, 'withdrawCapacity', 'tellGang'] },
+    endUnserved(target, cause),
+  ] as const;
+}
+
+/** An end with a pod, or with one that may be on its way. */
+export function endWithPod(cause: AssignName) {
+  return { target: '#reservation.snapshotting', actions: [cause, 'tellGang'] } as const;
+}
 
 function intentTable() {
   const names: Record<IntentName, true> = {

@@ -286,12 +286,15 @@ export const RETRY = `
          next_at = coalesce($5::timestamptz, now()) + make_interval(secs => $6)
    where e.effect_id = $1 and e.lease_token = $2`;
 
-/** Give an effect back for another try after `seconds`; if a newer effect of its lane replaces it, it ends as superseded. */
+/**
+ * Give an effect back for another try after `seconds`; if a newer effect of its lane replaces it, it ends as superseded.
+ * @returns false if the lease was lost: then nothing is to be told of it.
+ */
 export async function retryEffect(
   db: Queryable,
   options: { effectId: string; token: string; countAttempt: boolean; error: string | null; seconds: number; now: Date | null },
-): Promise<void> {
-  await db.query(RETRY, [
+): Promise<boolean> {
+  const { rowCount } = await db.query(RETRY, [
     options.effectId,
     options.token,
     options.countAttempt ? 1 : 0,
@@ -299,6 +302,7 @@ export async function retryEffect(
     options.now,
     options.seconds,
   ]);
+  return rowCount === 1;
 }
 
 export const UNTIL_NEXT = `

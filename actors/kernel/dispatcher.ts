@@ -20,7 +20,7 @@ import {
 } from '../../persistence/outbox.ts';
 import { NotYet, TerminalError } from '../errors.ts';
 import type { ProblemCode } from '../problem.ts';
-import { redact } from '../secret.ts';
+import { redact, withoutSecrets } from '../secret.ts';
 import { crashPoint } from './crash-points.ts';
 import { type ActorKind, type Clock, parseAddress, type RetryPolicy, withVersions } from './kind.ts';
 import { isLockTimeout } from './put-off.ts';
@@ -47,6 +47,14 @@ export const DEFAULT_TAKEOVERS: TakeoverPolicy = { firstPauseMs: 1_000, longestP
 
 /** After so many takeovers an effect is a suspect: of those a process runs one at a time. (The outbox has the number in its index.) */
 const SUSPECT = 3;
+
+/** Of what an effect fails with, so much is told to its actor while it is tried again. */
+const TOLD_CHARACTERS = 300;
+
+/** Whether the failure of this number is told: the second, the fourth, the eighth and so on. */
+function isTold(failures: number): boolean {
+  return failures >= 2 && Number.isInteger(Math.log2(failures));
+}
 
 /** Results posted in one statement, at most. */
 const RESULTS_AT_ONCE = 500;
@@ -304,11 +312,39 @@ export class Dispatcher {
     onFailure({ effectId: effect.effectId, type: effect.type, error, final });
     if (!final || isRetryableDatabaseError(error)) {
       const pause = Math.min(policy.longestMs, policy.firstMs * 2 ** Math.min(effect.attempts, 20)) * (0.5 + random() / 2);
-      await retryEffect(db, { ...common, countAttempt: true, seconds: pause / 1000 });
+      const failures = effect.attempts + 1;
+      // What is wrong with our own database is nothing that an actor could do with.
+      const isTellable = !isRetryableDatabaseError(error) && isTold(failures);
+      const told = isTellable
+        ? (kind.effectDelayed?.(effect.params, withoutSecrets(reason).slice(0, TOLD_CHARACTERS)) ?? null)
+        : null;
+      await this.#retry(
+        effect,
+        { ...common, countAttempt: true, seconds: pause / 1000 },
+        told === null ? null : { failures, told },
+      );
       return;
     }
     const code = error instanceof DeadlyEffectError ? 'GPU_EFFECT_DEADLY' : 'GPU_EFFECT_FAILED';
     await this.#bury(effect, { code, reason }, kind.effectFailed?.(effect.params, reason) ?? null);
+  }
+
+  /** Give an effect back for another try, and tell its actor in the same transaction if it is to know; a lost lease does neither. */
+  async #retry(
+    { effectId, actor }: LeasedEffect,
+    wish: Parameters<typeof retryEffect>[1],
+    news: { failures: number; told: { type: string } } | null,
+  ): Promise<void> {
+    const { db, kinds, onMail } = this.#settings;
+    if (news === null) {
+      await retryEffect(db, wish);
+      return;
+    }
+    const message = { actor, key: `effect:${effectId}:delayed:${news.failures}`, event: news.told, sender: 'effect' };
+    await db.withTransaction(async (tx) => {
+      if (await retryEffect(tx, wish)) await enqueue(tx, withVersions(kinds, [message]), wish.now);
+    });
+    onMail();
   }
 
   /** End an effect that has failed for good, tell its actor, and keep a dead letter, in one transaction; a lost lease does none of it. */

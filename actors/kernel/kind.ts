@@ -89,6 +89,11 @@ export interface ActorKind {
   retry?: Record<string, RetryPolicy>;
   /** The event that tells an actor that an effect has failed for good, or null if nobody needs to know. */
   effectFailed?(effect: { type: string; [key: string]: unknown }, reason: string): { type: string } | null;
+  /**
+   * The event that tells an actor that an effect goes on failing and is tried again, or null if nobody needs to know. Asked after the second
+   * failure, the fourth, the eighth and so on, so that history does not grow with every try.
+   */
+  effectDelayed?(effect: { type: string; [key: string]: unknown }, reason: string): { type: string } | null;
 }
 
 /** Where the kernel's time comes from. */

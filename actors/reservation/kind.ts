@@ -88,6 +88,10 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
       'route.publish': UNHURRIED,
       'route.withdraw': UNHURRIED,
     },
+    effectDelayed: (effect, reason) =>
+      effect.type === 'pod.create'
+        ? ({ type: 'pod.createDelayed', generation: effect['generation'], reason } as { type: string })
+        : null,
     effectFailed: (effect, reason) => {
       const generation = effect['generation'] as number;
       switch (effect.type as ReservationEffect['type']) {

@@ -7,7 +7,7 @@ import type { Store } from '../../persistence/database.ts';
 import { ServerGoneError, TerminalError } from '../errors.ts';
 import type { EffectContext } from '../kernel/kind.ts';
 import { topState } from '../kernel/revive.ts';
-import { Secret } from '../secret.ts';
+import { Secret, withoutSecrets } from '../secret.ts';
 import type { Names, Routes } from './name-ports.ts';
 import type { DevServers, KeySource, ServerSpec } from './ports.ts';
 import { type ServerType, sharesOf } from './shares.ts';
@@ -148,8 +148,19 @@ export async function createServer(
 ): Promise<ReservationMessage | null> {
   const spec = await specFor(ports, effect, at, ['provisioning']);
   if (spec === null) return null;
-  const { uid, name, connection } = await ports.servers.create(spec);
+  const { uid, name, connection } = await ports.servers.create(spec).catch((error: unknown) => {
+    throw masked(error, spec);
+  });
   return { type: 'pod.created', generation: effect.generation, uid, name, connection };
+}
+
+/** Whoever refuses an object may quote it: values that stand apart because nobody may see them stay out of errors, which users read. */
+function masked(error: unknown, { environment, jupyterToken }: ServerSpec): unknown {
+  if (!(error instanceof Error)) return error;
+  const values = [...Object.values(environment.reveal()), jupyterToken.reveal()];
+  error.message = withoutSecrets(error.message, values);
+  if (error.stack !== undefined) error.stack = withoutSecrets(error.stack, values);
+  return error;
 }
 
 /** Make again what is missing around a server that runs; nothing if it has gone or is on its way out. */

@@ -114,6 +114,7 @@ function ofLife(generation: number): Case[] {
     { type: 'disk.attachFailed', reason: 'no such zone', generation },
     { type: 'pod.created', generation, uid, name: 'gpu-dev-brave-otter', connection },
     { type: 'pod.createFailed', generation, reason: 'quota' },
+    { type: 'pod.createDelayed', generation, reason: 'no quorum' },
     { type: 'pod.unschedulable', generation, reason: 'node is full' },
     { type: 'pod.scheduled', generation, uid, node: 'h100-1' },
     { type: 'pod.waiting', generation, uid, reason: 'ImagePullBackOff' },

@@ -67,6 +67,32 @@ describe('what fails', () => {
     await scene.cancel(id);
   });
 
+  it('a server that cannot be created says what the cluster answers, without secrets, and so does its end', async () => {
+    const answer = { kind: 'error', status: 500, verb: 'POST', path: '/pods$', message: 'no quorum for hunter2-hunter2' };
+    await world.simulate('/faults', answer);
+    const id = await scene.submit({ env_vars: { WORD: 'hunter2-hunter2' } });
+    const overdue = async (life: number) => {
+      await world.until(`life ${life} tells why`, async () => {
+        const context = (await actorOf(world.db, id))?.context;
+        return context?.generation === life && /tried again: .*no quorum for \[secret\]/.test(context.detail);
+      });
+      await world.db.query(`update deadlines set due_at = now() where actor = $1 and name = 'podPending'`, [`reservation/${id}`]);
+    };
+    await overdue(1);
+    await overdue(2);
+    const row = await world.reaches(id, 'failed');
+    expect(row['failure_reason']).toMatch(
+      /^The pod could not be created within 10 minutes, twice: .*500 InternalError \(no quorum for \[secret\]\)$/,
+    );
+    expect(row['current_detailed_status']).toBe(row['failure_reason']);
+    const { rows } = await world.db.query<Body>(
+      `select (select json_agg(event) from history where actor = $1 and seq > 1)::text || (select json_agg(last_error) from effects where actor = $1)::text as told`,
+      [`reservation/${id}`],
+    );
+    expect(rows[0]!['told']).toContain('[secret]');
+    expect(rows[0]!['told']).not.toContain('hunter2');
+  });
+
   it('S15: a user who cannot be added is told of with the reason, and the server goes on', async () => {
     const id = await scene.running({ github_user: 'octo' });
     await world.send({ action: 'add_user', reservation_id: id, github_username: 'ghost' });
