@@ -30,8 +30,8 @@ export class QueueViews {
   /** Those of each type whose places are asked for next, together; and the asking under way. */
   readonly #asked = new Map<string, { ids: Set<string>; places: Promise<Places> }>();
   readonly #asking = new Map<string, Promise<unknown>>();
-  /** The last place of each type that was counted, and when the line before it was. */
-  readonly #marks = new Map<string, { mark: Mark; countedAt: number }>();
+  /** Of each type, the last place that was counted, when the line before it was, and the places that were asked for since. */
+  readonly #counted = new Map<string, { last: Mark; at: number; places: Map<string, QueuePlace> }>();
 
   constructor(db: Queryable, timeScale: number) {
     this.#db = db;
@@ -41,17 +41,18 @@ export class QueueViews {
   /**
    * The place of a reservation that waits for capacity; null if it does not. One that has just joined is counted anew, those who have left
    * the line before it in the last {@link FRESH_MS} perhaps among those before it; its estimate is null if there is none in time.
+   * @param patienceMs how long an estimate may be waited for
    */
-  async placeOf(gpuType: string, reservationId: string): Promise<QueuePlace | null> {
+  async placeOf(gpuType: string, reservationId: string, patienceMs = PATIENCE_MS): Promise<QueuePlace | null> {
     const latest = this.#latest.get(gpuType);
     if (latest !== undefined && performance.now() - latest.begunAt < Math.max(FRESH_MS, SPACING * latest.tookMs)) {
       const place = latest.places.get(reservationId);
       if (place !== undefined) return place;
     }
-    const place = (await this.#ask(gpuType, reservationId)).get(reservationId);
+    const place = this.#fresh(gpuType)?.places.get(reservationId) ?? (await this.#ask(gpuType, reservationId)).get(reservationId);
     if (place === undefined) return null;
     if (place.position > ESTIMATED) return place;
-    const places = await Promise.race([this.#read(gpuType), pause(PATIENCE_MS, null, { ref: false })]);
+    const places = await Promise.race([this.#read(gpuType), pause(patienceMs, null, { ref: false })]);
     return places?.get(reservationId) ?? place;
   }
 
@@ -76,19 +77,26 @@ export class QueueViews {
     return places;
   }
 
+  /** What was counted lately. */
+  #fresh(gpuType: string) {
+    const counted = this.#counted.get(gpuType);
+    return counted !== undefined && performance.now() - counted.at < FRESH_MS ? counted : null;
+  }
+
   /** Places of these: behind the last that was counted lately, few are to be counted; else the whole line. */
   async #count(gpuType: string, ids: readonly string[]): Promise<Places> {
-    const known = this.#marks.get(gpuType);
-    if (known !== undefined && performance.now() - known.countedAt < FRESH_MS) {
-      const { places, last } = await readPlaces(this.#db, gpuType, ids, known.mark);
+    const fresh = this.#fresh(gpuType);
+    if (fresh !== null) {
+      const { places, last } = await readPlaces(this.#db, gpuType, ids, fresh.last);
       if (last !== null && places.size === ids.length) {
-        known.mark = last;
+        for (const [id, place] of places) fresh.places.set(id, place);
+        fresh.last = last;
         return places;
       }
     }
-    const countedAt = performance.now();
+    const at = performance.now();
     const { places, last } = await readPlaces(this.#db, gpuType, ids);
-    if (last !== null) this.#marks.set(gpuType, { mark: last, countedAt });
+    if (last !== null) this.#counted.set(gpuType, { last, at, places });
     return places;
   }
 

@@ -57,10 +57,10 @@ export class ReservationReader {
     }
   }
 
-  /** The view of one reservation, or null if there is none yet. */
-  async view(id: string): Promise<ReservationView | null> {
+  /** The view of one reservation, or null if there is none yet. @param patienceMs how long an estimate may be waited for */
+  async view(id: string, patienceMs?: number): Promise<ReservationView | null> {
     const row = (await this.#rowsWith(id)).get(id);
-    return row === undefined ? null : this.#viewOf(row);
+    return row === undefined ? null : this.#viewOf(row, patienceMs);
   }
 
   /** The row of this one, as of now or later, among those of others that are asked for in the same moment. */
@@ -106,9 +106,9 @@ export class ReservationReader {
     };
   }
 
-  async #viewOf(row: ReservationRow): Promise<ReservationView> {
+  async #viewOf(row: ReservationRow, patienceMs?: number): Promise<ReservationView> {
     const waits = row.status === 'queued' && row.substate === 'capacity';
-    const place = waits ? await this.#queues.placeOf(row.gpu_type, row.id) : null;
+    const place = waits ? await this.#queues.placeOf(row.gpu_type, row.id, patienceMs) : null;
     return viewOf(row, place, this.#kernel.kinds.get('reservation'));
   }
 }

@@ -13,10 +13,12 @@ import { until } from './waiting.ts';
 /** How long the answer may wait for the reservation's first turn, and then for its place in the line. */
 const BIRTH_MS = 2_000;
 const PLACE_MS = 250;
+/** How long it waits for an estimate: in a rush there is none in time, and the stream tells it. */
+const ESTIMATE_MS = 15;
 
 /**
  * Submit a create message for the user of the request.
- * @returns the reservation, and whether it was there before: an id or a key was repeated
+ * @returns the reservation, whether it was there before (an id or a key was repeated), and what its sender should know
  * @throws Problem
  */
 export async function submit(
@@ -25,14 +27,14 @@ export async function submit(
   reader: ReservationReader,
   request: FastifyRequest,
   body: Record<string, unknown>,
-): Promise<{ view: ReservationView; duplicate: boolean }> {
+): Promise<{ view: ReservationView; duplicate: boolean; notice: string | null }> {
   const user = requireUser(request, body['user_id']);
   const { user: own, github } = principalOf(request);
   // Whoever has proven a GitHub name need not say it again.
   const message = { ...body, user_id: user, github_user: body['github_user'] ?? (user === own ? github : null) };
   const accepted = await door.accept(message, { door: 'http', key: null, by: senderOf(request) });
   const id = accepted.reservationId!;
-  const view = await until(BIRTH_MS, () => reader.view(id));
+  const view = await until(BIRTH_MS, () => reader.view(id, ESTIMATE_MS));
   if (view === null) {
     const letter = await findDeadLetter(db, accepted.actor, accepted.key);
     if (letter !== null) throw new Problem('GPU_MESSAGE_FAILED', letter.reason);
@@ -40,13 +42,14 @@ export async function submit(
       details: { id },
     });
   }
-  if (accepted.duplicate || isPlaced(view)) return { view, duplicate: accepted.duplicate };
+  const { duplicate, notice = null } = accepted;
+  if (duplicate || isPlaced(view)) return { view, duplicate, notice };
   let latest = view;
   await until(PLACE_MS, async () => {
     latest = await reader.mustView(id);
     return isPlaced(latest) ? latest : null;
   });
-  return { view: latest, duplicate: false };
+  return { view: latest, duplicate, notice };
 }
 
 /** Whether the reservation has a place in a line, waits for something else, or has gone on. */
