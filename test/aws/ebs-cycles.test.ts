@@ -14,7 +14,7 @@ import { standInCsi } from './support/csi.ts';
 import { type CycleCloud, motoCloud, stubCloud, Writes } from './support/cycle-clouds.ts';
 import { CLUSTER } from './support/ebs.ts';
 
-const cycles = Number(process.env.GPU_DEV_CYCLES ?? 6);
+const cycles = Number(process.env.GPU_DEV_CYCLES ?? 4);
 const seed = Number(process.env.GPU_DEV_CYCLES_SEED ?? Date.now() % 100_000);
 
 const cluster = await realCluster({ own: true, fleet: { h100: 2, 'cpu-x86': 1 } });

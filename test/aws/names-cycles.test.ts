@@ -13,7 +13,7 @@ import { startMoto } from '../support/moto.ts';
 import { BadDay } from './support/bad-day.ts';
 import { CLUSTER, DOMAIN, type Domain, domainPorts, makeDomain } from './support/domain.ts';
 
-const CYCLES = Number(process.env['GPU_DEV_CYCLES'] ?? 9);
+const CYCLES = Number(process.env['GPU_DEV_CYCLES'] ?? 6);
 const AT_ONCE = 4;
 const NODES = 6;
 /** A machine with other work to do is slow to start processes. */
