@@ -69,7 +69,7 @@ export async function findMissingEc2Rights(ec2: Ec2, volumeType: VolumeType): Pr
     ...(volume === undefined ? [] : onVolume(volume.id, tags)),
     ...(snapshot === undefined ? [] : onSnapshot(snapshot.id)),
   ];
-  return [...missing, ...(await tried(ec2, second))].map(inWords);
+  return [...new Set([...missing, ...(await tried(ec2, second))])].map(inWords);
 }
 
 function onVolume(VolumeId: string, tags: Record<string, string>): Trial[] {
@@ -100,16 +100,23 @@ function onVolume(VolumeId: string, tags: Record<string, string>): Trial[] {
       send: ({ client, sdk }, abortSignal) =>
         client.send(new sdk.ModifyVolumeCommand({ DryRun, VolumeId, Size: 1 }), { abortSignal }),
     },
-    {
-      action: 'CreateTags',
-      send: ({ client, sdk }, abortSignal) =>
-        client.send(new sdk.CreateTagsCommand({ DryRun, Resources: [VolumeId], Tags: writeTags(tags) }), { abortSignal }),
-    },
+    labelling(VolumeId),
   ];
+}
+
+/** The tags that the policy lets what exists be given, and no other. */
+function labelling(id: string): Trial {
+  const Tags = writeTags({ [TAG.diskName]: '', [TAG.record]: '' });
+  return {
+    action: 'CreateTags',
+    send: ({ client, sdk }, abortSignal) =>
+      client.send(new sdk.CreateTagsCommand({ DryRun: true, Resources: [id], Tags }), { abortSignal }),
+  };
 }
 
 function onSnapshot(SnapshotId: string): Trial[] {
   return [
+    labelling(SnapshotId),
     {
       action: 'DeleteSnapshot',
       send: ({ client, sdk }, abortSignal) =>

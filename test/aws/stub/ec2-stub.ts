@@ -6,6 +6,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ACCOUNT, Ec2State, Refusal, type Snapshot, type Volume } from './ec2-state.ts';
 import { Form, refusalXml, xml } from './query.ts';
 import { StubServer } from './stub-server.ts';
+import { DISKS_POLICY } from '../../../src/providers/aws/policy.ts';
+
+/** Tags that the policy lets be put on what exists. */
+const LABELS = new Set(
+  DISKS_POLICY.filter(({ Sid }) => Sid === 'LabelOurs').flatMap(
+    ({ Condition }) => (Condition?.['ForAllValues:StringEquals'] as Record<string, string[]>)['aws:TagKeys']!,
+  ),
+);
 
 /**
  * throttle, fail: nothing is done. failAfter, loseAfter: it is done, and the answer is a 500, or the connection breaks. deny: a right is missing.
@@ -18,6 +26,8 @@ export class Ec2Stub extends StubServer {
   readonly calls: string[] = [];
   /** Actions that the caller may not do; DryRun tells so too. */
   readonly denied = new Set<string>();
+  /** Actions that are refused, and with what code. */
+  readonly refuses = new Map<string, string>();
   /** Most items of a page, whatever is asked for. */
   pageSize = 1_000;
   /** Whether this call goes wrong; asked once a call. */
@@ -47,10 +57,14 @@ export class Ec2Stub extends StubServer {
     try {
       if (fault === 'throttle') throw new Refusal('RequestLimitExceeded', 'Request limit exceeded.', 503);
       if (fault === 'fail') throw new Refusal('InternalError', 'An internal error has occurred', 500);
-      if (fault === 'deny' || this.denied.has(action))
+      // As the policy has it: what exists already is given no other tags than these.
+      const isStrange = action === 'CreateTags' && [...form.tags('Tag').keys()].some((key) => !LABELS.has(key));
+      if (fault === 'deny' || this.denied.has(action) || isStrange)
         throw new Refusal('UnauthorizedOperation', 'You are not authorized to perform this operation.', 403);
       if (form.text('DryRun') === 'true')
         throw new Refusal('DryRunOperation', 'Request would have succeeded, but DryRun flag is set.', 412);
+      const refusal = this.refuses.get(action);
+      if (refusal !== undefined) throw new Refusal(refusal, `${action} ends with ${refusal}`);
       const answer = this.#answer(form);
       if (fault === 'loseAfter') {
         request.socket.destroy();
