@@ -33,9 +33,12 @@ export const diskAssigns = {
     return { node, zone, holderGeneration: generation };
   },
   keepClaim: (context, event) => {
-    const { claim, place } = event as Typed<'volume.ready'>;
-    return { claim, place: place ?? context.place, dirty: true, problem: null };
+    const { claim, place, stays } = event as Typed<'volume.ready'>;
+    // What cannot be is no longer wanted, or every later use would try it again.
+    const sizeGb = stays === undefined || stays.again ? context.sizeGb : stays.sizeGb;
+    return { claim, place: place ?? context.place, dirty: true, sizeGb, problem: stays?.reason ?? null };
   },
+  grow: (_context, event) => ({ sizeGb: (event as Typed<'disk.grow'>).sizeGb }),
   /** What is not known anew is as it was; without a volume there is no place. */
   keepVolumePlace: (context, event) =>
     context.claim === null ? {} : { place: (event as Typed<'volume.detached' | 'volume.placed'>).place ?? context.place },
@@ -91,6 +94,7 @@ export const diskGuards = {
   isDeleted: (context) => context.deleteAt !== null,
   isSaved: (context) => context.claim !== null || context.latestSnapshot !== null,
   isClone: (context) => context.cloneOf !== null,
+  isLarger: (context, event) => event.type === 'disk.grow' && event.sizeGb > context.sizeGb,
   isHolder: (context, event) => reservationOf(event) === context.holder,
   isWaiter: (context, event) => context.waiters.includes(reservationOf(event) ?? ''),
   hasWaiters: (context) => context.waiters.length > 0,

@@ -120,6 +120,8 @@ const meanings: Record<DiskActionName, (context: DiskContext, event: DiskEvent, 
   /** Who holds the disk may wait for capacity already. */
   recordPlace: ({ holder, place }) =>
     holder === null || place === null ? [] : record({ type: 'volume.placed', reservationId: holder, place }),
+  recordSize: ({ id, sizeGb }, _event, before) =>
+    sizeGb === before.sizeGb ? [] : record({ type: 'disk.sized', diskId: id, sizeGb }),
   recordCaptured: (context, event) =>
     event.type === 'snapshot.complete'
       ? record({ type: 'snapshot.completed', diskId: context.id, snapshotId: event.snapshotId, sizeBytes: event.sizeBytes })

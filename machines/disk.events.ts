@@ -21,6 +21,13 @@ export const VolumePlace = z.object({
 });
 export type VolumePlace = z.infer<typeof VolumePlace>;
 
+/**
+ * A volume that could not be made as large as the disk is to be: the size that it has, and why, for people. `again`: that may pass, so the next
+ * use tries again; if not, the disk is as large as its volume.
+ */
+const StaysSmall = z.object({ sizeGb: z.number().int().positive(), reason: z.string(), again: z.boolean() });
+export type StaysSmall = z.infer<typeof StaysSmall>;
+
 /** A snapshot that is to go: of this disk, or of a purged one of the same owner, kept until now for a clone. */
 const Retired = z.object({ snapshotId: z.string(), diskId: z.string() });
 
@@ -63,6 +70,8 @@ export const DiskEvent = z.union([
     }),
     shape('disk.acquire', { reservationId, owner: z.string() }),
     shape('disk.release', { reservationId }),
+    /** Whoever asks for the disk wants it at least this large: from its next use on. A disk never shrinks. */
+    shape('disk.grow', { sizeGb: z.number().int().positive() }),
     shape('disk.attach', { reservationId, generation: z.number().int(), node: z.string(), zone: z.string().nullable() }),
     shape('disk.detach', { reservationId }),
     shape('disk.delete', { by: z.string().nullable(), deleteAt: z.string(), operationId }),
@@ -84,6 +93,7 @@ export const DiskEvent = z.union([
       claim: z.string(),
       place: VolumePlace.nullable().optional(),
       elsewhere: z.boolean().optional(),
+      stays: StaysSmall.optional(),
     }),
     /** Data is on its way into it: it goes on. */
     shape('volume.progress', { round, percent: z.number() }),
@@ -150,6 +160,7 @@ export const DiskRecord = z.discriminatedUnion('type', [
   shape('snapshot.failed', { diskId: z.string(), snapshotId: z.string(), reason: z.string() }),
   shape('snapshots.removed', { diskId: z.string(), snapshotIds: z.array(z.string()) }),
   shape('volume.placed', { reservationId, place: VolumePlace }),
+  shape('disk.sized', { diskId: z.string(), sizeGb: z.number().int().positive() }),
   shape('operation.ended', {
     operationId: z.string(),
     status: z.enum(['completed', 'failed']),

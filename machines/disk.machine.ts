@@ -25,6 +25,7 @@ const actionNames = [
   'tellProgress',
   'recordPlace',
   'tellMoving',
+  'recordSize',
   'recordCaptured',
   'tellCaptured',
   'tellNothingToCapture',
@@ -69,9 +70,10 @@ const actionNames = [
 ] as const;
 export type DiskActionName = (typeof actionNames)[number];
 
-/** Whatever a disk is doing, its label may change, and snapshots that are too old go. */
+/** Whatever a disk is doing, its label and the size that it is to have may change, and snapshots that are too old go. */
 const always = {
   'disk.renamed': { actions: ['rename', 'operationDone'] },
+  'disk.grow': { guard: 'isLarger', actions: ['grow', 'recordSize'] },
   'snapshots.removed': { actions: 'recordRemoved' },
 } as const;
 const keepsFew = { 'deadline.retention': { actions: ['removeSnapshots', 'planRetention'] } } as const;
@@ -189,7 +191,7 @@ export const diskMachine = setup({
       exit: 'clearAttaching',
       on: {
         ...whileTaken,
-        'volume.ready': { guard: 'ofThisRound', target: 'attached', actions: ['keepClaim', 'tellAttached'] },
+        'volume.ready': { guard: 'ofThisRound', target: 'attached', actions: ['keepClaim', 'recordSize', 'tellAttached'] },
         // A large disk takes long to be filled: the limit is for what stands still.
         'volume.progress': { guard: 'ofThisRound', actions: ['limitAttaching', 'tellProgress'] },
         'volume.failed': { guard: 'ofThisRound', target: 'held', actions: ['keepProblem', 'tellAttachFailed'] },

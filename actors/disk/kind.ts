@@ -39,14 +39,15 @@ export function diskKind(ports: DiskPorts): ActorKind {
   const detaching = new Pace(LOOK_AGAIN.detach);
   const handlers: Record<DiskEffect['type'], EffectHandler> = {
     'volume.ensure': async ({ round, locate, ...request }: Effect<'volume.ensure'>) => {
-      const { claim } = await volumes.ensure(request).catch(async (error: unknown) => {
+      const { claim, stays } = await volumes.ensure(request).catch(async (error: unknown) => {
         if (error instanceof Filling) await teller.tellFilling(request.diskId, round, error.percent);
         throw error;
       });
       teller.end(request.diskId);
       const place = locate === true ? await placeOf(volumes, request.diskId) : null;
       const elsewhere = await isElsewhere(db, request.node, place);
-      return { type: 'volume.ready', round, claim, place, ...(elsewhere ? { elsewhere } : {}) } as { type: string };
+      const beside = { ...(elsewhere ? { elsewhere } : {}), ...(stays === undefined ? {} : { stays }) };
+      return { type: 'volume.ready', round, claim, place, ...beside } as { type: string };
     },
     'volume.detach': async ({ round, diskId, unused, locate }: Effect<'volume.detach'>, { effectId }) => {
       if ((await volumes.detach(diskId)) !== 'detached') {
@@ -243,6 +244,8 @@ export const COUNT_SNAPSHOTS = `update disks d set
 
 export const PLACE_REQUEST = `update capacity_requests set place = $2::jsonb where reservation_id = $1 and status = 'waiting'`;
 
+export const SIZE_DISK = `update disks set size_gb = $2 where disk_id = $1`;
+
 async function writeRecord(tx: Transaction, entry: DiskRecord, at: Date): Promise<void> {
   switch (entry.type) {
     case 'snapshot.started':
@@ -262,6 +265,9 @@ async function writeRecord(tx: Transaction, entry: DiskRecord, at: Date): Promis
       break;
     case 'volume.placed':
       await tx.query(PLACE_REQUEST, [entry.reservationId, JSON.stringify(entry.place)]);
+      return;
+    case 'disk.sized':
+      await tx.query(SIZE_DISK, [entry.diskId, entry.sizeGb]);
       return;
     case 'snapshots.removed':
       await tx.query(SNAPSHOTS_REMOVED, [entry.snapshotIds]);

@@ -1,5 +1,5 @@
 /** What a disk needs of the world. Names derive from the disk's id; every call is create-or-adopt and may be repeated. */
-import type { VolumePlace } from '../../machines/disk.events.ts';
+import type { StaysSmall, VolumePlace } from '../../machines/disk.events.ts';
 import { NotYet } from '../errors.ts';
 
 export interface VolumeRequest {
@@ -58,11 +58,12 @@ export class Filling extends NotYet {
 
 export interface Volumes {
   /**
-   * Create the volume, or adopt it if it is there, at the size asked for. @returns the name of its PersistentVolumeClaim.
+   * Create the volume, or adopt it if it is there, at the size asked for: one that is smaller grows, one that is larger stays.
+   * @returns the name of its PersistentVolumeClaim, and `stays` if it could not grow: it serves as it is then
    * @throws Filling while data is copied into it: it may take as long as it goes on
    * @throws TerminalError if one that is expected is missing: an older copy in its place would hide the loss from its user.
    */
-  ensure(request: VolumeRequest): Promise<{ claim: string }>;
+  ensure(request: VolumeRequest): Promise<{ claim: string; stays?: StaysSmall }>;
   /**
    * Where the disk's volume can be used; null if it has none, or its storage has not decided it. Left out: everywhere.
    * @throws if the storage does not say

@@ -106,17 +106,25 @@ export class CreateDoor {
     }
     const creates = [...plain.values()];
     if (creates.length === 0) return others;
-    await kernel.deliver(async (tx, post) => {
+    const notices = await kernel.deliver(async (tx, post) => {
       // Whoever holds a user's lock for longer holds up those alone who need it.
       waitBriefly(tx);
-      await acceptCreates(
+      return acceptCreates(
         posting(post),
         tx,
         creates.map(({ create }) => create),
       );
     });
     for (const [id, { asked: each }] of plain) {
-      each.answer({ actor: `reservation/${id}`, key: `create:${id}`, reservationId: id, operationId: null, duplicate: false });
+      const notice = notices.get(id);
+      const accepted = {
+        actor: `reservation/${id}`,
+        key: `create:${id}`,
+        reservationId: id,
+        operationId: null,
+        duplicate: false,
+      };
+      each.answer({ ...accepted, ...(notice === undefined ? {} : { notice }) });
     }
     return others;
   }

@@ -26,6 +26,8 @@ export interface ParsedCreate {
   /** Wished name; null lets one be chosen. */
   name: string | null;
   disk: { name: string; sizeGb: number; onBusy: 'wait' | 'fail' } | null;
+  /** The size that the message itself names: only such a one makes a disk grow that is there already. */
+  askedSizeGb: number | null;
   policy: StayPolicy;
   environment: Record<string, string>;
   build: { hash: string; archive: Buffer } | null;
@@ -84,6 +86,7 @@ export function parseCreate(body: unknown, catalogue: ReadonlyMap<string, GpuTyp
       ),
     },
     disk: diskOf(message, body as Record<string, unknown>),
+    askedSizeGb: message.disk_size_gb ?? null,
     policy: { maxTotalHours: type.maxTotalHours, slots, ...shareOf(type, slots) },
     environment: env,
     build,

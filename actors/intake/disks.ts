@@ -18,10 +18,11 @@ export interface DiskRow {
   disk_id: string;
   is_deleted: boolean;
   volume_place: VolumePlace | null;
+  size_gb: number;
 }
 
 export const FIND_DISK =
-  'select disk_id, is_deleted, volume_place from disks where user_id = $1 and disk_name = $2 and purged_at is null for share';
+  'select disk_id, is_deleted, volume_place, size_gb from disks where user_id = $1 and disk_name = $2 and purged_at is null for share';
 
 export async function findDisk(tx: Transaction, owner: string, name: string): Promise<DiskRow | null> {
   const { rows } = await tx.query<DiskRow>(FIND_DISK, [owner, name]);
@@ -50,10 +51,10 @@ export async function resolveDisk(
   name: string,
   sizeGb: number,
   newId: () => string = uuidv7,
-): Promise<{ id: string; place: VolumePlace | null; messages: Message[] }> {
+): Promise<{ id: string; place: VolumePlace | null; sizeGb: number; messages: Message[] }> {
   const id = newId();
   if (await insertDisk(tx, { id, owner, name, sizeGb }))
-    return { id, place: null, messages: [birthOf({ id, owner, name, sizeGb, cloneOf: null, operationId: null })] };
+    return { id, place: null, sizeGb, messages: [birthOf({ id, owner, name, sizeGb, cloneOf: null, operationId: null })] };
   const found = await findDisk(tx, owner, name);
   if (found === null)
     throw new Problem('GPU_DISK_UNKNOWN', `The disk ${name} has just been purged; try again`, { field: 'disk_name' });
@@ -62,7 +63,26 @@ export async function resolveDisk(
       field: 'disk_name',
     });
   }
-  return { id: found.disk_id, place: found.volume_place, messages: [] };
+  return { id: found.disk_id, place: found.volume_place, sizeGb: found.size_gb, messages: [] };
+}
+
+/**
+ * What becomes of a size that a create names, of a disk that has `sizeGb`: one that is larger makes the disk grow before its next use. A disk
+ * never shrinks: a smaller size is no error, for there are senders that always name one, and whoever reads the answer is told.
+ * @param asked null: the create names none
+ */
+export function sizeWish(
+  disk: { id: string; name: string; sizeGb: number },
+  asked: number | null,
+  reservationId: string,
+): { messages: Message[]; notice: string | null } {
+  if (asked === null || asked === disk.sizeGb) return { messages: [], notice: null };
+  if (asked < disk.sizeGb) {
+    const notice = `The disk ${disk.name} has ${disk.sizeGb} GB and stays as it is, though disk_size_gb is ${asked}: a disk never shrinks`;
+    return { messages: [], notice };
+  }
+  const event = { type: 'disk.grow', sizeGb: asked } as { type: string };
+  return { messages: [{ actor: `disk/${disk.id}`, key: `grow:${reservationId}`, event, sender: 'door' }], notice: null };
 }
 
 /** A disk that a request names, with the id it gets if there is none of that name. */
@@ -93,7 +113,10 @@ export const RESOLVE_DISKS = `
 export async function resolveDisks(
   tx: Transaction,
   wishes: readonly DiskWish[],
-): Promise<{ find: (owner: string, name: string) => Pick<PlacedDisk, 'id' | 'place'> | undefined; messages: Message[] }> {
+): Promise<{
+  find: (owner: string, name: string) => Pick<PlacedDisk, 'id' | 'place' | 'sizeGb'> | undefined;
+  messages: Message[];
+}> {
   if (wishes.length === 0) return { find: () => undefined, messages: [] };
   const { rows } = await tx.query<PlacedDisk & { made: boolean }>(RESOLVE_DISKS, [
     wishes.map(({ id }) => id),

@@ -14,7 +14,7 @@ import { entryOf, entryOfCreate, sendAudit } from './audit-entry.ts';
 import { readCatalogue, refuseMaintenance } from './catalogue.ts';
 import { momentOf, type ParsedCreate, parseCreate } from './create.ts';
 import { acceptDiskOperation } from './disk-operations.ts';
-import { refuseElsewhere, resolveDisk } from './disks.ts';
+import { refuseElsewhere, resolveDisk, sizeWish } from './disks.ts';
 import { checkGang } from './gangs.ts';
 import { findReservation } from './lookup.ts';
 import { assertSameCreate, fingerprintOf, isRepeated } from './repeated.ts';
@@ -61,6 +61,8 @@ export interface Accepted {
   duplicate: boolean;
   /** Whose thing it is, if that is known by now. */
   owner?: string | null;
+  /** What whoever sent it should know, in words. */
+  notice?: string;
 }
 
 /**
@@ -120,7 +122,9 @@ async function acceptCreate(kernel: Post, tx: Transaction, body: unknown, sender
   let diskId: string | null = null;
   if (parsed.disk !== null) {
     const resolved = await resolveDisk(tx, owner, parsed.disk.name, parsed.disk.sizeGb, sender.newId);
-    messages.push(...resolved.messages);
+    const size = sizeWish({ ...resolved, name: parsed.disk.name }, parsed.askedSizeGb, id);
+    messages.push(...resolved.messages, ...size.messages);
+    if (size.notice !== null) accepted.notice = size.notice;
     await refuseElsewhere(tx, parsed.request.gpuType, [{ name: parsed.disk.name, place: resolved.place }]);
     diskId = resolved.id;
   }

@@ -10,7 +10,7 @@ import { isFixed } from '../gpu-pool/places.ts';
 import { entryOfCreate, sendAudit } from './audit-entry.ts';
 import type { Catalogue } from './catalogue.ts';
 import { type ParsedCreate, parseCreate } from './create.ts';
-import { type DiskWish, refuseElsewhere, resolveDisks } from './disks.ts';
+import { type DiskWish, refuseElsewhere, resolveDisks, sizeWish } from './disks.ts';
 import { acceptAction, idOf, type Post, type Sender, secretsOf, submission } from './doors.ts';
 import { actionOf, refuseReserved } from './messages.ts';
 import { claimOf, takeQuota } from './quota.ts';
@@ -89,9 +89,10 @@ export const CLAIM_IDS = `
 
 /**
  * Accept creates of different ids.
+ * @returns what those who sent them should know, by id
  * @throws NotTogether if an id or a disk is not free, Problem if a quota does not suffice, or the database's error
  */
-export async function acceptCreates(kernel: Post, tx: Transaction, creates: readonly Plain[]): Promise<void> {
+export async function acceptCreates(kernel: Post, tx: Transaction, creates: readonly Plain[]): Promise<Map<string, string>> {
   const wishes = creates.flatMap(({ parsed: { owner, disk }, sender }): DiskWish[] =>
     disk === null ? [] : [{ id: (sender.newId ?? uuidv7)(), owner, name: disk.name, sizeGb: disk.sizeGb }],
   );
@@ -111,12 +112,18 @@ export async function acceptCreates(kernel: Post, tx: Transaction, creates: read
   const messages: Message[] = [...disks.messages];
   /** Disks whose volumes few nodes can use, by the type that is to have them. */
   const fixed = new Map<string, { name: string; place: VolumePlace | null }[]>();
+  const notices = new Map<string, string>();
   for (const { id, parsed, sender } of creates) {
     const disk = parsed.disk === null ? null : disks.find(parsed.owner, parsed.disk.name);
     if (disk === undefined) throw new NotTogether('a disk is not there to be used');
     const { gpuType } = parsed.request;
     if (disk !== null && isFixed(disk.place))
       fixed.set(gpuType, [...(fixed.get(gpuType) ?? []), { name: parsed.disk!.name, place: disk.place }]);
+    if (disk !== null) {
+      const size = sizeWish({ ...disk, name: parsed.disk!.name }, parsed.askedSizeGb, id);
+      messages.push(...size.messages);
+      if (size.notice !== null) notices.set(id, size.notice);
+    }
     messages.push(submission(id, parsed, sender, disk?.id ?? null));
   }
   for (const [gpuType, those] of fixed) await refuseElsewhere(tx, gpuType, those);
@@ -125,4 +132,5 @@ export async function acceptCreates(kernel: Post, tx: Transaction, creates: read
     tx,
     creates.map(({ id, parsed, sender }) => entryOfCreate(id, parsed, sender)),
   );
+  return notices;
 }

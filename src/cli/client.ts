@@ -14,6 +14,8 @@ export class UnreachableError extends CliError {}
 export interface Answer<T> {
   status: number;
   body: T;
+  /** What was done otherwise than asked, in words; null if nothing. */
+  notice: string | null;
 }
 
 export class Client {
@@ -142,7 +144,8 @@ export class Client {
       throw this.#unreachable(error);
     }
     const body = text === '' ? null : parsed(text);
-    if (response.ok && body !== undefined) return { status: response.status, body: body as T };
+    if (response.ok && body !== undefined)
+      return { status: response.status, body: body as T, notice: response.headers.get('gpu-dev-notice') };
     if (isProblem(body))
       throw body.status === 503 ? new UnreachableError(EXIT.unreachable, errorOf(body).message, body) : errorOf(body);
     throw new CliError(

@@ -43,7 +43,7 @@ export function registerReserve(program: Command, surroundings: Surroundings): v
     .option('--name <name>', 'a name for the server (default: a random one)')
     .option('--disk <name>', 'your persistent disk (default: the one called default)')
     .option('--no-persist', 'no persistent disk: what is on the server ends with it')
-    .option('--disk-size <gb>', 'size of the disk if it is new (default: 200)', whole)
+    .option('--disk-size <gb>', 'size of the disk; one that is smaller grows, none shrinks (default: 200 if it is new)', whole)
     .addOption(
       new Option('--on-disk-busy <what>', 'if another reservation uses the disk (default: wait)').choices(['wait', 'fail']),
     )
@@ -64,8 +64,10 @@ async function reserve(context: Context, options: ReserveOptions): Promise<void>
   interrupted.throwIfAborted();
   // From here on it may exist: an interruption waits for the answer, and tells what to do about it.
   const id = uuidv7();
-  const { body: made } = await context.client.post<ReservationView>('/v1/reservations', { ...message, reservation_id: id }, id);
+  const request = { ...message, reservation_id: id };
+  const { body: made, notice } = await context.client.post<ReservationView>('/v1/reservations', request, id);
   context.say(`Reserved ${what(made)} for ${span(made.duration_hours * 3_600_000)}: ${made.name}, ${made.id}`);
+  if (notice !== null) context.say(notice);
   if (!options.wait) {
     context.give(made);
     context.say(`Follow it with: gpu-dev watch ${made.id}`);

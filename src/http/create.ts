@@ -22,7 +22,8 @@ export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
         summary: 'Reserve a dev server',
         description:
           'Takes the fields of the create message of the queue `gpu_reservations`. The reservation exists when the answer comes. ' +
-          'A repeated Idempotency-Key, operation_id, idempotency_key or reservation_id answers 200 with the reservation of the first time.',
+          'A repeated Idempotency-Key, operation_id, idempotency_key or reservation_id answers 200 with the reservation of the first time. ' +
+          'The header gpu-dev-notice says what is done otherwise than asked: a disk_size_gb below the size of the disk does not shrink it.',
         body: Body,
         response: { 200: ReservationView, 202: ReservationView, ...problems(400, 401, 403, 409, 413, 415, 422, 503) },
       },
@@ -30,9 +31,10 @@ export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
       validatorCompiler: () => (value) => ({ value }),
     },
     async (request, reply) => {
-      const { view, duplicate } = await submit(deps, door, reader, request, messageOf(request, request.body));
+      const { view, duplicate, notice } = await submit(deps, door, reader, request, messageOf(request, request.body));
       void reply.header('location', `/v1/reservations/${view.id}`);
       if (duplicate) void reply.header('idempotency-replayed', 'true');
+      if (notice !== null) void reply.header('gpu-dev-notice', notice);
       return reply.code(duplicate ? 200 : 202).send(view);
     },
   );

@@ -78,14 +78,19 @@ export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader
     },
     async (request, reply) => {
       const key = idempotencyKey(request, textOf(request.body['idempotency_key']));
-      const { view: made, duplicate } = await submit(deps, door, reader, request, {
+      const {
+        view: made,
+        duplicate,
+        notice,
+      } = await submit(deps, door, reader, request, {
         ...request.body,
         ...idOf(request.body.env_vars),
         ...(key === null ? {} : { idempotency_key: key }),
       });
       const job = await view((await findJob(db, made.id))!, null);
       const { job_id, status, estimated_start_time, position, links } = job;
-      const message = duplicate ? 'This job was submitted before' : `Job submitted: ${made.detail ?? made.state}`;
+      const said = duplicate ? 'This job was submitted before' : `Job submitted: ${made.detail ?? made.state}`;
+      const message = notice === null ? said : `${said}. ${notice}`;
       void reply.header('location', `/v1/jobs/${job_id}`);
       if (duplicate) void reply.header('idempotency-replayed', 'true');
       return reply.code(duplicate ? 200 : 202).send({ job_id, status, message, estimated_start_time, position, links });

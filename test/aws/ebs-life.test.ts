@@ -223,6 +223,40 @@ describe('a volume in EBS', () => {
     expect(only().sizeGb).toBe(300);
   });
 
+  it('that EC2 does not make larger serves as it is, and whoever asked is told why, and whether it is worth another try', async () => {
+    const disk = request();
+    await persist(() => volumes.ensure(disk));
+    const larger = { ...disk, sizeGb: 300 };
+    for (const [code, again] of [
+      ['VolumeModificationRateExceeded', true],
+      ['InvalidParameterValue', false],
+    ] as const) {
+      stub.refuses.set('ModifyVolume', code);
+      const { stays } = await persist(() => volumes.ensure(larger));
+      expect(stays).toEqual({ sizeGb: 100, again, reason: expect.stringContaining(`stays at 100 GB: `) });
+      expect(stays!.reason).toContain(code);
+      expect(only().sizeGb).toBe(100);
+    }
+    stub.refuses.delete('ModifyVolume');
+    stub.denied.add('ModifyVolume');
+    expect((await persist(() => volumes.ensure(larger))).stays).toMatchObject({ again: true });
+    stub.denied.clear();
+    expect((await persist(() => volumes.ensure(larger))).stays).toBeUndefined();
+    expect(only().sizeGb).toBe(300);
+  });
+
+  it('that EC2 does not make anew as large as asked is made as large as it was, with all that was on it', async () => {
+    const disk = request();
+    const snapshotId = await session(disk, 1, 'written');
+    stub.state.largestGb = 200;
+    const { stays } = await persist(() => volumes.ensure({ ...disk, snapshotId, sizeGb: 300 }));
+    expect(stays).toMatchObject({ sizeGb: 100, again: false });
+    expect(only()).toMatchObject({ sizeGb: 100, content: 'written' });
+    // A new disk has nothing to fall back to.
+    stub.state.volumes.clear();
+    await expect(persist(() => volumes.ensure(request({ sizeGb: 300 })))).rejects.toThrow(/AWS refuses this/);
+  });
+
   it('D15 D30: that is needed in another zone is captured, made there from that, and deleted only when that is proven', async () => {
     const disk = request();
     await persist(() => volumes.ensure(disk));

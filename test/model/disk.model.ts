@@ -4,6 +4,7 @@ import type { DiskContext } from '../../machines/disk.machine.ts';
 import { parseAddress } from '../../actors/kernel/kind.ts';
 import { KINDS, promise, type Promises, type Step } from './drive.ts';
 import type { Model, Scenario } from './explore.ts';
+import { growing, sizes } from './disk.sizes.ts';
 import { type Case, statePath } from './graph.ts';
 
 const [ADA, BOB, EVE] = ['ada', 'bob', 'eve'].map((_name, index) => `019cae31-0000-7000-8000-0000000000a${index}`) as [
@@ -121,11 +122,13 @@ export const DISK_SCENARIOS: Scenario[] = [
   { name: 'an adopted disk with a volume that nobody uses', birth: adopted({ claim: 'claim-1' }), events: events(1) },
   { name: 'an adopted disk of snapshots, deleted', birth: adopted({ claim: null, deleted: true }), events: events(1) },
   { name: 'a disk with three in line', birth: birth(null), events: events(3) },
+  { name: 'a disk that is to grow', birth: birth(null), events: growing(events(1)) },
+  { name: 'a clone that is to grow', birth: birth('019cae31-0000-7000-8000-00000000d150'), events: growing(events(0)) },
   { name: 'a clone', birth: birth('019cae31-0000-7000-8000-00000000d150'), events: events(2) },
 ];
 
 function key(snapshot: AnyMachineSnapshot): string {
-  const { holder, waiters, dirty, latestSnapshot, claim, cloners, capturing, deleteAt, restore } = contextOf(snapshot);
+  const { holder, waiters, dirty, latestSnapshot, claim, cloners, capturing, deleteAt, restore, sizeGb } = contextOf(snapshot);
   const who = (id: string | null) => (id === null ? '-' : RESERVATIONS.indexOf(id));
   return JSON.stringify([
     snapshot.value,
@@ -138,6 +141,7 @@ function key(snapshot: AnyMachineSnapshot): string {
     capturing !== null,
     deleteAt !== null,
     restore !== null,
+    sizeGb,
   ]);
 }
 
@@ -214,6 +218,7 @@ function check(memory: DiskMemory, step: Step): DiskMemory {
   if (['disk.delete', 'disk.undelete', 'disk.renamed'].includes(event.type) && after.status === 'active')
     promise(next.operations.includes(String(event['operationId'])), `${event.type} in ${from} never ends its operation`);
   clones(next, memory, step, sent, path);
+  sizes(step, path);
   promise(context.claim !== null || context.place === null, 'a disk without a volume has a place');
   promise(context.deleteAt === null || ['deleted', 'purging', 'purged'].includes(path), 'a disk in use is marked as deleted');
   return next;
@@ -277,6 +282,9 @@ function records(memory: DiskMemory, entry: Case, context: DiskContext): void {
       break;
     case 'volume.placed':
       promise(entry['reservationId'] === context.holder, 'somebody else is bound to the place of the volume');
+      break;
+    case 'disk.sized':
+      promise(entry['sizeGb'] === context.sizeGb, 'another size is recorded');
       break;
     case 'snapshots.adopted':
       promise((entry['snapshots'] as unknown[]).length > 0, 'nothing was adopted');

@@ -11,7 +11,7 @@ describe('a disk keeps its promises on every path of', () => {
   it.each(DISK_SCENARIOS)('$name', (scenario) => {
     const { vertices, taken } = explore(diskModel, scenario);
     for (const name of taken) driven.add(name);
-    expect(vertices).toBeGreaterThan(30);
+    expect(vertices).toBeGreaterThan(20);
   });
 
   it('and no transition is left out', () => {

@@ -2,9 +2,9 @@
  * Disks in EBS. A disk has a volume while it is in use, and snapshots otherwise. What is on record (persistence/ebs.ts) comes before what is
  * made, so that a crash at any point leaves nothing unknown, and nothing is destroyed that is not on record and does not bear our tags.
  */
-import type { SnapshotProgress, VolumeRequest, Volumes } from '../../../actors/disk/ports.ts';
+import { Filling, type SnapshotProgress, type VolumeRequest, type Volumes } from '../../../actors/disk/ports.ts';
 import { NotYet, TerminalError } from '../../../actors/errors.ts';
-import type { VolumePlace } from '../../../machines/disk.events.ts';
+import type { StaysSmall, VolumePlace } from '../../../machines/disk.events.ts';
 import type { Store } from '../../../persistence/database.ts';
 import {
   attemptVolume,
@@ -25,7 +25,7 @@ import { asPort } from '../kubernetes/errors.ts';
 import { letGo } from './ebs-detaching.ts';
 import { EbsSnapshots } from './ebs-snapshots.ts';
 import type { Ec2, VolumeType, VolumeView } from './ec2.ts';
-import { AwsError, asAwsPort } from './errors.ts';
+import { AwsError, type AwsFailure, asAwsPort } from './errors.ts';
 import { StaticClaims, ZONE_LABEL } from './static-claims.ts';
 import { bearsTags, TAG } from './tags.ts';
 
@@ -59,7 +59,7 @@ export class EbsVolumes implements Volumes {
    * another one takes its place.
    * @throws NotYet while EBS is at work; TerminalError if an expected volume is missing, or the snapshot to start from is
    */
-  ensure(request: VolumeRequest): Promise<{ claim: string }> {
+  ensure(request: VolumeRequest): Promise<{ claim: string; stays?: StaysSmall }> {
     return asEbsPort(async () => {
       const { diskId, owner, expectVolume } = request;
       const zone = request.zone ?? (await this.#claims.zoneOf(request.node));
@@ -68,13 +68,14 @@ export class EbsVolumes implements Volumes {
       const current = await this.#current(diskId);
       if (current === null && expectVolume) throw new TerminalError(missing(request.snapshotId));
       const volume = current ?? (await this.#intend(request, zone));
-      const view = volume.volumeId === null ? await this.#make(volume) : await this.#look(volume as Made, request);
+      const view = volume.volumeId === null ? await this.#makeFor(request, volume) : await this.#look(volume as Made, request);
       const made = { ...volume, volumeId: view.id };
       if (view.state === 'creating') throw new NotYet(500, `The volume ${view.id} is being made`);
       if (view.zone !== zone || !(await this.#isOf(request, made))) await this.#replace(made, view, { ...request, zone });
-      const sizeGb = await this.#grow(made, view, request.sizeGb);
+      const { sizeGb, stays } = await this.#grow(made, view, request.sizeGb);
       await this.#leave(diskId);
-      return { claim: await this.#claims.ensure({ ...made, owner, sizeGb }) };
+      const claim = await this.#claims.ensure({ ...made, owner, sizeGb });
+      return stays === undefined ? { claim } : { claim, stays };
     });
   }
 
@@ -156,6 +157,19 @@ export class EbsVolumes implements Volumes {
     const volume = await this.#current(diskId);
     if (volume === null) throw new NotYet(100, 'The volume that was asked for a moment ago is gone again');
     return volume;
+  }
+
+  /** A disk that EBS does not make as large as it is to be is made as large as it was; growing tells why it stays so. */
+  async #makeFor({ snapshotId }: VolumeRequest, volume: EbsVolume): Promise<VolumeView> {
+    try {
+      return await this.#make(volume);
+    } catch (error) {
+      if (!(error instanceof AwsError) || error.failure !== 'refused' || snapshotId === null) throw error;
+      const { ebsSnapshotId, sizeGb } = await this.#snapshots.origin(snapshotId);
+      if (sizeGb >= volume.sizeGb) throw error;
+      await intendVolume(this.#db, { ...volume, sizeGb, fromSnapshot: ebsSnapshotId });
+      throw new NotYet(100, `EBS makes no volume of ${volume.sizeGb} GB (${error.detail}); one of ${sizeGb} GB is made`);
+    }
   }
 
   /** Make what is on record, or find what an earlier attempt made of it. */
@@ -241,7 +255,7 @@ export class EbsVolumes implements Volumes {
     if (progress.state === 'failed')
       throw new TerminalError(`The disk cannot be moved to zone ${request.zone}: ${progress.reason}`);
     if (progress.state === 'pending')
-      throw new NotYet(1_000, `The disk is on its way to zone ${request.zone}: ${progress.percent} %`);
+      throw new Filling(1_000, progress.percent, `The disk is on its way to zone ${request.zone}: ${progress.percent} %`);
     const same = await this.#isOf(request, volume);
     const origin = await this.#snapshots.origin(same ? moveId : (request.snapshotId ?? moveId));
     const next = { zone: request.zone, sizeGb: Math.max(request.sizeGb, origin.sizeGb), fromSnapshot: origin.ebsSnapshotId };
@@ -249,20 +263,21 @@ export class EbsVolumes implements Volumes {
     throw new NotYet(100, `The disk is made anew in zone ${request.zone}`);
   }
 
-  /** @returns the size that it has now */
-  async #grow(volume: Made, view: VolumeView, wanted: number): Promise<number> {
-    if (view.sizeGb >= wanted) {
-      if (volume.sizeGb !== view.sizeGb) await volumeGrown(this.#db, volume, view.sizeGb);
-      return view.sizeGb;
-    }
+  /** @returns the size that it has now, and why it is not what is wanted */
+  async #grow(volume: Made, view: VolumeView, wanted: number): Promise<{ sizeGb: number; stays?: StaysSmall }> {
+    const { sizeGb } = view;
+    if (volume.sizeGb !== sizeGb) await volumeGrown(this.#db, volume, sizeGb);
+    if (sizeGb >= wanted) return { sizeGb };
     const target = await this.#ec2.growsTo(view.id);
     if (target === null || target < wanted) {
       try {
         await this.#ec2.growVolume(view.id, wanted);
       } catch (error) {
-        // It may change once in some hours: until then it serves at the size it has, and grows at the next attachment.
-        if (error instanceof AwsError && error.failure === 'busy') return view.sizeGb;
-        throw error;
+        if (!(error instanceof AwsError)) throw error;
+        const why = STAYS[error.failure];
+        if (why === undefined) throw error;
+        const said = error.detail === '' ? error.code : error.detail;
+        return { sizeGb, stays: { sizeGb, reason: `The disk stays at ${sizeGb} GB: ${why.words} (${said})`, again: why.again } };
       }
     }
     throw new NotYet(500, `The volume ${view.id} is growing to ${wanted} GB`);
@@ -328,6 +343,15 @@ export class EbsVolumes implements Volumes {
 function asEbsPort<T>(work: () => Promise<T>): Promise<T> {
   return asPort(() => asAwsPort(work));
 }
+
+/** What a change of size that EC2 refuses is to whoever waits for the disk: it serves as it is. All else is tried again. */
+const STAYS: Partial<Record<AwsFailure, { words: string; again: boolean }>> = {
+  // It may change once in some hours.
+  busy: { words: 'EBS takes no other change of it just now, and it grows at a later use', again: true },
+  full: { words: 'a quota of EBS does not suffice, and it grows at a later use', again: true },
+  denied: { words: 'the service may not change it in EBS, and an operator must look', again: true },
+  refused: { words: 'EBS does not make it larger', again: false },
+};
 
 const broken = (id: string) => `EBS could not make the volume ${id} usable (is its key there?)`;
 

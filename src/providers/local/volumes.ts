@@ -2,7 +2,7 @@
 import { PatchStrategy, setHeaderOptions, type V1PersistentVolumeClaim } from '@kubernetes/client-node';
 import type { SnapshotProgress, VolumeRequest, Volumes } from '../../../actors/disk/ports.ts';
 import { NotYet, TerminalError } from '../../../actors/errors.ts';
-import type { VolumePlace } from '../../../machines/disk.events.ts';
+import type { StaysSmall, VolumePlace } from '../../../machines/disk.events.ts';
 import type { KubernetesClient } from '../kubernetes/client.ts';
 import { asPort, attempt, attemptOrNull, hasStatus } from '../kubernetes/errors.ts';
 import { ANNOTATION, claimName, LABEL, labelValue, MANAGED_BY } from '../kubernetes/objects.ts';
@@ -45,15 +45,15 @@ export class LocalVolumes implements Volumes {
     this.#choice = new SnapshotChoice(options.client, options.snapshots ?? 'auto');
   }
 
-  /** @throws TerminalError if an expected volume is missing, the snapshot to start from is gone, or the volume is not ours, lost, or cannot grow */
-  ensure(request: VolumeRequest): Promise<{ claim: string }> {
+  /** @throws TerminalError if an expected volume is missing, the snapshot to start from is gone, or the volume is not ours or lost */
+  ensure(request: VolumeRequest): Promise<{ claim: string; stays?: StaysSmall }> {
     return asPort(async () => {
       const claim = claimName(request.diskId);
       const found = await this.#read(request.diskId);
       if (found !== null) {
-        await this.#adopt(request, found);
+        const stays = await this.#adopt(request, found);
         await this.#copies.fill(request.diskId, found);
-        return { claim };
+        return stays === null ? { claim } : { claim, stays };
       }
       if (request.expectVolume) throw new TerminalError(missing(request.snapshotId));
       const body = await this.#newClaim(request);
@@ -79,6 +79,8 @@ export class LocalVolumes implements Volumes {
     return asPort(async () => {
       const found = await this.#read(diskId);
       if (found === null) return 'detached';
+      // Nobody has used what was never full: what still fills it is stopped, and the next who asks for it begins anew.
+      await this.#copies.stopFill(diskId, found);
       return (await this.#users.of(claimName(diskId), found.spec?.volumeName ?? null)) === 0 ? 'detached' : 'attached';
     });
   }
@@ -195,14 +197,18 @@ export class LocalVolumes implements Volumes {
     return found;
   }
 
-  async #adopt(request: VolumeRequest, found: V1PersistentVolumeClaim): Promise<void> {
+  /** @returns why it is not as large as it is to be; null if it is */
+  async #adopt(request: VolumeRequest, found: V1PersistentVolumeClaim): Promise<StaysSmall | null> {
     const name = claimName(request.diskId);
     if (found.metadata?.deletionTimestamp !== undefined) throw new NotYet(1000, `volume ${name} is being deleted`);
     if (found.status?.phase === 'Lost') throw new TerminalError('The volume behind this disk is lost');
     if ((await this.#choice.kind()) === 'copy') await this.#copies.stopSaves(request.diskId);
     const size = bytes(found.spec?.resources?.requests?.storage);
     // A claim grows only once it has its volume; until then it serves at the size it has, and grows at the next attachment.
-    if (size >= request.sizeGb * 2 ** 30 || found.status?.phase !== 'Bound') return;
+    if (size >= request.sizeGb * 2 ** 30) return null;
+    const sizeGb = Math.max(1, Math.floor(size / 2 ** 30));
+    if (found.status?.phase !== 'Bound')
+      return { sizeGb, reason: `The disk has ${sizeGb} GB until it has been used once, and grows at a later use`, again: true };
     const { core, namespace } = this.#client;
     const body = { spec: { resources: { requests: { storage: `${request.sizeGb}Gi` } } } };
     try {
@@ -213,11 +219,12 @@ export class LocalVolumes implements Volumes {
         ),
       );
     } catch (error) {
-      if (hasStatus(error, 403) || hasStatus(error, 422)) {
-        throw new TerminalError(`This cluster cannot grow the disk to ${request.sizeGb} GB: ${error.detail}`);
-      }
-      throw error;
+      // A class of storage that does not allow it, or a quota: the disk serves as it is.
+      if (!hasStatus(error, 403) && !hasStatus(error, 422)) throw error;
+      const reason = `The disk stays at ${sizeGb} GB: this cluster cannot grow it to ${request.sizeGb} GB (${error.detail})`;
+      return { sizeGb, reason, again: false };
     }
+    return null;
   }
 
   async #newClaim({ diskId, owner, sizeGb, snapshotId }: VolumeRequest): Promise<V1PersistentVolumeClaim> {

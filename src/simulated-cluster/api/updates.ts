@@ -1,4 +1,4 @@
-import { conflict, type FieldProblem, invalid, MODIFIED } from '../errors.ts';
+import { conflict, type FieldProblem, forbidden, invalid, MODIFIED } from '../errors.ts';
 import { sameJson } from '../patch.ts';
 import { parseQuantity } from '../quantities.ts';
 import type { Resource } from '../resources.ts';
@@ -69,6 +69,7 @@ export function prepareUpdate(
   validate(resource, next);
   const problems = immutableProblems(resource, stored, next);
   if (problems.length > 0) throw invalid(resource, kept.name, problems);
+  if (resource.id === 'persistentvolumeclaims') refuseResize(world, resource, stored, next);
   if (kept.generation !== undefined && !sameJson(stored.spec, next.spec)) next.metadata.generation = kept.generation + 1;
   return next;
 }
@@ -122,6 +123,17 @@ function tolerationsOnlyGrow(stored: KubeObject, next: KubeObject): boolean {
   return (stored.spec.tolerations ?? []).every((old: Loose) => after.some((each) => sameJson(old, each)));
 }
 
+/** What the admission of claims refuses: growing where the class of storage does not allow it. */
+function refuseResize(world: World, resource: Resource, stored: KubeObject, next: KubeObject): void {
+  if (sizeOf(next) <= sizeOf(stored)) return;
+  const storageClass = world.get('storageclasses.storage.k8s.io', stored.spec.storageClassName ?? '');
+  if (storageClass?.allowVolumeExpansion === true) return;
+  const why = 'only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize';
+  throw forbidden(resource, stored.metadata.name, why);
+}
+
+const sizeOf = (claim: KubeObject): number => parseQuantity(claim.spec.resources.requests.storage);
+
 function claimChanges(stored: KubeObject, next: KubeObject): FieldProblem[] {
   const fixed = (claim: KubeObject): Loose => ({ ...claim.spec, resources: undefined, volumeName: undefined });
   const nameChanged = stored.spec.volumeName !== undefined && stored.spec.volumeName !== next.spec.volumeName;
@@ -133,8 +145,7 @@ function claimChanges(stored: KubeObject, next: KubeObject): FieldProblem[] {
       ),
     ];
   }
-  const size = (claim: KubeObject): number => parseQuantity(claim.spec.resources.requests.storage);
-  return size(next) < size(stored)
+  return sizeOf(next) < sizeOf(stored)
     ? [forbiddenField('spec.resources.requests.storage', 'field can not be less than status.capacity')]
     : [];
 }

@@ -228,6 +228,7 @@ export class Ec2State {
 
   grow(id: string, sizeGb: number): void {
     const volume = this.volume(id);
+    if (sizeGb > this.largestGb) throw new Refusal('InvalidParameterValue', `Volume of ${sizeGb}GiB is too large`);
     if (volume.grows !== null) throw new Refusal('IncorrectModificationState', `Volume ${id} is being modified`);
     if (sizeGb < volume.sizeGb) throw new Refusal('InvalidParameterValue', 'New size cannot be smaller than existing size');
     volume.grows = { to: sizeGb, at: performance.now() + this.delays.create };

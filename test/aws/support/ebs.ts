@@ -29,7 +29,7 @@ export class DisksWithRows extends EbsVolumes {
     this.#db = options.db;
     this.#zone = options.zone ?? null;
   }
-  override async ensure(request: VolumeRequest): Promise<{ claim: string }> {
+  override async ensure(request: VolumeRequest): ReturnType<EbsVolumes['ensure']> {
     await giveRow(this.#db, request);
     return super.ensure({ ...request, zone: request.zone ?? this.#zone });
   }

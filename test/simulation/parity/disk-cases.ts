@@ -41,6 +41,7 @@ export const DISK_CASES: readonly (readonly [string, Parameters])[] = [
   [disk.UPSERT, all(diskRow, a.at)],
   [LABELS_OF_NODE, all(a.node)],
   [disk.PLACE_REQUEST, all(a.reservation, of(json({ anyOf: [], movable: false })))],
+  [disk.SIZE_DISK, all(a.disk, of(10, 500))],
   [disk.SNAPSHOT_STARTED, all(of('s1', 's2'), a.disk, maybe(a.reservation), a.at)],
   [disk.SNAPSHOTS_ADOPTED, all(a.disk, adopted)],
   [disk.SNAPSHOT_COMPLETED, all(of('s1', 's2'), a.at, maybe(of(5)))],

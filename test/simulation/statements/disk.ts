@@ -114,6 +114,15 @@ twin(disk.SNAPSHOTS_REMOVED, (t, tx, [ids]) => {
   return count(removed);
 });
 
+twin(disk.SIZE_DISK, (t, tx, [diskId, sizeGb]) => {
+  const slot = t.disks.slot(diskId);
+  if (slot === undefined || t.disks.see(slot, tx) === null) return count(0);
+  t.disks.lock(slot, tx);
+  if (slot.value === null) return count(0);
+  t.disks.update(slot, { ...slot.value!, sizeGb }, tx);
+  return count(1);
+});
+
 interface Written {
   id: string;
   owner: string;

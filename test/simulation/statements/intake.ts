@@ -39,8 +39,8 @@ twin(disks.FIND_DISK, (t, tx, [owner, name]) => {
     if (!meant(t.disks.see(slot, tx))) continue;
     t.disks.share(slot, tx);
     if (!meant(slot.value)) continue;
-    const { diskId, deleteDate, place } = slot.value!;
-    return rows([{ disk_id: diskId, is_deleted: deleteDate !== null, volume_place: place }]);
+    const { diskId, deleteDate, place, sizeGb } = slot.value!;
+    return rows([{ disk_id: diskId, is_deleted: deleteDate !== null, volume_place: place, size_gb: sizeGb }]);
   }
   return rows([]);
 });

@@ -100,7 +100,10 @@ export function volumesOf(outside: Outside, session: Session): VolumesPort {
       network.call(session, 'ensure volume', () => {
         const claim = Volumes.claimOf(diskId);
         const found = volumes.volumes.get(claim);
-        if (found !== undefined) return { claim };
+        if (found !== undefined) {
+          found.sizeGb = Math.max(found.sizeGb, sizeGb);
+          return { claim };
+        }
         if (expectVolume) throw new TerminalError('The volume of this disk is missing');
         const source = snapshotId === null ? null : volumes.snapshots.get(snapshotId);
         if (source === undefined || source?.state === 'failed') throw new TerminalError(`There is no snapshot ${snapshotId}`);
