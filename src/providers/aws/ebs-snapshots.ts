@@ -1,5 +1,5 @@
 /** Snapshots of disks in EBS: taken once each, found again after a crash, and believed only if they are on record. */
-import type { SnapshotProgress } from '../../../actors/disk/ports.ts';
+import { Filling, type SnapshotProgress } from '../../../actors/disk/ports.ts';
 import { NotYet, TerminalError } from '../../../actors/errors.ts';
 import type { Store } from '../../../persistence/database.ts';
 import {
@@ -81,7 +81,7 @@ export class EbsSnapshots {
     if (record.ebsSnapshotId === null) throw new NotYet(1_000, `The snapshot ${snapshotId} is being taken`);
     const view = await this.#ec2.snapshot(record.ebsSnapshotId);
     if (view === null) throw new TerminalError(gone);
-    if (view.state === 'pending') throw new NotYet(1_000, `The snapshot ${snapshotId} is at ${view.percent} %`);
+    if (view.state === 'pending') throw new Filling(1_000, view.percent, `The snapshot ${snapshotId} is at ${view.percent} %`);
     if (view.state !== 'completed') throw new TerminalError(`The snapshot ${snapshotId} is unusable: ${view.why || view.state}`);
     return { ebsSnapshotId: view.id, sizeGb: view.sizeGb };
   }

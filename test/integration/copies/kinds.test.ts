@@ -52,18 +52,18 @@ describe('the kind of snapshots', () => {
   });
 });
 
-describe('a disk with snapshots of both kinds', () => {
-  const volumes = (client: KubernetesClient, snapshots: 'auto' | 'copy') => new LocalVolumes({ client, snapshots });
-  const complete = (by: LocalVolumes, diskId: string, id: string) =>
-    until('the snapshot is complete', async () => (await by.snapshot(diskId, id)).state === 'complete');
-  const usable = (by: LocalVolumes, disk: ReturnType<typeof volumeRequest>) =>
-    until('the volume may be used', () =>
-      by.ensure(disk).then(
-        () => true,
-        (error: unknown) => (error instanceof NotYet ? null : Promise.reject(error as Error)),
-      ),
-    );
+const volumes = (client: KubernetesClient, snapshots: 'auto' | 'copy') => new LocalVolumes({ client, snapshots });
+const complete = (by: LocalVolumes, diskId: string, id: string) =>
+  until('the snapshot is complete', async () => (await by.snapshot(diskId, id)).state === 'complete');
+const usable = (by: LocalVolumes, disk: ReturnType<typeof volumeRequest>) =>
+  until('the volume may be used', () =>
+    by.ensure(disk).then(
+      () => true,
+      (error: unknown) => (error instanceof NotYet ? null : Promise.reject(error as Error)),
+    ),
+  );
 
+describe('a disk with snapshots of both kinds', () => {
   it('gives either back under either setting, and loses both when they are deleted', async () => {
     const { client } = having;
     const { core, custom, namespace } = client;
@@ -92,5 +92,26 @@ describe('a disk with snapshots of both kinds', () => {
       const names = [...items.map(({ metadata }) => metadata.name), ...claims.items.map(({ metadata }) => metadata?.name)];
       return !names.some((name) => name?.includes(disk.diskId));
     });
+  });
+});
+
+describe('a disk that is being filled', () => {
+  it('and is not wanted any more is let go at once, and filled anew for the next who wants it', async () => {
+    const { client } = having;
+    const first = volumeRequest();
+    const snapshot = `snap-${first.diskId}-1`;
+    await volumes(client, 'copy').ensure(first);
+    await complete(volumes(client, 'copy'), first.diskId, snapshot);
+    const annotations = { 'simulation.gpu-dev/job-outcome': 'hang' };
+    const slow = new LocalVolumes({ client, snapshots: 'copy', copies: { annotations } });
+    const clone = volumeRequest({ snapshotId: snapshot });
+    const jobs = () => client.batch.listNamespacedJob({ namespace: client.namespace, labelSelector: 'gpu-dev.io/copy=fill' });
+    await until('it is being filled', async () => {
+      await expect(slow.ensure(clone)).rejects.toThrow(NotYet);
+      return (await jobs()).items.length === 1;
+    });
+    await until('nobody holds it', async () => (await slow.detach(clone.diskId)) === 'detached');
+    expect((await jobs()).items).toEqual([]);
+    await usable(volumes(client, 'copy'), clone);
   });
 });
