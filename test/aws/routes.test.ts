@@ -2,6 +2,7 @@
 import {
   CreateRuleCommand,
   CreateTargetGroupCommand,
+  DeleteRuleCommand,
   DescribeTagsCommand,
   DescribeTargetGroupsCommand,
 } from '@aws-sdk/client-elastic-load-balancing-v2';
@@ -133,6 +134,30 @@ describe.skipIf(moto.missing)('a way to Jupyter', () => {
     await expect(routes.publish(routeOf(1))).rejects.toThrow(TerminalError);
     await routes.withdraw({ reservationId: idOf(1) });
     expect(await domain.groups()).toEqual([`${nameOf(1)} → `]);
+  });
+
+  it('T16: is taken away only if it says itself that it is ours: a rule on record that is another is not, nor what others lead to it', async () => {
+    const { routes } = domainPorts(domain, day.url);
+    const made = await routes.publish(routeOf(1));
+    const lead = async (Priority: number, host: string, TargetGroupArn: string) => {
+      const Conditions = [{ Field: 'host-header', HostHeaderConfig: { Values: [host] } }];
+      const Actions = [{ Type: 'forward' as const, TargetGroupArn }];
+      const rule = { ListenerArn: domain.listener, Priority, Conditions, Actions };
+      return (await domain.balancing.send(new CreateRuleCommand(rule))).Rules![0]!.RuleArn!;
+    };
+    // The record names another's rule, and our own is found by where it leads.
+    const other = await routes.publish(routeOf(2));
+    await routes.withdraw({ reservationId: idOf(1), rule: other.rule });
+    expect(await domain.rules()).toEqual(['1002 box-2.dev.test']);
+    // Somebody led a rule of theirs to our target group: it is no way of ours, and stays when the server moves and ends.
+    const theirs = await lead(9, 'shop.dev.test', other.targetGroup);
+    expect((await routes.publish(routeOf(2, { place: 1_003 }))).rule).not.toBe(theirs);
+    expect(await domain.rules()).toEqual(['1003 box-2.dev.test', '9 shop.dev.test']);
+    await expect(routes.withdraw({ reservationId: idOf(2) })).rejects.toThrow(`${theirs} is not ours`);
+    expect(await domain.rules()).toEqual(['9 shop.dev.test']);
+    await domain.balancing.send(new DeleteRuleCommand({ RuleArn: theirs }));
+    await routes.withdraw({ reservationId: idOf(2) });
+    expect([made.rule === other.rule, await domain.left()]).toEqual([false, []]);
   });
 
   it.each(['TooManyTargetGroups', 'TooManyRules', 'TooManyUniqueTargetGroupsPerLoadBalancer'])(

@@ -66,17 +66,26 @@ export class JupyterRoutes implements Routes {
     });
   }
 
-  /** A target group in use cannot be deleted: when it is gone, so is all that led to it. @param rule what is on record to lead there */
+  /**
+   * A target group in use cannot be deleted: when it is gone, so is all that led to it.
+   * @param rule what is on record to lead there
+   * @throws Error naming what leads there and does not bear this reservation's tags: that stays
+   */
   async withdraw({ reservationId, rule }: { reservationId: string; rule?: string | null }): Promise<void> {
     const { balancing } = this.#options;
     const group = await this.#groupOf(reservationId);
     if (group === null || !group.ours) return;
-    if (rule != null) await this.removeWay(rule);
+    if (rule != null && (await this.#ownOf(reservationId, [rule])).length === 1) await this.removeWay(rule);
     try {
       await balancing.deleteTargetGroup(group.arn);
     } catch (error) {
       if (!isCode(error, IN_USE)) throw error;
-      for (const way of await this.#waysTo(group.arn)) await this.removeWay(way.arn);
+      const leading = (await this.#waysTo(group.arn)).map(({ arn }) => arn);
+      const own = await this.#ownOf(reservationId, leading);
+      for (const way of own) await this.removeWay(way);
+      const foreign = leading.filter((way) => !own.includes(way));
+      if (foreign.length > 0)
+        throw new Error(`${foreign.join(', ')} is not ours and leads to the target group ${group.name}; an operator must look`);
       await balancing.deleteTargetGroup(group.arn);
     }
   }
@@ -85,6 +94,14 @@ export class JupyterRoutes implements Routes {
   removeWay(arn: string): Promise<void> {
     const { balancing, through } = this.#options;
     return through.kind === 'alb' ? balancing.deleteRule(arn) : balancing.deleteListener(arn);
+  }
+
+  /** Those of these rules or listeners that are this reservation's by their own tags: a recorded id may be another's by now. */
+  async #ownOf(reservationId: string, ways: readonly string[]): Promise<string[]> {
+    const { balancing, cluster } = this.#options;
+    if (ways.length === 0) return [];
+    const tags = await balancing.tags(ways);
+    return ways.filter((arn) => bearsTags(tags.get(arn) ?? {}, { [TAG.cluster]: cluster, [TAG.reservation]: reservationId }));
   }
 
   /** The target group with the name of this reservation's, and whether it is; null if there is none. */
@@ -142,10 +159,16 @@ export class JupyterRoutes implements Routes {
     if (!(await balancing.targets(arn)).some(isIt)) await balancing.register(arn, target);
   }
 
-  /** What leads to the target group already, if it does so at this place; at others it is removed. */
-  async #adoptWay({ place }: PublishedRoute, targetGroup: string): Promise<string | null> {
+  /** What of ours leads to the target group already, if it does so at this place; at others it is removed. */
+  async #adoptWay({ reservationId, place }: PublishedRoute, targetGroup: string): Promise<string | null> {
     let adopted: string | null = null;
-    for (const way of await this.#waysTo(targetGroup)) {
+    const leading = await this.#waysTo(targetGroup);
+    const own = await this.#ownOf(
+      reservationId,
+      leading.map(({ arn }) => arn),
+    );
+    for (const way of leading) {
+      if (!own.includes(way.arn)) continue;
       if (way.place === place && adopted === null) adopted = way.arn;
       else await this.removeWay(way.arn);
     }
