@@ -9,8 +9,8 @@ import type { DiskContext } from '../../machines/disk.machine.ts';
 import type { ReservationContext } from '../../machines/reservation.context.ts';
 import type { Store } from '../../persistence/database.ts';
 import { dropLease, holdLease } from '../../persistence/leases.ts';
-import type { DiskCarrier, Remains } from './ports.ts';
-import { diskRecord, gistOf, serverRecord, writeRecord } from './records.ts';
+import type { DiskCarrier, FoundDisks, Remains } from './ports.ts';
+import { diskRecord, gistOf, laterFirst, readDiskRecord, serverRecord, writeRecord } from './records.ts';
 
 const LEASE = 'records';
 const LEASE_SECONDS = 10;
@@ -24,8 +24,10 @@ export interface KeeperSettings {
   lookMs?: number;
 }
 
-/** What is to be kept, where, and how to keep it. */
+/** What is to be kept, of what, where, and how to keep it. */
 interface Wish {
+  /** What was kept of this elsewhere is no longer the latest: it is told anew when that place is its own again. */
+  of: string;
   place: string;
   text: string;
   keep: () => Promise<boolean>;
@@ -37,11 +39,13 @@ const CHANGED_SERVERS = `
    where kind = 'reservation' and state in ('running', 'extending') and updated_at > $1::timestamptz - interval '30 seconds'`;
 
 const CHANGED_DISKS = `
-  select a.snapshot->'context' as context, a.seq::int as seq, a.state = 'purged' as purged, d.created_at as "createdAt",
+  select a.snapshot->'context' as context, a.seq::int as seq, a.updated_at as at, a.state = 'purged' as purged, d.created_at as "createdAt",
          (select s.snapshot_id from disk_snapshots s
            where s.disk_id = d.disk_id and s.status = 'complete' order by s.completed_at desc, s.snapshot_id desc limit 1) as newest,
          (select s.snapshot_id from disk_snapshots s
-           where s.disk_id = d.disk_id and s.status = 'complete' and s.snapshot_id = a.snapshot #>> '{context,latestSnapshot}') as own
+           where s.disk_id = d.disk_id and s.status = 'complete' and s.snapshot_id = a.snapshot #>> '{context,latestSnapshot}') as own,
+         array(select s.snapshot_id from disk_snapshots s
+                where a.state = 'purged' and s.disk_id = d.disk_id and s.status = 'complete') as left
     from actors a join disks d on d.disk_id = substr(a.actor, 6)::uuid
    where a.kind = 'disk' and a.status in ('active', 'done') and a.updated_at > $1::timestamptz - interval '30 seconds'`;
 
@@ -50,15 +54,25 @@ const NOW = 'select now() as now';
 interface DiskRow {
   context: DiskContext;
   seq: number;
+  at: Date;
   purged: boolean;
   createdAt: Date;
   newest: string | null;
   /** The snapshot that it starts from, if it is one of its own: that of another disk bears the record of that one. */
   own: string | null;
+  /** Of one that was purged: snapshots that were kept for clones. Each says so itself. */
+  left: string[];
 }
 
 /** Of what a record is about: thousands of records are not held in memory. */
-const sumOf = (text: string): string => createHash('sha256').update(gistOf(text)).digest('base64');
+const sumOf = (place: string, text: string): string =>
+  createHash('sha256')
+    .update(`${place}\n${gistOf(text)}`)
+    .digest('base64');
+
+/** What stands on a snapshot of a disk that was purged; all others have one record. */
+const ofPurged = (snapshotId: string): string => `purged ${snapshotId}`;
+const ofDisk = (id: string): string => `disk ${id}`;
 
 const nameOf = (carrier: DiskCarrier): string =>
   'volume' in carrier ? `volume ${carrier.volume}` : `snapshot ${carrier.snapshot}`;
@@ -69,7 +83,7 @@ export class Keeper {
   readonly #lease: Loop;
   readonly #work: Loop;
   #token: number | null = null;
-  /** Sums of what is kept, by place; null: not looked at yet. */
+  /** Sums of what is kept and where, by what it is of; null: not looked at yet. */
   #kept: Map<string, string> | null = null;
   #since = new Date(0);
   /** What could not be kept yet. */
@@ -109,17 +123,17 @@ export class Keeper {
     if (token === null) return lookMs;
     if (this.#kept === null) await this.#begin();
     const { rows } = await db.query<{ now: Date }>(NOW, []);
-    const wishes = new Map([...this.#again, ...(await this.#wishes()).map((wish) => [wish.place, wish] as const)]);
+    const wishes = new Map([...this.#again, ...(await this.#wishes()).map((wish) => [wish.of, wish] as const)]);
     this.#since = rows[0]!.now;
     this.#again = new Map();
     const keep = async (wish: Wish) => {
-      const { place, text } = wish;
-      if (this.#token !== token || this.#kept?.get(place) === sumOf(text)) return;
+      const { of, place, text } = wish;
+      if (this.#token !== token || this.#kept?.get(of) === sumOf(place, text)) return;
       try {
         // What is gone needs no record, and what is not there yet is told of when its disk knows it.
-        if (await wish.keep()) this.#kept?.set(place, sumOf(text));
+        if (await wish.keep()) this.#kept?.set(of, sumOf(place, text));
       } catch (error) {
-        this.#again.set(place, wish);
+        this.#again.set(of, wish);
         throw error;
       }
     };
@@ -131,12 +145,10 @@ export class Keeper {
   async #begin(): Promise<void> {
     const { remains, onError } = this.#settings;
     const kept = new Map<string, string>();
-    const note = (place: string, record: string | null) => record !== null && kept.set(place, sumOf(record));
+    const note = (of: string, place: string, record: string) => kept.set(of, sumOf(place, record));
     try {
-      for (const { pod, record } of await remains.servers()) note(`server ${pod}`, record);
-      const { volumes, snapshots } = await remains.disks.find();
-      for (const { claim, record } of volumes) note(`volume ${claim}`, record);
-      for (const { snapshotId, record } of snapshots) note(`snapshot ${snapshotId}`, record);
+      for (const { pod, record } of await remains.servers()) if (record !== null) note(`server ${pod}`, `server ${pod}`, record);
+      for (const { of, place, record } of latestRecords(await remains.disks.find())) note(of, place, record);
     } catch (error) {
       onError(error);
     }
@@ -155,15 +167,37 @@ export class Keeper {
         const { uid, name: pod } = context.pod;
         if (record === null || uid === null || pod === null) return [];
         const text = writeRecord(record);
-        return [{ place: `server ${pod}`, text, keep: () => remains.keepServer({ pod, uid }, text) }];
+        return [{ of: `server ${pod}`, place: `server ${pod}`, text, keep: () => remains.keepServer({ pod, uid }, text) }];
       }),
-      ...disks.rows.flatMap(({ context, createdAt, own, ...row }): Wish[] => {
+      ...disks.rows.flatMap(({ context, createdAt, at, own, left, ...row }): Wish[] => {
         const { id, claim } = context;
-        const carrier = remains.disks.carrierOf({ id, claim, latest: own });
-        if (carrier === null) return [];
-        const text = writeRecord(diskRecord(context, { ...row, createdAt: createdAt.toISOString() }));
-        return [{ place: nameOf(carrier), text, keep: () => remains.disks.keep(id, carrier, text) }];
+        const text = writeRecord(diskRecord(context, { ...row, at: at.toISOString(), createdAt: createdAt.toISOString() }));
+        const wish = (of: string, carrier: DiskCarrier | null): Wish[] =>
+          carrier === null ? [] : [{ of, place: nameOf(carrier), text, keep: () => remains.disks.keep(id, carrier, text) }];
+        if (row.purged)
+          return left.flatMap((latest) => wish(ofPurged(latest), remains.disks.carrierOf({ id, claim: null, latest })));
+        return wish(ofDisk(id), remains.disks.carrierOf({ id, claim, latest: own }));
       }),
     ];
   }
+}
+
+/** The records that hold: of each disk the latest, and of one that was purged each that says so. */
+function latestRecords({ volumes, snapshots }: FoundDisks): { of: string; place: string; record: string }[] {
+  const found = [
+    ...volumes.map(({ claim, record }) => ({ place: nameOf({ volume: claim }), record, purged: null })),
+    ...snapshots.map(({ snapshotId, record }) => ({
+      place: nameOf({ snapshot: snapshotId }),
+      record,
+      purged: ofPurged(snapshotId),
+    })),
+  ].flatMap(({ place, record: text, purged }) => {
+    const read = readDiskRecord(text);
+    if (text === null || !('record' in read)) return [];
+    const { record } = read;
+    return [{ of: record.purged && purged !== null ? purged : ofDisk(record.id), place, text, record }];
+  });
+  // Those that hold come last, and take the place of the others.
+  found.sort((one, other) => laterFirst(other.record, one.record));
+  return found.map(({ of, place, text }) => ({ of, place, record: text }));
 }

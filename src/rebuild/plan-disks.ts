@@ -1,6 +1,6 @@
 /** Which disks can be brought back, and as what: a pure function of what was found. Where two things claim to be one, neither is touched. */
 import type { FoundDisks, FoundSnapshot, FoundVolume } from './ports.ts';
-import { type DiskRecord, readDiskRecord } from './records.ts';
+import { type DiskRecord, laterFirst, readDiskRecord } from './records.ts';
 
 /** Whoever deleted a disk has at least so long to bring it back from now on, in milliseconds. */
 const UNDELETE_MS = 7 * 86_400_000;
@@ -114,7 +114,7 @@ function recordsOf(id: string, things: readonly { record: string | null }[]): Di
       const read = readDiskRecord(record);
       return 'record' in read && read.record.id === id ? [read.record] : [];
     })
-    .sort((one, other) => other.seq - one.seq);
+    .sort(laterFirst);
 }
 
 /** Whose it is, and what it is called. Nothing is guessed: without a record the tags must all agree. */

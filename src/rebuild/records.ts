@@ -35,7 +35,9 @@ export const DiskRecord = z.object({
   deleteAt: z.iso.datetime({ offset: true }).nullable(),
   /** Nothing of it is its owner's any more. */
   purged: z.boolean(),
-  /** Rises with each change: of two records of one disk the later one holds. */
+  /** When its disk changed last: of two records of one disk the later one holds. Earlier versions did not say. */
+  at: z.iso.datetime({ offset: true }).nullable().default(null),
+  /** Rises with each change, and begins anew with each database: it orders what `at` does not. */
   seq: z.number().int(),
 });
 export type DiskRecord = z.infer<typeof DiskRecord>;
@@ -77,7 +79,7 @@ export function serverRecord(context: ReservationContext): ServerRecord | null {
 /** The record of a disk. */
 export function diskRecord(
   { id, owner, name, sizeGb, latestSnapshot: latest, deleteAt }: DiskContext,
-  more: { newest: string | null; createdAt: string; purged: boolean; seq: number },
+  more: { newest: string | null; createdAt: string; purged: boolean; at: string; seq: number },
 ): DiskRecord {
   return { v: VERSION, id, owner, name, sizeGb, latest, deleteAt, ...more };
 }
@@ -96,9 +98,15 @@ export function writeRecord(record: ServerRecord | DiskRecord): string {
   return JSON.stringify(sorted(record));
 }
 
-/** What a record is about: the same text as long as nothing but its number has changed. */
+/** What a record is about: the same text as long as nothing but its time and its number has changed. */
 export function gistOf(text: string): string {
-  return text.replace(/"seq":\d+,?/, '');
+  return text.replace(/^\{"at":(null|"[^"]*"),/, '{').replace(/"seq":\d+,?/, '');
+}
+
+/** The later of two records of one disk comes first. A number counts within one database only; one without a time is of an earlier version. */
+export function laterFirst(one: DiskRecord, other: DiskRecord): number {
+  const [a, b] = [one, other].map(({ at }) => (at === null ? 0 : Date.parse(at))) as [number, number];
+  return b - a || other.seq - one.seq;
 }
 
 /** A record as it was found, or why it is none. */

@@ -33,6 +33,7 @@ const diskRecord = (change: Partial<DiskRecord> = {}): DiskRecord => ({
   createdAt: at(1),
   deleteAt: null,
   purged: false,
+  at: null,
   seq: 1,
   ...change,
 });
@@ -152,6 +153,20 @@ it('the snapshot to start from is the newest, but for one that a restore chose a
   expect(disk({ volumes: [volume({ record: foreign, diskName: 'work' })] })).toMatchObject({ owner: 'ada', name: 'work' });
 });
 
+it('after a second loss the record of the later time holds: numbers begin anew with each database', () => {
+  const first = writeRecord(diskRecord({ name: 'before', latest: snap(5), newest: snap(5), at: at(5), seq: 57 }));
+  const second = diskRecord({ name: 'after', latest: snap(3), newest: snap(5), at: at(7), deleteAt: at(8), seq: 4 });
+  const found = (record: DiskRecord, older = first) => ({
+    snapshots: [snapshot(3, { record: writeRecord(record) }), snapshot(5, { record: older })],
+  });
+  expect(disk(found(second))).toMatchObject({ name: 'after', latest: snap(3), deleteAt: '2026-03-17T00:00:00.000Z' });
+  expect(whyNot(found({ ...second, purged: true }))).toEqual([0, expect.stringContaining('purged')]);
+  // What an earlier version wrote has no time, and is before all that has one.
+  const untimed = writeRecord(diskRecord({ name: 'before', latest: snap(5), newest: snap(5), seq: 57 }));
+  expect(disk(found(second, untimed))).toMatchObject({ name: 'after', latest: snap(3) });
+  expect(disk(found({ ...second, at: at(5), seq: 58 }))).toMatchObject({ name: 'after' });
+});
+
 it('a disk without its volume is never made of less than it had', () => {
   expect(
     whyNot({
@@ -231,10 +246,20 @@ it('a record is the same text whatever the order of its facts, and fits into a t
   const turned = Object.fromEntries(Object.entries(record).reverse()) as ServerRecord;
   expect(writeRecord(turned)).toBe(writeRecord(record));
   expect(readServerRecord(writeRecord(record))).toEqual({ record });
-  expect(gistOf(writeRecord(diskRecord({ seq: 5 })))).toBe(gistOf(writeRecord(diskRecord({ seq: 612 }))));
+  for (const later of [diskRecord({ seq: 612 }), diskRecord({ at: at(4) })])
+    expect(gistOf(writeRecord(later))).toBe(gistOf(writeRecord(diskRecord({ seq: 5 }))));
+  expect(gistOf(writeRecord(record))).toBe(writeRecord(record));
   expect(readDiskRecord(writeRecord(diskRecord()))).toEqual({ record: diskRecord() });
   const long = tagOf(
-    diskRecord({ seq: 123_456_789, sizeGb: 16_384, latest: snap(123_456), newest: snap(123_457), deleteAt: at(2), purged: true }),
+    diskRecord({
+      at: at(3),
+      seq: 123_456_789,
+      sizeGb: 16_384,
+      latest: snap(123_456),
+      newest: snap(123_457),
+      deleteAt: at(2),
+      purged: true,
+    }),
   );
   expect(long.length).toBeLessThanOrEqual(256);
   expect(tagValue(long)).toBe(long);

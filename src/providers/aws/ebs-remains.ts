@@ -149,8 +149,9 @@ function factsOf(diskId: string, tags: Tags) {
 }
 
 /** The record as the value of a tag: words of letters, digits and a few signs, 256 characters at most. Owner and name have tags of their own. */
-export function tagOf({ seq, sizeGb, latest, newest, createdAt, deleteAt, purged }: DiskRecord): string {
+export function tagOf({ at, seq, sizeGb, latest, newest, createdAt, deleteAt, purged }: DiskRecord): string {
   const words: [string, string | number | null][] = [
+    ['at', at],
     ['seq', seq],
     ['size', sizeGb],
     ['created', createdAt],
@@ -181,6 +182,7 @@ function recordOf(diskId: string, tags: Tags): string | null {
     createdAt: word('created') ?? '',
     deleteAt: word('delete'),
     purged: word('purged') === '1',
+    at: word('at'),
     seq: Number(word('seq')),
   };
   const whole = readDiskRecord(JSON.stringify(record));
