@@ -82,7 +82,11 @@ export class PoolExhaustedError extends Error {
 // 57014 cancelled, 57P0x server going down or starting, 58 system.
 const RETRYABLE_CLASSES = new Set(['08', '40', '53', '58']);
 const RETRYABLE_CODES = new Set(['25006', '55P03', '57014', '57P01', '57P02', '57P03', '57P05', '25P03']);
-const RETRYABLE_SOCKET = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH']);
+const RETRYABLE_SOCKET = new Set(
+  'ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ETIMEDOUT ENOTFOUND EAI_AGAIN EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN EADDRNOTAVAIL ENOTCONN ERR_STREAM_DESTROYED'.split(
+    ' ',
+  ),
+);
 
 /** True if the database, not the statement, was at fault: the same work may be tried again. */
 export function isRetryableDatabaseError(error: unknown): boolean {
@@ -92,6 +96,16 @@ export function isRetryableDatabaseError(error: unknown): boolean {
   if (typeof code === 'string')
     return RETRYABLE_CODES.has(code) || RETRYABLE_CLASSES.has(code.slice(0, 2)) || RETRYABLE_SOCKET.has(code);
   return /Connection terminated|Client has encountered a connection error|timeout expired/.test(error.message);
+}
+
+/** True if the server itself said that it did not do it: the transaction is rolled back. Of anything else its commit may have come through. */
+export function isRolledBack(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code !== undefined && !/^(08|57)/.test(error.code);
+}
+
+/** True if only others who were at it at the same moment were in the way: a deadlock, or a lock that was held for too long. */
+export function isContention(error: unknown): boolean {
+  return isRolledBack(error) && /^(40|55P03)/.test((error as pg.DatabaseError).code ?? '');
 }
 
 // Every statement's text is a constant, so each connection parses and plans it once. Statements without parameters are commands

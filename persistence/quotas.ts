@@ -36,6 +36,16 @@ export const LOCK_USERS = `
       from (select distinct user_id from unnest($1::text[]) as a(user_id) order by 1) u)
   select count(*)::int as users from locked`;
 
+export const TRY_USERS = `
+  select u.user_id as "user" from (select distinct user_id from unnest($1::text[]) as a(user_id) order by 1) u
+   where pg_try_advisory_xact_lock(hashtextextended('quota/' || u.user_id, 0))`;
+
+/** Those of these users for whom nobody else accepts anything just now: theirs is the lock until the transaction ends. */
+export async function freeUsers(tx: Transaction, users: readonly string[]): Promise<Set<string>> {
+  const { rows } = await tx.query<{ user: string }>(TRY_USERS, [users]);
+  return new Set(rows.map(({ user }) => user));
+}
+
 // Members of one gang are weighed together at the first of them, and again, with the same result, at each that follows.
 export const CLAIM = `
   with asked as (

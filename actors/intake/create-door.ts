@@ -3,9 +3,9 @@
  * their reservations are born in it: when the answer comes, they exist. What cannot be served together is served alone.
  */
 import { waitBriefly } from '../../persistence/actor-store.ts';
-import { isRetryableDatabaseError, type Store } from '../../persistence/database.ts';
+import { isContention, isRetryableDatabaseError, isRolledBack, type Store } from '../../persistence/database.ts';
+import { freeUsers } from '../../persistence/quotas.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { Problem } from '../problem.ts';
 import { KnownCatalogue } from './catalogue.ts';
 import { type Accepted, acceptAction, posting, type Sender } from './doors.ts';
 import { refuseReserved } from './messages.ts';
@@ -14,9 +14,10 @@ import { acceptCreates, NotTogether, type Plain, plainOf } from './together.ts';
 export interface CreateDoorSettings {
   db: Store;
   kernel: Kernel;
-  /** Creates at most in one transaction, and transactions at the same time. */
+  /** Creates at most in one transaction, and transactions at the same time: of many, and of one. */
   together?: number;
   atOnce?: number;
+  aloneAtOnce?: number;
   /** How long a transaction may take before others no longer wait for it, in milliseconds. */
   patienceMs?: number;
 }
@@ -24,6 +25,8 @@ export interface CreateDoorSettings {
 interface Asked {
   body: unknown;
   sender: Sender;
+  /** Whose lock it needs, as far as can be told before it is understood. */
+  user: unknown;
   answer: (accepted: Accepted) => void;
   refuse: (error: unknown) => void;
 }
@@ -32,21 +35,26 @@ export class CreateDoor {
   readonly #settings: Required<CreateDoorSettings>;
   readonly #catalogue = new KnownCatalogue();
   readonly #waiting: Asked[] = [];
-  /** Transactions under way, and those of them that are worth waiting for. */
+  /** Transactions of many under way, and those of them that are worth waiting for. */
   #serving = 0;
   #timely = 0;
+  /** Those who are to be served alone, and the users of those who are. */
+  readonly #lone: Asked[] = [];
+  readonly #users = new Set<unknown>();
 
   constructor(settings: CreateDoorSettings) {
-    this.#settings = { together: 50, atOnce: 4, patienceMs: 50, ...settings };
+    this.#settings = { together: 50, atOnce: 4, aloneAtOnce: 3, patienceMs: 50, ...settings };
   }
 
   /**
    * Accept a create message. Its reservation has taken its first turn when this resolves, unless that turn cannot be taken.
-   * @throws Problem if it cannot be understood or is not allowed, or the database's error: nothing has happened then.
+   * @throws Problem if it cannot be understood or is not allowed, or the database's error: nothing has happened then, or, if an answer was
+   *   lost, all of it once
    */
   accept(body: unknown, sender: Sender): Promise<Accepted> {
     return new Promise((answer, refuse) => {
-      this.#waiting.push({ body, sender, answer, refuse });
+      const user = (body as { user_id?: unknown } | null)?.user_id;
+      this.#waiting.push({ body, sender, user, answer, refuse });
       this.#begin();
     });
   }
@@ -76,21 +84,16 @@ export class CreateDoor {
     });
   }
 
-  /** Serve all of them; none is left without an answer. */
+  /** Serve all of them that can be served together, and have the others served alone. */
   async #serve(asked: readonly Asked[]): Promise<void> {
-    const { kernel } = this.#settings;
-    let alone: readonly Asked[] = asked;
     try {
-      alone = await this.#together(asked);
+      this.#lone.push(...(await this.#together(asked)));
+      this.#wake();
     } catch (error) {
-      if (!mayGoAlone(error)) {
-        for (const { refuse } of asked) refuse(error);
-        return;
-      }
+      if (mayGoAlone(error)) this.#lone.push(...asked);
+      else for (const { refuse } of asked) refuse(error);
     }
-    await Promise.all(alone.map((each) => this.#alone(each).then(each.answer, each.refuse)));
-    kernel.wake();
-    kernel.wakeOthers();
+    this.#beginAlone();
   }
 
   /** Serve in one transaction what can be. @returns what cannot */
@@ -104,34 +107,58 @@ export class CreateDoor {
       if (create === null || plain.has(create.id)) others.push(each);
       else plain.set(create.id, { create, asked: each });
     }
-    const creates = [...plain.values()];
-    if (creates.length === 0) return others;
-    const notices = await kernel.deliver(async (tx, post) => {
-      // Whoever holds a user's lock for longer holds up those alone who need it.
+    if (plain.size === 0) return others;
+    const { served, notices } = await kernel.deliver(async (tx, post) => {
+      // Whoever holds a lock for longer holds up those alone who need it.
       waitBriefly(tx);
-      return acceptCreates(
-        posting(post),
+      const creates = [...plain.values()].map(({ create }) => create);
+      const free = await freeUsers(
         tx,
-        creates.map(({ create }) => create),
+        creates.map(({ parsed }) => parsed.owner),
       );
+      const ready = creates.filter(({ parsed }) => free.has(parsed.owner));
+      const told =
+        ready.length === 0 ? new Map<string, string>() : await acceptCreates(posting(post), tx, ready).catch(asNotTogether);
+      return { served: new Set(ready.map(({ id }) => id)), notices: told };
     });
     for (const [id, { asked: each }] of plain) {
-      const notice = notices.get(id);
-      const accepted = {
-        actor: `reservation/${id}`,
-        key: `create:${id}`,
-        reservationId: id,
-        operationId: null,
-        duplicate: false,
-      };
-      each.answer({ ...accepted, ...(notice === undefined ? {} : { notice }) });
+      if (!served.has(id)) others.push(each);
+      else each.answer(acceptedAs(id, notices.get(id)));
     }
     return others;
+  }
+
+  /** Serve those who are to be served alone: a few at a time, and one of each user, who would only wait for each other. */
+  #beginAlone(): void {
+    while (this.#users.size < this.#settings.aloneAtOnce) {
+      const next = this.#lone.findIndex(({ user }) => !this.#users.has(user));
+      if (next < 0) return;
+      const [asked] = this.#lone.splice(next, 1);
+      const { user, answer, refuse } = asked!;
+      this.#users.add(user);
+      void this.#alone(asked!)
+        .then(answer, refuse)
+        .finally(() => {
+          this.#users.delete(user);
+          this.#wake();
+          this.#beginAlone();
+        });
+    }
   }
 
   #alone({ body, sender }: Asked): Promise<Accepted> {
     return this.#settings.kernel.deliver((tx, post) => acceptAction(posting(post), tx, { does: 'create' }, body, sender));
   }
+
+  #wake(): void {
+    this.#settings.kernel.wake();
+    this.#settings.kernel.wakeOthers();
+  }
+}
+
+function acceptedAs(id: string, notice: string | undefined): Accepted {
+  const accepted = { actor: `reservation/${id}`, key: `create:${id}`, reservationId: id, operationId: null, duplicate: false };
+  return notice === undefined ? accepted : { ...accepted, notice };
 }
 
 /** What it is if it can be served with others; null if it is to be looked at alone, where whatever is wrong with it is told. */
@@ -139,15 +166,19 @@ function understood({ body }: Asked, read: () => Plain | null): Plain | null {
   try {
     refuseReserved(body);
     return read();
-  } catch (error) {
-    if (error instanceof Problem || error instanceof NotTogether) return null;
-    throw error;
+  } catch {
+    return null;
   }
 }
 
-/** Whether a failure of all together says nothing of each: not so if the database is gone. */
+/** Nothing is committed yet: whatever is wrong with one of them is told when it is served alone. */
+function asNotTogether(error: unknown): never {
+  if (isRetryableDatabaseError(error) || error instanceof NotTogether) throw error;
+  throw new NotTogether('one of them cannot be accepted', { cause: error });
+}
+
+/** Whether a failure of all together says nothing of each, and nothing of it has happened. */
 function mayGoAlone(error: unknown): boolean {
-  if (!isRetryableDatabaseError(error)) return true;
-  const code = (error as { code?: unknown }).code;
-  return typeof code === 'string' && (code.startsWith('40') || code === '55P03');
+  if (error instanceof NotTogether) return true;
+  return isRolledBack(error) && (!isRetryableDatabaseError(error) || isContention(error));
 }

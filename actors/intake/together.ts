@@ -96,19 +96,20 @@ export async function acceptCreates(kernel: Post, tx: Transaction, creates: read
   const wishes = creates.flatMap(({ parsed: { owner, disk }, sender }): DiskWish[] =>
     disk === null ? [] : [{ id: (sender.newId ?? uuidv7)(), owner, name: disk.name, sizeGb: disk.sizeGb }],
   );
-  const [{ rows }, disks] = await Promise.all([
+  // In the order in which one alone takes them: its user, then its disk.
+  const [{ rows }, , disks] = await Promise.all([
     tx.query<{ claimed: number; taken: number }>(CLAIM_IDS, [
       creates.map(({ id }) => id),
       creates.map(({ parsed }) => parsed.owner),
       creates.map(({ parsed, sender }) => secretsOf(parsed, sender)),
     ]),
+    takeQuota(
+      tx,
+      creates.map(({ id, parsed }) => claimOf(id, parsed)),
+    ),
     resolveDisks(tx, wishes),
   ]);
   if (rows[0]!.claimed !== creates.length || rows[0]!.taken !== 0) throw new NotTogether('an id is taken');
-  await takeQuota(
-    tx,
-    creates.map(({ id, parsed }) => claimOf(id, parsed)),
-  );
   const messages: Message[] = [...disks.messages];
   /** Disks whose volumes few nodes can use, by the type that is to have them. */
   const fixed = new Map<string, { name: string; place: VolumePlace | null }[]>();

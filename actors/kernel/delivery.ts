@@ -3,12 +3,18 @@
  * is asked of an actor that is free has been decided then. Only what cannot be taken at once goes by mailbox.
  */
 import { type ActorRow, lockActors, openActors } from '../../persistence/actor-store.ts';
-import { isRetryableDatabaseError, type Queryable, type Transaction } from '../../persistence/database.ts';
+import {
+  isContention,
+  isRetryableDatabaseError,
+  isRolledBack,
+  type Queryable,
+  type Transaction,
+} from '../../persistence/database.ts';
 import { enqueue, findProcessed, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
 import { type BatchResult, type BatchSettings, commit, NOTHING } from './commit.ts';
 import { Decisions } from './decisions.ts';
 import { type ActorKind, isBirth, parseAddress, withVersions } from './kind.ts';
-import { isLockTimeout } from './put-off.ts';
+import { ActorFailure, MessageFailure } from './set-aside.ts';
 import { atOnce, knownKinds, passOn, step } from './steps.ts';
 
 /** Rows of a door, and what it sends by `post`. It is run anew if its first transaction had to be given up. */
@@ -31,7 +37,9 @@ export async function deliver<T>(settings: BatchSettings, write: Write<T>): Prom
     });
     return { ...result, value: value as T };
   } catch (error) {
-    if (!isWritten || (isRetryableDatabaseError(error) && !isLockTimeout(error))) throw error;
+    // Only of what is known not to have happened another try is made: an answer to the commit may be lost.
+    const isUndone = error instanceof MessageFailure || error instanceof ActorFailure || isRolledBack(error);
+    if (!isWritten || !isUndone || (isRetryableDatabaseError(error) && !isContention(error))) throw error;
     return settings.db.withTransaction(async (tx) => {
       const messages: Message[] = [];
       value = await write(tx, (more) => void messages.push(...more));

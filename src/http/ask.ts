@@ -38,10 +38,12 @@ export async function ask(
   { id, owner, type, fields, key }: Asked,
 ): Promise<boolean> {
   const message = { ...fields, reservation_id: id, user_id: owner, ...(key === null ? {} : { idempotency_key: key }) };
+  // One key for all tries: the first may have come through.
+  const ownKey = `http:${uuidv7()}`;
   const accepted = await kernel.deliver((tx, post) =>
     acceptAction(posting(post), tx, { does: 'event', action: type }, message, {
       door: 'http',
-      key: `http:${uuidv7()}`,
+      key: ownKey,
       by: senderOf(request),
     }),
   );

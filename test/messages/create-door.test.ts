@@ -1,7 +1,10 @@
 /** The door of those who wait for an answer: what it does together, what alone, and who waits for whom. */
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CreateDoor } from '../../actors/intake/create-door.ts';
 import type { Accepted } from '../../actors/intake/doors.ts';
+import { Kernel } from '../../actors/kernel/kernel.ts';
+import { gpuDevKinds, type Ports } from '../../actors/kinds.ts';
 import { Problem } from '../../actors/problem.ts';
 import { type Body, type Door, fresh, startDoor } from './support.ts';
 
@@ -58,26 +61,52 @@ it('of two who ask for one id in one moment, one makes it and the other is told 
   expect(outcomes.sort()).toEqual(['duplicate', 'duplicate', 'new']);
 });
 
-it('who waits for a lock holds up nobody else, neither with them nor behind them', async () => {
-  const [blocked, free, later] = [fresh('create-api'), fresh('create-api'), fresh('create-api')];
+it('who waits for a lock holds up nobody else, however many they are, neither with them nor behind them', async () => {
+  const user = `blocked-${randomUUID().slice(0, 6)}`;
   let release = () => {};
   const held = new Promise<void>((resolve) => {
     release = resolve;
   });
   const holding = scene.db.withTransaction(async (tx) => {
-    await tx.query(`select pg_advisory_xact_lock(hashtextextended('quota/' || $1, 0))`, [blocked.user_id]);
+    await tx.query(`select pg_advisory_xact_lock(hashtextextended('quota/' || $1, 0))`, [user]);
     await held;
   });
   const order: string[] = [];
+  const blocked = () => ask(fresh('create-api', { user_id: user })).then(() => order.push('blocked'));
   const first = ask(fresh('create-api'));
-  const waits = ask(blocked).then(() => order.push('blocked'));
-  const neighbour = ask(free).then(() => order.push('neighbour'));
-  await first;
-  await neighbour;
-  await ask(later).then(() => order.push('later'));
+  const waiting = Array.from({ length: 6 }, blocked);
+  await Promise.all([first, ask(fresh('create-api')).then(() => order.push('neighbour'))]);
+  for (let group = 0; group < 5; group++) {
+    waiting.push(blocked());
+    await ask(fresh('create-api')).then(() => order.push('later'));
+  }
+  await scene.db.query('select 1');
   release();
-  await Promise.all([waits, holding]);
-  expect(order).toEqual(['neighbour', 'later', 'blocked']);
+  await Promise.all([...waiting, holding]);
+  expect(order).toEqual(['neighbour', ...Array(5).fill('later'), ...Array(11).fill('blocked')]);
+});
+
+it('an answer to a commit that is lost makes nothing twice', async () => {
+  const body = fresh('create-api', { user_id: 'zoe' });
+  const { reservation_id: _id, job_id: _job, env_vars: _env, ...without } = body;
+  let lost = false;
+  const db = new Proxy(scene.db, {
+    get: (target, name) => {
+      const own = Reflect.get(target, name, target) as unknown;
+      if (name !== 'withTransaction') return typeof own === 'function' ? own.bind(target) : own;
+      return async (work: Parameters<typeof target.withTransaction>[0]) => {
+        const value = await target.withTransaction(work);
+        if (lost) return value;
+        lost = true;
+        throw Object.assign(new Error('read ENETUNREACH'), { code: 'ENETUNREACH' });
+      };
+    },
+  });
+  const kernel = new Kernel({ db, kinds: gpuDevKinds({ db } as unknown as Ports) });
+  const other = new CreateDoor({ db, kernel });
+  await expect(other.accept(without, sender())).rejects.toThrow(/ENETUNREACH/);
+  const { rowCount } = await scene.db.query('select 1 from reservations where user_id = $1', ['zoe']);
+  expect(rowCount).toBe(1);
 });
 
 it('whose first turn cannot be taken is accepted all the same, and a dead letter says why', async () => {
