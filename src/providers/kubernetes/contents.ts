@@ -1,4 +1,5 @@
 /** What is on a disk, as the server that has it tells, or the pod that copies it: read with suspicion, for whoever is root inside may say anything. */
+import { isUtf8 } from 'node:buffer';
 import { type ContentsCut, type ContentsEntry, type DiskContents, MOST_ENTRIES } from '../../../actors/disk/ports.ts';
 import type { KubernetesClient } from './client.ts';
 import { runInside } from './exec.ts';
@@ -89,31 +90,33 @@ export function parseContents(told: Buffer): DiskContents | null {
 
 const SHORT: Record<string, string> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 const UNPRINTABLE = /[\\\p{C}\p{Zl}\p{Zp}]/gu;
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+/** Runs of well-formed UTF-8 (table 3-7 of the Unicode Standard), or one byte that belongs to none; each byte stands as a character. */
+const TEXT_OR_BYTE = new RegExp(
+  `((?:${[
+    '[^\\x80-\\xff]',
+    '[\\xc2-\\xdf][\\x80-\\xbf]',
+    '\\xe0[\\xa0-\\xbf][\\x80-\\xbf]',
+    '[\\xe1-\\xec\\xee\\xef][\\x80-\\xbf]{2}',
+    '\\xed[\\x80-\\x9f][\\x80-\\xbf]',
+    '\\xf0[\\x90-\\xbf][\\x80-\\xbf]{2}',
+    '[\\xf1-\\xf3][\\x80-\\xbf]{3}',
+    '\\xf4[\\x80-\\x8f][\\x80-\\xbf]{2}',
+  ].join('|')}){1,256})|[\\x80-\\xff]`,
+  'g',
+);
 
 /**
  * A name as one line of text that no terminal acts on, and from which the name can be told: what cannot be printed, and the backslash, stand as
- * in C (`\n`, `\xff` for a byte that is no text, `\u{202e}`).
+ * in C (`\n`, `\xff` for a byte that is no text, `\u{202e}`). Its cost grows with the length of the name alone, whatever the bytes are: names
+ * are anybody's, and whoever waits for this one blocks everybody else.
  */
 export function printable(name: Buffer): string {
   const escaped = (text: string): string =>
     text.replace(UNPRINTABLE, (char) => SHORT[char] ?? `\\u{${char.codePointAt(0)?.toString(16)}}`);
-  const whole = decoded(name);
-  if (whole !== null) return escaped(whole);
-  let text = '';
-  for (let at = 0; at < name.length; ) {
-    const length = [1, 2, 3, 4].find((size) => at + size <= name.length && decoded(name.subarray(at, at + size)) !== null);
-    text +=
-      length === undefined ? `\\x${name.toString('hex', at, at + 1)}` : escaped(decoded(name.subarray(at, at + length)) ?? '');
-    at += length ?? 1;
-  }
-  return text;
-}
-
-function decoded(bytes: Buffer): string | null {
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    return null;
-  }
+  if (isUtf8(name)) return escaped(name.toString());
+  return name
+    .toString('latin1')
+    .replace(TEXT_OR_BYTE, (bytes, text?: string) =>
+      text === undefined ? `\\x${bytes.charCodeAt(0).toString(16)}` : escaped(Buffer.from(text, 'latin1').toString()),
+    );
 }

@@ -163,4 +163,24 @@ describe('words of a server', () => {
     ]);
     expect(new Set(lines).size).toBe(lines.length);
   });
+
+  it('take as long as they are, whatever their bytes: nobody blocks the service with the names of files', () => {
+    const full = (bytes: number[], length: number) => {
+      const name = Buffer.alloc(length, Buffer.from(bytes));
+      const record = Buffer.concat([Buffer.from('f 1 '), name, Buffer.from([0])]);
+      return Buffer.concat([
+        Buffer.alloc(record.length * Math.floor(CONTENTS_BOUNDS.bytes / record.length), record),
+        Buffer.from('end 0 0\0'),
+      ]);
+    };
+    const began = performance.now();
+    for (const [bytes, length, shown] of [
+      [[0xff], 250, /^(\\xff){250}$/],
+      [[0xf0, 0x9f, 0x98], 250, /^(\\xf0\\x9f\\x98)+\\xf0$/],
+      [[0x61, 0xff], CONTENTS_BOUNDS.bytes - 64, /^(a\\xff)+$/],
+    ] as const)
+      expect(parseContents(full([...bytes], length))?.entries[0]?.path).toMatch(shown);
+    // By far less than a second; throwing at each byte took a minute.
+    expect(performance.now() - began).toBeLessThan(5_000);
+  });
 });
