@@ -75,20 +75,23 @@ export async function countKeys(db: Queryable, userId: number): Promise<{ count:
 
 /**
  * End the key that this same request made before, if it did.
- * @returns the key that ended, null if there was none, 'other' if the key belongs to another request: nothing is done then
+ * @param ownKeyId of the key that the request itself bears: one cannot have been made by the request that bears it
+ * @returns the key that ended, null if none did, 'other' if the key belongs to another request: nothing is done then
  */
 export async function endEarlier(
   tx: Transaction,
   userId: number,
   { key, wish }: KeyRequest,
+  ownKeyId: number | null = null,
 ): Promise<{ key_id: number; key_prefix: string } | null | 'other'> {
-  const { rows } = await tx.query<{ key_id: number; key_prefix: string; request_wish: string }>(
-    `select key_id, key_prefix, request_wish from api_keys where user_id = $1 and request_key = $2 order by key_id desc limit 1`,
+  const { rows } = await tx.query<{ key_id: number; key_prefix: string; request_wish: string; is_active: boolean }>(
+    `select key_id, key_prefix, request_wish, is_active from api_keys where user_id = $1 and request_key = $2 order by key_id desc limit 1`,
     [userId, key],
   );
   const [found] = rows;
   if (found === undefined) return null;
-  if (found.request_wish !== wish) return 'other';
+  if (found.request_wish !== wish || found.key_id === ownKeyId) return 'other';
+  if (!found.is_active) return null;
   await revokeKey(tx, userId, found.key_id);
   return found;
 }

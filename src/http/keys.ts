@@ -174,9 +174,9 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
   /** The key that this same request made before ends. */
   async function endSame(tx: Transaction, request: FastifyRequest, action: string): Promise<void> {
     const known = requestOf(request, action);
-    const { userId, user, keyPrefix } = principalOf(request);
+    const { userId, user, keyId, keyPrefix } = principalOf(request);
     const from = { address: request.ip, requestId: request.id, keyPrefix };
-    if (known !== null) await endRepeated(tx, { user_id: userId, name: user }, known, from);
+    if (known !== null) await endRepeated(tx, { user_id: userId, name: user }, known, from, keyId);
   }
 
   /** @throws Problem 409 if the user has as many keys as they may */

@@ -32,6 +32,7 @@ export function isAdmin(user: Pick<UserRow, 'name' | 'is_admin'>, { admins }: Pi
 
 /**
  * A request for a key that is sent again ends the key that it made before: nobody may have got it, and one is left in the end.
+ * @param ownKeyId of the key that the request bears; null for a login
  * @throws Problem if its Idempotency-Key belongs to another request
  */
 export async function endRepeated(
@@ -39,8 +40,9 @@ export async function endRepeated(
   user: Pick<UserRow, 'user_id' | 'name'>,
   request: KeyRequest,
   from: Pick<Origin, 'address' | 'requestId'> & { keyPrefix?: string | null },
+  ownKeyId: number | null = null,
 ): Promise<void> {
-  const ended = await endEarlier(tx, user.user_id, request);
+  const ended = await endEarlier(tx, user.user_id, request, ownKeyId);
   if (ended === null) return;
   if (ended === 'other')
     throw new Problem('GPU_IDEMPOTENCY_CONFLICT', 'This key was used for another request', { field: 'idempotency_key' });
