@@ -115,9 +115,19 @@ export async function contentsToStore(db: Queryable, limit: number): Promise<Con
   return rows;
 }
 
-/** Write down where the object will stand. @returns false if the snapshot is gone */
+/**
+ * Write down where the object will stand. One that was written down for another place before, in another bucket, is left there to be removed;
+ * one that was left in this place stays.
+ * @returns false if the snapshot is gone
+ */
 export async function intendObject(db: Queryable, snapshotId: string, object: string): Promise<boolean> {
-  const { rowCount } = await db.query('update disk_contents set object = $2 where snapshot_id = $1', [snapshotId, object]);
+  const { rowCount } = await db.query(
+    `with before as materialized (select snapshot_id, object from disk_contents where snapshot_id = $1 for update),
+          elsewhere as (insert into disk_contents_leavings (object) select object from before where object <> $2 on conflict do nothing),
+          wanted as (delete from disk_contents_leavings where object = $2 and exists (select from before))
+     update disk_contents c set object = $2 from before where c.snapshot_id = before.snapshot_id`,
+    [snapshotId, object],
+  );
   return rowCount === 1;
 }
 
@@ -130,11 +140,12 @@ export async function objectStored(db: Queryable, snapshotId: string, object: st
   return rowCount === 1;
 }
 
-/** Objects whose snapshots were deleted more than so many milliseconds ago. */
-export async function objectsLeft(db: Queryable, olderThanMs: number, limit: number): Promise<string[]> {
+/** Objects whose places begin so, and whose snapshots were deleted more than so many milliseconds ago; the oldest first. */
+export async function objectsLeft(db: Queryable, within: string, olderThanMs: number, limit: number): Promise<string[]> {
   const { rows } = await db.query<{ object: string }>(
-    `select object from disk_contents_leavings where left_at <= now() - make_interval(secs => $1::float8 / 1000) order by left_at limit $2`,
-    [olderThanMs, limit],
+    `select object from disk_contents_leavings
+      where object ^@ $1 and left_at <= now() - make_interval(secs => $2::float8 / 1000) order by left_at limit $3`,
+    [within, olderThanMs, limit],
   );
   return rows.map(({ object }) => object);
 }

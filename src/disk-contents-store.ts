@@ -28,6 +28,8 @@ export interface StoredContents {
 /** A store of listings outside the database. A place is what the database remembers. */
 export interface ContentsStore {
   placeOf(what: { user: string; disk: string; snapshotId: string }): string;
+  /** What all its places begin with, and none elsewhere does. */
+  readonly within: string;
   /** Whether the place is in this store: nothing else is ever touched. */
   owns(place: string): boolean;
   put(place: string, contents: StoredContents): Promise<void>;
@@ -82,14 +84,15 @@ export class ContentsMover {
   async move(): Promise<number> {
     const { db, store, settledMs = SETTLED_MS } = this.#settings;
     const waiting = await contentsToStore(db, PORTION);
-    const left = (await objectsLeft(db, settledMs, PORTION)).filter((place) => store.owns(place));
+    const left = (await objectsLeft(db, store.within, settledMs, PORTION)).filter((place) => store.owns(place));
     if (waiting.length + left.length === 0) return EVERY_MS;
     if ((await holdLease(db, LEASE, this.#holder, LEASE_SECONDS)) === null) return EVERY_MS;
-    const stored = await this.#each(waiting, (row) => this.#store(row));
+    // First: what is stored now may stand where something was left.
     const removed = await this.#each(left, async (place) => {
       await store.remove(place);
       await objectRemoved(db, place);
     });
+    const stored = await this.#each(waiting, (row) => this.#store(row));
     if (!stored || !removed) return AFTER_FAILURE_MS;
     return waiting.length === PORTION || left.length === PORTION ? 0 : EVERY_MS;
   }

@@ -53,6 +53,21 @@ describe.skipIf(moto.missing)('what is on disks, in a bucket', () => {
   const row = async (id: string) =>
     (await db.query<{ entries: unknown; object: string }>('select * from disk_contents where snapshot_id = $1', [id])).rows[0]!;
 
+  const leavings = async () =>
+    (await db.query<{ object: string }>('select object from disk_contents_leavings order by object')).rows.map(
+      ({ object }) => object,
+    );
+  /** The same store, to be changed in part. */
+  const around = (behind: ContentsStore): ContentsStore => ({
+    within: behind.within,
+    placeOf: (what) => behind.placeOf(what),
+    owns: (place) => behind.owns(place),
+    put: (place, what) => behind.put(place, what),
+    get: (place) => behind.get(place),
+    remove: (place) => behind.remove(place),
+    findObstacles: () => behind.findObstacles(),
+  });
+
   beforeAll(async () => {
     database = await createTestDatabase();
     s3 = new S3Client({ endpoint: moto.url, region: 'us-east-2', forcePathStyle: true });
@@ -109,11 +124,7 @@ describe.skipIf(moto.missing)('what is on disks, in a bucket', () => {
   it('goes with its snapshot, also with one that is deleted while it is on its way, and nothing of others does', async () => {
     await snapshot('snap-3');
     const slow: ContentsStore = {
-      placeOf: (what) => store.placeOf(what),
-      owns: (place) => store.owns(place),
-      get: (place) => store.get(place),
-      remove: (place) => store.remove(place),
-      findObstacles: () => store.findObstacles(),
+      ...around(store),
       put: async (place, what) => {
         await forget('snap-3');
         // It was slow enough for another process to take over, which removes what was left before it is there.
@@ -126,17 +137,66 @@ describe.skipIf(moto.missing)('what is on disks, in a bucket', () => {
     expect(await objects()).not.toContain('ann@lab.org/data/snap-3');
     await forget('snap-1');
     await forget('snap-2');
-    await db.query(`insert into disk_contents_leavings (object) values ('s3://another-bucket/x'), ($1)`, [
-      `s3://${BUCKET}/ann@lab.org/data/gone-already`,
-    ]);
+    // More of a former bucket than one portion holds, and older: nobody removes those any more.
+    await db.query(
+      `insert into disk_contents_leavings (object, left_at) select 's3://another-bucket/' || n, now() - interval '1 h' from generate_series(1, 25) n`,
+    );
+    await db.query('insert into disk_contents_leavings (object) values ($1)', [`s3://${BUCKET}/ann@lab.org/data/gone-already`]);
     await move();
     expect(await objects()).toEqual(['somebody/elses/object']);
-    expect((await db.query('select object from disk_contents_leavings')).rows).toEqual([{ object: 's3://another-bucket/x' }]);
+    expect(await leavings()).toHaveLength(25);
+    expect(await leavings()).toContain('s3://another-bucket/1');
+    await db.query('delete from disk_contents_leavings');
     expect(errors).toEqual([]);
   });
 
+  it('is forgotten in no bucket when that is changed for another and back while it is on its way', async () => {
+    await snapshot('snap-4');
+    const place = `s3://${BUCKET}/ann@lab.org/data/snap-4`;
+    const lost = {
+      ...around(store),
+      put: async (...what: Parameters<ContentsStore['put']>) => {
+        await store.put(...what);
+        throw new Error('The answer is lost');
+      },
+    };
+    await move(lost);
+    expect(await objects()).toContain('ann@lab.org/data/snap-4');
+    await move(bucket('no-such-bucket'));
+    expect(errors.splice(0)).toHaveLength(2);
+    expect((await row('snap-4')).object).toBe('s3://no-such-bucket/ann@lab.org/data/snap-4');
+    expect(await leavings()).toEqual([place]);
+    await move();
+    await move();
+    expect(await objects()).toContain('ann@lab.org/data/snap-4');
+    expect(await row('snap-4')).toMatchObject({ entries: null, object: place });
+    expect(await leavings()).toEqual(['s3://no-such-bucket/ann@lab.org/data/snap-4']);
+    await forget('snap-4');
+    await move();
+    expect(await objects()).not.toContain('ann@lab.org/data/snap-4');
+  });
+
   it('is asked for at the start', async () => {
+    const before = await objects();
     expect(await store.findObstacles()).toEqual([]);
+    expect(await objects()).toEqual(before);
     expect(await bucket('no-such-bucket').findObstacles()).toEqual(['There is no bucket no-such-bucket (DISK_CONTENTS_BUCKET)']);
+    for (const [method, right] of [
+      ['GET', 's3:GetObject'],
+      ['PUT', 's3:PutObject'],
+      ['DELETE', 's3:DeleteObject'],
+    ]) {
+      const denies = await startFront(moto.url, (request) =>
+        request.method === method && request.url!.includes('.gpu-dev/trial')
+          ? { status: 403, headers: { 'content-type': 'application/xml' }, body: {} }
+          : null,
+      );
+      const settings = { region: 'us-east-2', endpoint: denies.url, cluster: CLUSTER, maxAttempts: 1 };
+      expect(await new ContentsBucket(settings, BUCKET).findObstacles()).toEqual([
+        `May not ${right} in AWS (see docs/aws.md for the policy)`,
+      ]);
+      await denies.stop();
+    }
+    expect(await objects()).toEqual([...before, '.gpu-dev/trial'].sort());
   });
 });
