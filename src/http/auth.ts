@@ -31,8 +31,8 @@ export const KeyAnswer = z
 
 type AwsBody = SignedRequest | AwsKeys;
 
-/** A login as an answer. */
-export function answerOf({ key, row, user, ttlHours }: Login): z.infer<typeof KeyAnswer> {
+/** A key for a user as an answer. */
+export function answerOf({ key, row, user, ttlHours }: Omit<Login, 'hasEnded'>): z.infer<typeof KeyAnswer> {
   return {
     api_key: key.reveal(),
     key_prefix: row.key_prefix,
@@ -47,6 +47,10 @@ export function answerOf({ key, row, user, ttlHours }: Login): z.infer<typeof Ke
 
 export function authRoutes(app: Server, deps: HttpDeps): void {
   const { db, identity = DEFAULT_IDENTITY } = deps;
+  const answer = (login: Login) => {
+    if (login.hasEnded) app.keyRing.forget();
+    return answerOf(login);
+  };
   app.post(
     '/v1/auth/aws-login',
     {
@@ -75,11 +79,11 @@ export function authRoutes(app: Server, deps: HttpDeps): void {
       if ('aws_access_key_id' in body) {
         refuseIfOff(identity.aws);
         refuseIfReadable(request, identity.aws.acceptKeys);
-        return answerOf(await logInWithKeys(db, identity, new Secret(body), origin));
+        return answer(await logInWithKeys(db, identity, new Secret(body), origin));
       }
       // Who asks on the machine itself may call the service by the machine's own names.
       const localNames = comesFromHere(request.raw) === null ? ['localhost', '127.0.0.1', '::1'] : [];
-      return answerOf(await logInSigned(db, identity, body, localNames, origin));
+      return answer(await logInSigned(db, identity, body, localNames, origin));
     },
   );
 
@@ -138,7 +142,7 @@ export function authRoutes(app: Server, deps: HttpDeps): void {
           key: idempotencyKey(request),
         });
       });
-      return answerOf(login);
+      return answer(login);
     },
   );
 }

@@ -101,13 +101,15 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
           details: { most: identity.keyTtlHours },
         });
       }
+      let hasEnded = false;
       const made = await db.withTransaction(async (tx) => {
         await lockKeysOf(tx, principal.userId);
-        await endSame(tx, request, 'key.create');
+        hasEnded = await endSame(tx, request, 'key.create');
         await refuseTooMany(tx, principal.userId);
         const wanted = { description, scopes: scopes ?? [...principal.scopes], ttl: ttl ?? identity.keyTtlHours };
         return another(tx, request, wanted, 'key.create');
       });
+      if (hasEnded) app.keyRing.forget();
       return reply.code(201).send(made);
     },
   );
@@ -126,9 +128,10 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
     },
     async (request) => {
       const { userId, keyId } = principalOf(request);
+      let hasEnded = request.body?.revoke === true;
       const made = await db.withTransaction(async (tx) => {
         await lockKeysOf(tx, userId);
-        await endSame(tx, request, 'key.rotate');
+        if (await endSame(tx, request, 'key.rotate')) hasEnded = true;
         if (request.body?.revoke !== true) await refuseTooMany(tx, userId);
         const old = await mustFind(tx, userId, keyId);
         const ttl = Math.min(identity.keyTtlHours, (old.expires_at.getTime() - old.created_at.getTime()) / 3_600_000);
@@ -139,7 +142,7 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
         }
         return answer;
       });
-      if (request.body?.revoke === true) app.keyRing.forget();
+      if (hasEnded) app.keyRing.forget();
       return made;
     },
   );
@@ -171,12 +174,12 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
     },
   );
 
-  /** The key that this same request made before ends. */
-  async function endSame(tx: Transaction, request: FastifyRequest, action: string): Promise<void> {
+  /** The key that this same request made before ends. @returns whether there was one */
+  async function endSame(tx: Transaction, request: FastifyRequest, action: string): Promise<boolean> {
     const known = requestOf(request, action);
     const { userId, user, keyId, keyPrefix } = principalOf(request);
     const from = { address: request.ip, requestId: request.id, keyPrefix };
-    if (known !== null) await endRepeated(tx, { user_id: userId, name: user }, known, from, keyId);
+    return known !== null && endRepeated(tx, { user_id: userId, name: user }, known, from, keyId);
   }
 
   /** @throws Problem 409 if the user has as many keys as they may */

@@ -14,6 +14,8 @@ export interface Login {
   row: KeyRow;
   user: UserRow;
   ttlHours: number;
+  /** Whether other keys of theirs ended for it: what this process keeps of them is to be forgotten after the commit. */
+  hasEnded: boolean;
 }
 
 /** Where a login came from. */
@@ -33,6 +35,7 @@ export function isAdmin(user: Pick<UserRow, 'name' | 'is_admin'>, { admins }: Pi
 /**
  * A request for a key that is sent again ends the key that it made before: nobody may have got it, and one is left in the end.
  * @param ownKeyId of the key that the request bears; null for a login
+ * @returns whether one ended
  * @throws Problem if its Idempotency-Key belongs to another request
  */
 export async function endRepeated(
@@ -41,9 +44,9 @@ export async function endRepeated(
   request: KeyRequest,
   from: Pick<Origin, 'address' | 'requestId'> & { keyPrefix?: string | null },
   ownKeyId: number | null = null,
-): Promise<void> {
+): Promise<boolean> {
   const ended = await endEarlier(tx, user.user_id, request, ownKeyId);
-  if (ended === null) return;
+  if (ended === null) return false;
   if (ended === 'other')
     throw new Problem('GPU_IDEMPOTENCY_CONFLICT', 'This key was used for another request', { field: 'idempotency_key' });
   await recordAudit(tx, {
@@ -55,6 +58,7 @@ export async function endRepeated(
     keyPrefix: null,
     ...from,
   });
+  return true;
 }
 
 /**
@@ -67,8 +71,9 @@ export async function logIn(tx: Transaction, user: UserRow, settings: IdentitySe
   const request = origin.key === null ? null : { key: `login:${origin.key}`, wish: source };
   // Whoever can log in is never locked out: the login that was unused for longest makes room.
   await lockKeysOf(tx, user.user_id);
-  if (request !== null) await endRepeated(tx, user, request, { address, requestId });
-  for (const ended of await endLogins(tx, user.user_id, settings.keysPerUser - 1)) {
+  const hasRepeated = request !== null && (await endRepeated(tx, user, request, { address, requestId }));
+  const pushedOut = await endLogins(tx, user.user_id, settings.keysPerUser - 1);
+  for (const ended of pushedOut) {
     await recordAudit(tx, {
       actor: user.name,
       door: 'http',
@@ -99,5 +104,5 @@ export async function logIn(tx: Transaction, user: UserRow, settings: IdentitySe
     requestId,
     keyPrefix: row.key_prefix,
   });
-  return { key, row, user, ttlHours: settings.keyTtlHours };
+  return { key, row, user, ttlHours: settings.keyTtlHours, hasEnded: hasRepeated || pushedOut.length > 0 };
 }

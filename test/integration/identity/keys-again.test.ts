@@ -58,3 +58,24 @@ it('a key that ended before is not said to end again', async () => {
   );
   expect(rows).toHaveLength(1);
 });
+
+it('R5: a key that another took the place of ends at once on the replica that made the other', async () => {
+  const ends = async (make: () => Promise<string>, old: string) => {
+    expect(await me(old)).toBe(200);
+    expect(await me(await make())).toBe(200);
+    expect(await me(old)).toBe(401);
+  };
+  const own = await login('quin');
+  const create = async () => (await send('POST', '/v1/keys', own, {}, 'again')).body.api_key;
+  await ends(create, await create());
+  const rotated = async () => (await rotate(own, {}, 'again')).body.api_key;
+  await ends(rotated, await rotated());
+  await ends(() => login('rex', 'again'), await login('rex', 'again'));
+  // One login too many: the one that was unused for longest ends.
+  const logins: string[] = [];
+  for (let round = 0; round < 4; round++) logins.push(await login('sol'));
+  const taken = async () => (await Promise.all(logins.map(me))).filter((status) => status === 200).length;
+  expect(await taken()).toBe(4);
+  expect(await me(await login('sol'))).toBe(200);
+  expect(await taken()).toBe(3);
+});
