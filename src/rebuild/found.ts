@@ -47,7 +47,7 @@ export async function readKnown(db: Queryable, { servers, disks }: Found): Promi
   const ids = async (statement: string, values: unknown[] = []) =>
     new Set((await db.query<{ id: string }>(statement, values)).rows.map(({ id }) => id));
   const actors = [...new Set(servers.map(({ reservationId }) => `reservation/${reservationId}`))];
-  const diskIds = [...new Set([...disks.volumes, ...disks.snapshots].map(({ diskId }) => diskId))];
+  const diskIds = [...new Set([...disks.volumes, ...disks.snapshots, ...disks.ignored].flatMap(({ diskId }) => diskId ?? []))];
   const { rows: names } = await db.query<{ name: string; id: string }>(TAKEN_NAMES, []);
   const { rows: named } = await db.query<{ owner: string; name: string; id: string }>(DISK_NAMES, []);
   return {

@@ -27,7 +27,8 @@ export interface Plan {
 
 /** @param now in milliseconds since the epoch */
 export function planRebuild(found: Found, known: Known, now: number): Plan {
-  const { disks: all, left: leftDisks } = planDisks(found.disks, now);
+  const ignored = found.disks.ignored.filter(({ diskId = '' }) => !known.disks.has(diskId));
+  const { disks: all, left: leftDisks } = planDisks({ ...found.disks, ignored }, now);
   const left: Left[] = leftDisks.filter(({ kind, id }) => kind !== 'disk' || !known.disks.has(id));
   const fresh = all.filter(({ id }) => !known.disks.has(id));
   const disks = new Map(fresh.map((disk) => [disk.id, disk]));

@@ -55,8 +55,8 @@ export interface FoundSnapshot {
 export interface FoundDisks {
   volumes: FoundVolume[];
   snapshots: FoundSnapshot[];
-  /** What bears our marks and is left as it is, with the reason. */
-  ignored: { name: string; why: string }[];
+  /** What bears our marks and is left as it is, with the reason; with a disk's id: it matters only as long as that disk is not known. */
+  ignored: { name: string; why: string; diskId?: string }[];
 }
 
 /** A name in DNS and a way to Jupyter that stand for a server. */

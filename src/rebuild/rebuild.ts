@@ -63,8 +63,9 @@ export async function rebuild(settings: RebuildSettings, { dryRun }: { dryRun: b
     try {
       if (!dryRun) await adopt();
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      left.push(...lines.map(({ kind, id }) => ({ kind: kind === 'user' ? ('object' as const) : kind, id, why: error.message })));
+      const why = refusal(error);
+      if (why === null) throw error;
+      left.push(...lines.map(({ kind, id }) => ({ kind: kind === 'user' ? ('object' as const) : kind, id, why })));
       continue;
     }
     back.push(...lines);
@@ -72,6 +73,16 @@ export async function rebuild(settings: RebuildSettings, { dryRun }: { dryRun: b
   }
   const closed = await releaseNodes(settings, found.servers, { dryRun });
   return { dryRun, back, left, known: plan.known, closed };
+}
+
+/** What this one thing is left for, in words; null: it is not about this thing, and those after it would fare no better. */
+function refusal(error: unknown): string | null {
+  if (error instanceof Refused) return error.message;
+  const { code, message } = error as { code?: unknown; message?: unknown };
+  // What the database does not take (data that is none, or that contradicts what it has): nothing of this one was written.
+  return typeof code === 'string' && /^2[23]...$/.test(code)
+    ? `The database does not take it: ${String(message)} (${code})`
+    : null;
 }
 
 type Work = [Line[], () => Promise<void>];

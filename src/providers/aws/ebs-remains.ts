@@ -31,6 +31,7 @@ export class EbsDiskRemains implements DiskRemains {
   /** As they were found last. */
   #volumes = new Map<string, VolumeView>();
   #snapshots = new Map<string, SnapshotView>();
+  #moves: readonly FoundMove[] = [];
 
   constructor(db: Store, ec2: Ec2) {
     this.#db = db;
@@ -42,6 +43,7 @@ export class EbsDiskRemains implements DiskRemains {
     const found: FoundDisks = { volumes: [], snapshots: [], ignored: [] };
     const volumes = new Map<string, VolumeView>();
     const snapshots = new Map<string, SnapshotView>();
+    const moves: FoundMove[] = [];
     for await (const page of this.#ec2.volumePages(ours))
       for (const view of page) {
         volumes.set(view.id, view);
@@ -54,10 +56,16 @@ export class EbsDiskRemains implements DiskRemains {
         snapshots.set(view.id, view);
         const each = foundSnapshot(view);
         if ('why' in each) found.ignored.push(each);
-        else if (!each.snapshotId.startsWith(MOVE)) found.snapshots.push(each);
+        else if (each.snapshotId.startsWith(MOVE)) moves.push({ ...each, view });
+        else found.snapshots.push(each);
       }
     this.#volumes = volumes;
     this.#snapshots = snapshots;
+    this.#moves = moves.filter((move) => {
+      const why = doubtOf(move, moves, { volumes, snapshots, own: found.snapshots });
+      if (why !== null) found.ignored.push({ name: move.name, why, diskId: move.diskId });
+      return why === null;
+    });
     return found;
   }
 
@@ -85,9 +93,7 @@ export class EbsDiskRemains implements DiskRemains {
       const { id, zone, sizeGb, fromSnapshot, createdAt } = view;
       await tx.query(ADOPT_VOLUME, [diskId, volume.generation, id, zone, sizeGb, fromSnapshot, createdAt ?? new Date()]);
     } else if (numbers.length > 0) await tx.query(KEEP_NUMBER, [diskId, Math.max(1, ...numbers)]);
-    const moves = [...this.#snapshots.values()].filter(
-      ({ tags }) => tags[TAG.disk] === diskId && tags[TAG.snapshot]?.startsWith(MOVE) === true,
-    );
+    const moves = this.#moves.flatMap((move) => (move.diskId === diskId ? [move.view] : []));
     const own = snapshots.flatMap(({ name }) => this.#snapshots.get(name) ?? []);
     for (const { id, volumeId, state, startedAt, tags } of [...own, ...moves])
       await tx.query(ADOPT_SNAPSHOT, [tags[TAG.snapshot], diskId, volumeId, id, startedAt ?? new Date(), state]);
@@ -136,6 +142,33 @@ function foundSnapshot({
     sizeBytes: bytes ?? sizeGb * 2 ** 30,
     createdAt: (startedAt ?? new Date(0)).toISOString(),
   };
+}
+
+/** A snapshot that carried a disk to another zone, as its tags say. */
+type FoundMove = FoundSnapshot & { view: SnapshotView };
+
+/**
+ * Why such a snapshot is none of this disk's, in words: it goes with the disk's next session, so it must be proven that we took it. Null: it is
+ * of a volume that was this disk's, or a volume of this disk was made of it, and no other claims to be the same.
+ */
+function doubtOf(
+  { name, snapshotId, diskId, generation, view }: FoundMove,
+  moves: readonly FoundMove[],
+  around: {
+    volumes: ReadonlyMap<string, VolumeView>;
+    snapshots: ReadonlyMap<string, SnapshotView>;
+    own: readonly FoundSnapshot[];
+  },
+): string | null {
+  const twin = moves.find((other) => other.snapshotId === snapshotId && other.name !== name);
+  if (twin !== undefined) return `It claims to be the snapshot by which the disk ${diskId} was moved, and so does ${twin.name}`;
+  const ofDisk = [...around.volumes.values()].filter(({ tags }) => tags[TAG.disk] === diskId);
+  const captured = around.own.some(
+    (each) => each.diskId === diskId && around.snapshots.get(each.name)?.volumeId === view.volumeId,
+  );
+  const proven = captured || ofDisk.some(({ id, fromSnapshot }) => id === view.volumeId || fromSnapshot === name);
+  if (proven && snapshotId === `${MOVE}${diskId}-${generation}`) return null;
+  return `It claims to be a snapshot by which the disk ${diskId} was moved, and nothing proves that it is of one of its volumes`;
 }
 
 function factsOf(diskId: string, tags: Tags) {
