@@ -23,6 +23,8 @@ describe.skipIf(moto.missing)('what is on disks, in a bucket', () => {
   let http: HttpWorld;
   /** Whether S3 does its work. */
   let up = true;
+  /** Told of each request while S3 answers none. */
+  let hangs: (() => void) | null = null;
   const errors: unknown[] = [];
   let store: ContentsBucket;
   const disk = { id: randomUUID(), name: 'data' };
@@ -73,7 +75,11 @@ describe.skipIf(moto.missing)('what is on disks, in a bucket', () => {
     s3 = new S3Client({ endpoint: moto.url, region: 'us-east-2', forcePathStyle: true });
     await s3.send(new CreateBucketCommand({ Bucket: BUCKET, CreateBucketConfiguration: { LocationConstraint: 'us-east-2' } }));
     await s3.send(new PutObjectCommand({ Bucket: BUCKET, Key: 'somebody/elses/object', Body: 'x' }));
-    front = await startFront(moto.url, () => (up ? null : { status: 503, body: {} }));
+    front = await startFront(moto.url, () => {
+      if (hangs === null) return up ? null : { status: 503, body: {} };
+      hangs();
+      return 'silence';
+    });
     store = bucket();
     http = await startHttp({ database }, { contents: { owns: (place) => store.owns(place), get: (place) => store.get(place) } });
     db = http.world.db;
@@ -162,19 +168,50 @@ describe.skipIf(moto.missing)('what is on disks, in a bucket', () => {
     };
     await move(lost);
     expect(await objects()).toContain('ann@lab.org/data/snap-4');
-    await move(bucket('no-such-bucket'));
+    await move(bucket('another-bucket-that-is-not'));
     expect(errors.splice(0)).toHaveLength(2);
-    expect((await row('snap-4')).object).toBe('s3://no-such-bucket/ann@lab.org/data/snap-4');
+    expect((await row('snap-4')).object).toBe('s3://another-bucket-that-is-not/ann@lab.org/data/snap-4');
     expect(await leavings()).toEqual([place]);
     await move();
     await move();
     expect(await objects()).toContain('ann@lab.org/data/snap-4');
     expect(await row('snap-4')).toMatchObject({ entries: null, object: place });
-    expect(await leavings()).toEqual(['s3://no-such-bucket/ann@lab.org/data/snap-4']);
+    expect(await leavings()).toEqual(['s3://another-bucket-that-is-not/ann@lab.org/data/snap-4']);
     await forget('snap-4');
     await move();
     expect(await objects()).not.toContain('ann@lab.org/data/snap-4');
   });
+
+  it('keeps no process from ending while S3 does not answer, and is brought there, or removed, by the next', async () => {
+    const hang = async () => {
+      let asked = 0;
+      const called = new Promise<void>((resolve) => {
+        hangs = () => {
+          asked += 1;
+          resolve();
+        };
+      });
+      const mover = new ContentsMover({ db, store, onError: (error) => errors.push(error), settledMs: 0 });
+      mover.start();
+      await called;
+      const began = performance.now();
+      await mover.stop();
+      hangs = null;
+      // A call waits 15 s for its answer.
+      expect(performance.now() - began).toBeLessThan(5_000);
+      expect(asked).toBe(1);
+      expect(errors).toEqual([]);
+    };
+    const both = ['snap-5', 'snap-6'];
+    for (const id of both) await snapshot(id);
+    await hang();
+    await move();
+    expect(await objects()).toEqual([...both.map((id) => `ann@lab.org/data/${id}`), 'somebody/elses/object']);
+    for (const id of both) await forget(id);
+    await hang();
+    await move();
+    expect(await objects()).toEqual(['somebody/elses/object']);
+  }, 120_000);
 
   it('is asked for at the start', async () => {
     const before = await objects();

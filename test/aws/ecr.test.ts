@@ -83,7 +83,8 @@ describe.skipIf(moto.missing)('builds for ECR', () => {
 
   it('a start says so when the right to push is missing, and concludes nothing where ECR does not say', async () => {
     const settings = { region: 'us-east-2', endpoint: front.url, cluster: CLUSTER, maxAttempts: 1 };
-    expect(await findEcrObstacles(settings)).toEqual([]);
+    expect(await findEcrObstacles(settings, REPOSITORY)).toEqual([]);
+    expect(await findEcrObstacles(settings, '123456789012.dkr.ecr.us-east-2.amazonaws.com/not-made-yet')).toEqual([]);
     for (const [status, type] of [
       [400, 'AccessDeniedException'],
       [500, 'ServerException'],
@@ -93,9 +94,13 @@ describe.skipIf(moto.missing)('builds for ECR', () => {
         headers: { 'x-amzn-errortype': type },
         body: { __type: type },
       }));
-      const found = findEcrObstacles({ ...settings, endpoint: refusing.url });
+      const found = findEcrObstacles({ ...settings, endpoint: refusing.url }, REPOSITORY);
       if (status === 500) await expect(found).rejects.toThrow(/500/);
-      else expect(await found).toEqual(['May not ecr:GetAuthorizationToken in AWS (see docs/aws.md for the policy)']);
+      else
+        expect(await found).toEqual([
+          'May not ecr:GetAuthorizationToken in AWS (see docs/aws.md for the policy)',
+          'May not ecr:BatchGetImage in AWS (see docs/aws.md for the policy)',
+        ]);
       await refusing.stop();
     }
   });

@@ -90,6 +90,7 @@ describe.skipIf(moto.missing)('a file system of one person', () => {
     const denied = new UserFilesystems(settings, { db, subnets, securityGroup });
     expect(await denied.findObstacles()).toEqual([
       'May not elasticfilesystem:DescribeFileSystems in AWS (see docs/aws.md for the policy)',
+      'May not elasticfilesystem:DescribeMountTargets in AWS (see docs/aws.md for the policy)',
     ]);
     await refusing.stop();
   });

@@ -13,6 +13,7 @@ import { PlaceTakenError, type PublishedRoute } from '../../actors/reservation/n
 import { Ec2 } from '../../src/providers/aws/ec2.ts';
 import { instanceOf } from '../../src/providers/aws/instances.ts';
 import { targetGroupName } from '../../src/providers/aws/jupyter-routes.ts';
+import { nameProviders } from '../../src/providers/aws/name-providers.ts';
 import { startCluster } from '../integration/providers/support/cluster.ts';
 import { startMoto } from '../support/moto.ts';
 import { BadDay } from './support/bad-day.ts';
@@ -173,6 +174,29 @@ describe.skipIf(moto.missing)('a way to Jupyter', () => {
       expect(await domain.left()).toEqual([]);
     },
   );
+
+  it('a start tries what names and ways need, has no effect by it, and names each right that is missing', async () => {
+    const { routes } = domainPorts(domain, day.url);
+    await routes.publish(routeOf(1));
+    const before = await domain.left();
+    const aws = { region: 'us-east-2', endpoint: day.url, cluster: CLUSTER, maxAttempts: 1 };
+    const common = { dns: 'lb.test', vpc: domain.vpc, places: [1_000, 1_999] as [number, number] };
+    const alb = { ...common, kind: 'alb' as const, listener: domain.listener };
+    const nlb = { ...common, kind: 'nlb' as const, loadBalancer: domain.network };
+    const start = (balancer: typeof alb | typeof nlb) =>
+      nameProviders({ domain: 'dev.test', zone: domain.zone, balancer, aws }, null as never).findObstacles();
+    expect([await start(alb), await start(nlb)]).toEqual([[], []]);
+    expect([await domain.left(), await domain.ports()]).toEqual([before, []]);
+    const denied = ['CreateTargetGroup', 'CreateRule', 'CreateListener', 'DeregisterTargets'];
+    day.fate = (action) => (denied.includes(action) || /^POST .*rrset/.test(action) ? { code: 'AccessDenied' } : 'done');
+    const words = (right: string) => `May not ${right} in AWS (see docs/aws-routes.md for the policy)`;
+    const ways = (...actions: string[]) => actions.map((action) => words(`elasticloadbalancing:${action}`));
+    const names = words('route53:ChangeResourceRecordSets');
+    expect(await start(alb)).toEqual([names, ...ways('CreateTargetGroup', 'CreateRule', 'DeregisterTargets')]);
+    expect(await start(nlb)).toEqual([names, ...ways('CreateTargetGroup', 'CreateListener', 'DeregisterTargets')]);
+    day.fate = (action) => (action === 'CreateRule' ? 'failed' : 'done');
+    await expect(start(alb)).rejects.toThrow(/500/);
+  });
 
   it.each(['throttled', 'failed', 'unanswered'] as const)('is made once, whatever is %s', async (fate) => {
     day.fate = (_action, number) => (number % 2 === 1 ? fate : 'done');

@@ -35,12 +35,12 @@ export class ContentsBucket implements ContentsStore {
     return place.startsWith(this.within);
   }
 
-  async put(place: string, contents: StoredContents): Promise<void> {
+  async put(place: string, contents: StoredContents, signal?: AbortSignal): Promise<void> {
     const request = { ...this.#at(place), Body: JSON.stringify(contents), ContentType: 'application/json' };
     await this.#s3.call(
       `keeping ${place}`,
       ({ client, sdk }, abortSignal) => client.send(new sdk.PutObjectCommand(request), { abortSignal }),
-      AGAIN,
+      { ...AGAIN, signal },
     );
   }
 
@@ -61,11 +61,11 @@ export class ContentsBucket implements ContentsStore {
     }
   }
 
-  async remove(place: string): Promise<void> {
+  async remove(place: string, signal?: AbortSignal): Promise<void> {
     await this.#s3.call(
       `removing ${place}`,
       ({ client, sdk }, abortSignal) => client.send(new sdk.DeleteObjectCommand(this.#at(place)), { abortSignal }),
-      AGAIN,
+      { ...AGAIN, signal },
     );
   }
 

@@ -8,7 +8,7 @@ import { asPort, attempt, attemptOrNull, hasStatus } from '../kubernetes/errors.
 import { LABEL, MANAGED_BY } from '../kubernetes/objects.ts';
 import { type AwsSettings, AwsService } from './client.ts';
 import { AwsError, asAwsPort } from './errors.ts';
-import { unlessDenied } from './rights.ts';
+import { triedInVain, unlessDenied } from './rights.ts';
 import { TAG, writeTags } from './tags.ts';
 
 /** Secret with the credentials, in the namespace of the builds. */
@@ -143,9 +143,25 @@ function askForLogin(ecr: AwsService<typeof Sdk, Sdk.ECRClient>): Promise<Sdk.Ge
   );
 }
 
-/** What is missing for builds, as far as it can be tried without making anything. @throws AwsError if ECR does not say */
-export function findEcrObstacles(settings: AwsSettings): Promise<string[]> {
-  return unlessDenied('ecr:GetAuthorizationToken', () => askForLogin(ecrAt(settings)));
+/**
+ * What is missing for builds, as far as it can be tried without making anything: the login, and one of the rights on the repository, which are
+ * given together; it need not be there yet.
+ * @throws AwsError if ECR does not say
+ */
+export async function findEcrObstacles(settings: AwsSettings, repository: string): Promise<string[]> {
+  const ecr = ecrAt(settings);
+  const repositoryName = repository.slice(repository.indexOf('/') + 1);
+  const look = () =>
+    ecr.call(
+      `looking at the repository ${repositoryName}`,
+      ({ client, sdk }, abortSignal) =>
+        client.send(new sdk.BatchGetImageCommand({ repositoryName, imageIds: [{ imageTag: 'gpu-dev-none' }] }), { abortSignal }),
+      { repeatable: true },
+    );
+  return [
+    ...(await unlessDenied('ecr:GetAuthorizationToken', () => askForLogin(ecr))),
+    ...(await triedInVain('ecr:BatchGetImage', look)),
+  ];
 }
 
 /** The name under which ECR's pull-through cache has an image of Docker Hub; others are as they are. */

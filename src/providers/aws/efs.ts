@@ -7,7 +7,7 @@ import { filesystemOf, keepFilesystem } from '../../../persistence/user-filesyst
 import { type AwsSettings, AwsService } from './client.ts';
 import { AwsError, asAwsPort, isMissing } from './errors.ts';
 import { allOf } from './pages.ts';
-import { unlessDenied } from './rights.ts';
+import { triedInVain, unlessDenied } from './rights.ts';
 import { readTags, TAG, writeTags } from './tags.ts';
 
 const READ = { repeatable: true } as const;
@@ -56,14 +56,24 @@ export class UserFilesystems {
   }
 
   /** What is missing, as far as it can be tried without making anything. @throws AwsError if EFS does not say */
-  findObstacles(): Promise<string[]> {
-    return unlessDenied('elasticfilesystem:DescribeFileSystems', () =>
+  async findObstacles(): Promise<string[]> {
+    const files = () =>
       this.#efs.call(
         'looking at file systems',
         ({ client, sdk }, abortSignal) => client.send(new sdk.DescribeFileSystemsCommand({ MaxItems: 1 }), { abortSignal }),
         READ,
-      ),
-    );
+      );
+    const ways = () =>
+      this.#efs.call(
+        'looking at ways to a file system that is none',
+        ({ client, sdk }, abortSignal) =>
+          client.send(new sdk.DescribeMountTargetsCommand({ FileSystemId: 'fs-00000000000000000' }), { abortSignal }),
+        READ,
+      );
+    return [
+      ...(await unlessDenied('elasticfilesystem:DescribeFileSystems', files)),
+      ...(await triedInVain('elasticfilesystem:DescribeMountTargets', ways)),
+    ];
   }
 
   /** The token makes a second request the same as the first, whoever sends it. */

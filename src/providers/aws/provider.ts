@@ -51,7 +51,7 @@ export function awsProvider(settings: AwsProviderSettings, { client, db }: { cli
     findObstacles: async () => [
       ...(await findMissingEc2Rights(ec2, volumeType)),
       ...((await filesystems?.findObstacles()) ?? []),
-      ...(repository === null ? [] : await findEcrObstacles(calls)),
+      ...(repository === null ? [] : await findEcrObstacles(calls, repository)),
       ...((await contents?.findObstacles()) ?? []),
     ],
   };

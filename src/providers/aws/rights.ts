@@ -140,7 +140,7 @@ async function tried(ec2: Ec2, trials: readonly Trial[]): Promise<string[]> {
 }
 
 const inWords = (action: string): string => mayNot(`ec2:${action}`);
-const mayNot = (right: string): string => `May not ${right} in AWS (see docs/aws.md for the policy)`;
+const mayNot = (right: string, page = 'aws.md'): string => `May not ${right} in AWS (see docs/${page} for the policy)`;
 
 /**
  * Make a call that changes nothing, where a service has no trials.
@@ -154,4 +154,19 @@ export async function unlessDenied(right: string, call: () => Promise<unknown>):
     if (error instanceof AwsError && error.failure === 'denied') return [mayNot(right)];
     throw error;
   }
+}
+
+/**
+ * Make a call that can have no effect, since what it is about cannot be: whatever AWS says but that it is not allowed proves the right. Only for
+ * rights that ask nothing of what is changed: of something that is not there, no tag is ours, and AWS says "denied" to whoever has the right.
+ * @returns the right in words for the operator if it is missing, else nothing @throws AwsError if AWS does not say
+ */
+export async function triedInVain(right: string, call: () => Promise<unknown>, page?: string): Promise<string[]> {
+  try {
+    await call();
+  } catch (error) {
+    if (!(error instanceof AwsError) || error.failure === 'unknown' || error.failure === 'throttled') throw error;
+    if (error.failure === 'denied') return [mayNot(right, page)];
+  }
+  return [];
 }
