@@ -25,18 +25,18 @@ export interface StoredContents {
   entries: Listing['entries'];
 }
 
-/** A store of listings outside the database. A place is what the database remembers. */
+/** A store of listings outside the database. A place is what the database remembers; a call ends, failing, once its signal is aborted. */
 export interface ContentsStore {
   placeOf(what: { user: string; disk: string; snapshotId: string }): string;
   /** What all its places begin with, and none elsewhere does. */
   readonly within: string;
   /** Whether the place is in this store: nothing else is ever touched. */
   owns(place: string): boolean;
-  put(place: string, contents: StoredContents): Promise<void>;
+  put(place: string, contents: StoredContents, signal?: AbortSignal): Promise<void>;
   /** Null if nothing stands there. @throws if it cannot tell */
   get(place: string): Promise<StoredContents | null>;
   /** What is gone already is fine. */
-  remove(place: string): Promise<void>;
+  remove(place: string, signal?: AbortSignal): Promise<void>;
   /** What is missing for it to work, in words for the operator. @throws if that cannot be told now */
   findObstacles(): Promise<string[]>;
 }
@@ -61,6 +61,7 @@ export class ContentsMover {
   readonly #settings: ContentsMoverSettings;
   readonly #holder = randomUUID();
   readonly #loop: Loop;
+  readonly #end = new AbortController();
 
   constructor(settings: ContentsMoverSettings) {
     this.#settings = settings;
@@ -71,7 +72,9 @@ export class ContentsMover {
     this.#loop.start();
   }
 
+  /** Does not wait for the store: what is on its way is on record, and whoever comes next tries it again. */
   async stop(): Promise<void> {
+    this.#end.abort();
     await this.#loop.stop();
     await dropLease(this.#settings.db, LEASE, this.#holder).catch(this.#settings.onError);
   }
@@ -89,7 +92,7 @@ export class ContentsMover {
     if ((await holdLease(db, LEASE, this.#holder, LEASE_SECONDS)) === null) return EVERY_MS;
     // First: what is stored now may stand where something was left.
     const removed = await this.#each(left, async (place) => {
-      await store.remove(place);
+      await store.remove(place, this.#end.signal);
       await objectRemoved(db, place);
     });
     const stored = await this.#each(waiting, (row) => this.#store(row));
@@ -97,11 +100,12 @@ export class ContentsMover {
     return waiting.length === PORTION || left.length === PORTION ? 0 : EVERY_MS;
   }
 
-  /** @returns false if one of them failed; the first is told */
+  /** @returns false if one of them failed; the first is told. Ends early when this is stopped, and then tells nothing */
   async #each<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<boolean> {
     const failures: unknown[] = [];
-    for (const item of items) await work(item).catch((error: unknown) => failures.push(error));
-    if (failures.length > 0) this.#settings.onError(failures[0]);
+    const { signal } = this.#end;
+    for (const item of items) if (!signal.aborted) await work(item).catch((error: unknown) => failures.push(error));
+    if (failures.length > 0 && !signal.aborted) this.#settings.onError(failures[0]);
     return failures.length === 0;
   }
 
@@ -113,8 +117,8 @@ export class ContentsMover {
     const place = known ?? store.placeOf({ user, disk, snapshotId });
     if (known === null && !(await intendObject(db, snapshotId, place))) return;
     const about = { snapshot_id: snapshotId, user_id: user, disk_name: disk, listed_at: listedAt.toISOString() };
-    await store.put(place, { ...about, total, size_bytes: sizeBytes, cut, entries });
+    await store.put(place, { ...about, total, size_bytes: sizeBytes, cut, entries }, this.#end.signal);
     // Its snapshot may have been deleted meanwhile, and the object before it was made.
-    if (!(await objectStored(db, snapshotId, place))) await store.remove(place);
+    if (!(await objectStored(db, snapshotId, place))) await store.remove(place, this.#end.signal);
   }
 }

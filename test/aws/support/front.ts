@@ -14,11 +14,15 @@ export interface Front {
   stop(): Promise<void>;
 }
 
-/** @param own the answer to this request; null: the server behind answers it */
-export async function startFront(behind: string, own: (request: IncomingMessage) => OwnAnswer | null): Promise<Front> {
+/** @param own the answer to this request; null: the server behind answers it; silence: nobody ever does */
+export async function startFront(
+  behind: string,
+  own: (request: IncomingMessage) => OwnAnswer | 'silence' | null,
+): Promise<Front> {
   const { hostname, port } = new URL(behind);
   const server = createServer((request, response) => {
     const answer = own(request);
+    if (answer === 'silence') return;
     if (answer !== null) {
       request.resume();
       response
