@@ -9,7 +9,7 @@ import {
 import { intentsOfDisk } from '../../machines/disk.effects.ts';
 import { type DiskContext, type DiskInput, diskMachine } from '../../machines/disk.machine.ts';
 import type { Store, Transaction } from '../../persistence/database.ts';
-import { dropContents } from '../../persistence/disk-contents.ts';
+import { dropContents, dropListing } from '../../persistence/disk-contents.ts';
 import { NotYet } from '../errors.ts';
 import type { ActorKind, Change, EffectHandler, RetryPolicy } from '../kernel/kind.ts';
 import { topState } from '../kernel/revive.ts';
@@ -85,6 +85,7 @@ export function diskKind(ports: DiskPorts): ActorKind {
       const others = await snapshotsKeptFor(db, diskId);
       for (const kept of others) await volumes.removeSnapshot(kept.diskId, kept.snapshotId);
       await dropContents(db, [...own, ...others.map(({ snapshotId }) => snapshotId)]);
+      await dropListing(db, diskId);
       return { type: 'purge.done', round } as { type: string };
     },
   };

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { keepListing, recordContents } from '../../../persistence/disk-contents.ts';
 import { startWorld, type World } from '../../support/world.ts';
 import { close, diskOf, open, operate } from './session.ts';
 
@@ -79,9 +80,16 @@ describe('the date of a deletion', () => {
     expect(await diskOf(world, 'stays')).toMatchObject({ state: 'idle' });
   });
 
-  it('that is today means now; one that is left out lies 30 days ahead of the database', async () => {
+  it('that is today means now, and leaves no list of what was on the disk; one that is left out lies 30 days ahead of the database', async () => {
+    const { disk_id: disk, latest_snapshot_id: snapshot } = (await diskOf(world, 'stays'))!;
+    const listed = { entries: [{ path: 'secret', kind: 'file', size: 1 }], total: 1, sizeBytes: 1, cut: [] };
+    // Its server told what is on it, and no snapshot was taken then.
+    await keepListing(world.db, disk, 'a session', listed);
+    await recordContents(world.db, snapshot!, listed);
     await operate(world, { action: 'delete_disk', disk_name: 'stays', delete_date: new Date().toISOString().slice(0, 10) });
     await purged('stays');
+    expect((await world.db.query('select from disk_listings where disk_id = $1', [disk])).rows).toEqual([]);
+    expect((await world.db.query('select from disk_contents where snapshot_id = $1', [snapshot])).rows).toEqual([]);
     await operate(world, { action: 'create_disk', disk_name: 'later' });
     await operate(world, { action: 'delete_disk', disk_name: 'later' });
     expect(await daysLeft('later')).toBeCloseTo(30, 2);

@@ -51,6 +51,7 @@ export const DISK_CASES: readonly (readonly [string, Parameters])[] = [
   [contents.RECORD_CONTENTS, all(of('s9'), of('[]'), of(0), maybe(of(5)), of([]))],
   [contents.LINK_LISTING, all(of('s1', 's2', 's9'))],
   [contents.DROP_CONTENTS, all(someOf(['s1', 's2']))],
+  [contents.DROP_LISTING, all(a.disk)],
   [disk.SNAPSHOTS_REMOVED, all(someOf(['s1', 's2']))],
   [retention.RETIRE_SNAPSHOTS, all(a.disk, someOf(['s1', 's2']), of(0, 1), a.iso, a.user)],
   [retention.SNAPSHOTS_BEYOND, all(a.disk, of(0, 1))],

@@ -49,7 +49,7 @@ twin(disk.SNAPSHOTS_KEPT_FOR, (t, tx, [diskId]) => {
 });
 
 /** Nothing lists what is on a simulated volume. */
-for (const statement of [contents.RECORD_CONTENTS, contents.LINK_LISTING, contents.DROP_CONTENTS])
+for (const statement of [contents.RECORD_CONTENTS, contents.LINK_LISTING, contents.DROP_CONTENTS, contents.DROP_LISTING])
   twin(statement, () => count(0));
 
 const newestFirst = (a: DiskSnapshotRow, b: DiskSnapshotRow) =>
