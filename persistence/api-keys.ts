@@ -96,6 +96,28 @@ export async function endEarlier(
   return found;
 }
 
+/** How long a request may be sent again by the key that it ended, in seconds. */
+const SENT_AGAIN_SECONDS = 300;
+
+// Both times are those of one transaction, and of no other: what ended the old key made the new one.
+const ENDED_BY = `
+  select exists (
+    select 1 from api_keys k
+     where k.user_id = $1 and k.key_id = $2 and not k.is_active and k.revoked_at > now() - make_interval(secs => $4)
+       and exists (select 1 from api_keys m where m.user_id = $1 and m.request_key = $3 and m.created_at = k.revoked_at)
+       and exists (select 1 from api_keys m
+                    where m.user_id = $1 and m.request_key = $3 and m.is_active and m.last_used_at is null)) as "isEndedBy"`;
+
+/**
+ * Whether this request itself ended the key that bears it, minutes ago, and nobody has used the one that it made: its answer was lost then,
+ * and who sends it again is to get another.
+ * @param requestKey of {@link KeyRequest}
+ */
+export async function isEndedBy(db: Queryable, userId: number, keyId: number, requestKey: string): Promise<boolean> {
+  const { rows } = await db.query<{ isEndedBy: boolean }>(ENDED_BY, [userId, keyId, requestKey, SENT_AGAIN_SECONDS]);
+  return rows[0]!.isEndedBy;
+}
+
 const END_LOGINS = `
   with live as (
     select key_id, source, coalesce(last_used_at, created_at) as used_at from api_keys

@@ -1,4 +1,5 @@
 /** `gpu-dev keys`: API keys for programs, and those one has. */
+import { randomUUID } from 'node:crypto';
 import { type Command, InvalidArgumentError } from 'commander';
 import { contextOf } from './context.ts';
 import { fromNow, table } from './format.ts';
@@ -75,7 +76,7 @@ export function registerKeys(program: Command, surroundings: Surroundings): void
     .description('a new key in the place of the present one, which ends; it is kept for this machine')
     .action(async (_options: object, command: Command) => {
       const context = contextOf(surroundings, command);
-      const { body } = await context.client.send<LoginAnswer>('POST', '/v1/keys/rotate', { revoke: true });
+      const { body } = await context.client.post<LoginAnswer>('/v1/keys/rotate', { revoke: true }, randomUUID());
       const given = context.session.given;
       if (!given) context.session.keep(body, context.session.source, context.session.profile);
       context.give(given ? body : { ...body, api_key: undefined });

@@ -15,6 +15,8 @@ import type { CountRefused } from './limits.ts';
 declare module 'fastify' {
   interface FastifyContextConfig {
     access?: Access;
+    /** Of a route whose requests may end the key that they bear: what they do, as in {@link keyRequestName}. Sent again, they are let in. */
+    endsOwnKey?: string;
   }
   interface FastifyInstance {
     /** Finds the holders of keys; {@link KeyRing.forget} after keys or users have changed. */
@@ -39,11 +41,13 @@ export function requireAccess(app: Server, keys: KeyRing, countRefused?: CountRe
     for (const method of [route.method].flat()) app.routeTable.push({ method, url: route.url, access });
   });
   app.addHook('onRequest', async (request, reply) => {
-    const { access } = request.routeOptions.config;
+    const { access, endsOwnKey } = request.routeOptions.config;
     // No route of ours has none: this is a path that leads nowhere.
     if (access === undefined || access === 'public') return;
     try {
-      request.principal = await keys.principalOf(request.headers.authorization);
+      const once = request.headers['idempotency-key']?.toString();
+      const known = endsOwnKey === undefined || once === undefined ? null : keyRequestName(endsOwnKey, once);
+      request.principal = await keys.principalOf(request.headers.authorization, known);
       authorizeRoute(request.principal, access);
     } catch (error) {
       if (error instanceof Problem && error.status === 401) {
@@ -54,6 +58,11 @@ export function requireAccess(app: Server, keys: KeyRing, countRefused?: CountRe
     }
   });
   app.addHook('onClose', () => keys.close());
+}
+
+/** By what a request for a key is known: each action has idempotency keys of its own. */
+export function keyRequestName(action: string, idempotencyKey: string): string {
+  return `${action}:${idempotencyKey}`;
 }
 
 /** The one who asks. @throws Problem on a route that is public */

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import {
   countKeys,
   findKeyOf,
+  isEndedBy,
   type KeyRequest,
   type KeyRow,
   listKeys,
@@ -19,7 +20,7 @@ import { issueKey, LONGEST_TTL_HOURS } from '../identity/api-key.ts';
 import { endRepeated } from '../identity/login.ts';
 import { type Scope, SCOPES } from '../identity/principal.ts';
 import { DEFAULT_IDENTITY } from '../identity/settings.ts';
-import { principalOf } from './access.ts';
+import { keyRequestName, principalOf } from './access.ts';
 import { answerOf, KeyAnswer } from './auth.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { idempotencyKey } from './once.ts';
@@ -117,11 +118,13 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
   app.post(
     '/v1/keys/rotate',
     {
-      config: { access: { scope: 'read', on: 'self' } },
+      config: { access: { scope: 'read', on: 'self' }, endsOwnKey: 'key.rotate' },
       schema: {
         tags: ['identity'],
         summary: 'A new key in the place of the one of this request',
-        description: `The old one stays valid until it expires, unless \`revoke\` is true. Possible for ${ROTATE_DAYS} days after a login.`,
+        description:
+          `The old one stays valid until it expires, unless \`revoke\` is true. Possible for ${ROTATE_DAYS} days after a login. With an ` +
+          'Idempotency-Key, a request whose answer was lost can be sent again for five minutes, by the key that it revoked too.',
         body: z.strictObject({ revoke: z.boolean().nullish() }).nullish(),
         response: { 200: KeyAnswer, ...problems(400, 401, 403, 409, 413, 415, 503) },
       },
@@ -131,12 +134,15 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
       let hasEnded = request.body?.revoke === true;
       const made = await db.withTransaction(async (tx) => {
         await lockKeysOf(tx, userId);
+        const known = requestOf(request, 'key.rotate');
+        const isSentAgain = known !== null && (await isEndedBy(tx, userId, keyId, known.key));
         if (await endSame(tx, request, 'key.rotate')) hasEnded = true;
         if (request.body?.revoke !== true) await refuseTooMany(tx, userId);
         const old = await mustFind(tx, userId, keyId);
         const ttl = Math.min(identity.keyTtlHours, (old.expires_at.getTime() - old.created_at.getTime()) / 3_600_000);
-        const answer = await another(tx, request, { description: old.description, scopes: old.scopes, ttl }, 'key.rotate');
-        if (request.body?.revoke === true) {
+        const wanted = { description: old.description, scopes: old.scopes, ttl };
+        const answer = await another(tx, request, wanted, 'key.rotate', isSentAgain);
+        if (request.body?.revoke === true && old.is_active) {
           await revokeKey(tx, userId, keyId);
           await recordAudit(tx, auditOf(request, 'key.revoke', `key/${keyId}`, { key: old.key_prefix }));
         }
@@ -191,17 +197,18 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
     });
   }
 
-  /** A key beside the one of this request, of the same login. */
+  /** A key beside the one of this request, of the same login. @param isSentAgain whether this request itself ended that one */
   async function another(
     tx: Transaction,
     request: FastifyRequest,
     wanted: { description: string | null; scopes: readonly string[]; ttl: number },
     action: string,
+    isSentAgain = false,
   ): Promise<z.infer<typeof KeyAnswer>> {
     const { userId, keyId } = principalOf(request);
     const own = await mustFind(tx, userId, keyId);
     // What was known of it some seconds ago does not count here: a key that has ended must not live on in another.
-    if (!own.is_active || own.expires_at <= new Date()) {
+    if ((!own.is_active && !isSentAgain) || own.expires_at <= new Date()) {
       throw new Problem('GPU_KEY_INVALID', `The API key ${own.key_prefix}… has ended`);
     }
     const { authenticated_at: since } = own;
@@ -236,7 +243,7 @@ function requestOf(request: FastifyRequest, action: string): KeyRequest | null {
     .update(JSON.stringify(request.body ?? {}))
     .digest('hex')
     .slice(0, 16);
-  return key === null ? null : { key: `${action}:${key}`, wish };
+  return key === null ? null : { key: keyRequestName(action, key), wish };
 }
 
 async function mustFind(tx: Transaction, userId: number, keyId: number): Promise<KeyRow> {

@@ -2,7 +2,7 @@
  * From a key to its holder. What was found is kept for a few seconds, so a burst of requests asks the database once; a key that is revoked, or
  * whose user is disabled, therefore works for those seconds at most on processes other than the one that was told.
  */
-import { findKey, touchKeys } from '../../persistence/api-keys.ts';
+import { findKey, isEndedBy, touchKeys } from '../../persistence/api-keys.ts';
 import type { Queryable } from '../../persistence/database.ts';
 import { Problem } from '../errors.ts';
 import { API_KEY, hashKey } from './api-key.ts';
@@ -34,13 +34,14 @@ export class KeyRing {
 
   /**
    * The holder of the key in an Authorization header; null if there is no such header.
+   * @param requestKey of a request that may have ended its own key when it was sent before: it is let in once more
    * @throws Problem 401 if it holds no key that is valid, 403 if its user is disabled
    */
-  async principalOf(header: string | undefined): Promise<Principal | null> {
+  async principalOf(header: string | undefined, requestKey: string | null = null): Promise<Principal | null> {
     if (header === undefined || header === '') return null;
     const [, key = ''] = /^Bearer +(\S+) *$/i.exec(header) ?? [];
     if (!API_KEY.test(key)) throw new Problem('GPU_KEY_INVALID', 'The header Authorization holds no API key of ours');
-    return this.#find(hashKey(key));
+    return this.#find(hashKey(key), requestKey);
   }
 
   /** Whether a holder may go on: its key is neither revoked nor expired, its user not disabled. For connections that stay open. */
@@ -64,14 +65,15 @@ export class KeyRing {
     await this.#note();
   }
 
-  async #find(hash: string): Promise<Principal> {
+  async #find(hash: string, requestKey: string | null): Promise<Principal> {
     const { db, admins, now } = this.#settings;
     const kept = this.#known.get(hash);
     if (kept !== undefined && kept.until > now()) return this.#use(kept.principal);
     this.#known.delete(hash);
     const found = await findKey(db, hash);
     if (found === null) throw new Problem('GPU_KEY_INVALID', 'No such API key is known here');
-    if (!found.is_active) throw new Problem('GPU_KEY_INVALID', `The API key ${found.key_prefix}… was revoked`);
+    const isSentAgain = !found.is_active && requestKey !== null && (await isEndedBy(db, found.user_id, found.key_id, requestKey));
+    if (!found.is_active && !isSentAgain) throw new Problem('GPU_KEY_INVALID', `The API key ${found.key_prefix}… was revoked`);
     if (found.expired) {
       throw new Problem('GPU_KEY_EXPIRED', `The API key ${found.key_prefix}… expired at ${found.expires_at.toISOString()}`);
     }
@@ -87,7 +89,7 @@ export class KeyRing {
       github: found.github_user,
       expiresAt: found.expires_at.getTime(),
     };
-    this.#keep(hash, principal, Math.min(now() + FRESH_MS, principal.expiresAt));
+    if (!isSentAgain) this.#keep(hash, principal, Math.min(now() + FRESH_MS, principal.expiresAt));
     return this.#use(principal);
   }
 

@@ -1,5 +1,8 @@
 // Requests for keys that are sent again, by whom they come, and what they end.
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { run } from '../../../src/cli/program.ts';
 import { DEFAULT_IDENTITY } from '../../../src/identity/settings.ts';
 import { type HttpWorld, type Json, startHttp } from '../http/support.ts';
 
@@ -78,4 +81,87 @@ it('R5: a key that another took the place of ends at once on the replica that ma
   expect(await taken()).toBe(4);
   expect(await me(await login('sol'))).toBe(200);
   expect(await taken()).toBe(3);
+});
+
+it('R5: a rotation that revokes can be sent again when its answer was lost, by the key that it revoked, and by that alone', async () => {
+  const old = await login('tess');
+  const again = () => rotate(old, { revoke: true }, 'lost');
+  const lost = await again();
+  expect(lost.status).toBe(200);
+  expect(await me(old)).toBe(401);
+  // Only as it was: another request, another body, another key.
+  for (const [body, once] of [[{ revoke: true }], [{ revoke: true }, 'other']] as const)
+    expect((await rotate(old, body, once)).body).toMatchObject({ status: 401, code: 'GPU_KEY_INVALID' });
+  expect((await rotate(old, {}, 'lost')).body).toMatchObject({ status: 409, code: 'GPU_IDEMPOTENCY_CONFLICT' });
+  expect((await send('POST', '/v1/keys', old, { revoke: true }, 'lost')).status).toBe(401);
+
+  const sent = await Promise.all([again(), again(), again()]);
+  expect(sent.map(({ status }) => status)).toEqual([200, 200, 200]);
+  const made = [lost, ...sent].map(({ body }) => body.api_key as string);
+  const taken = await Promise.all(made.map(me));
+  expect(taken.filter((status) => status === 200)).toHaveLength(1);
+  expect(await me(old)).toBe(401);
+  const { rows } = await http.world.db.query<Json>(
+    `select details ->> 'key' as key from audit_log where actor = 'tess' and action = 'key.revoke' order by id`,
+  );
+  expect(rows.map(({ key }) => key).filter((key) => key === old.slice(0, 13))).toHaveLength(1);
+  expect(rows).toHaveLength(4);
+
+  // Whoever uses the new key has got it: the old one has no say any more.
+  await http.world.db.query(
+    `update api_keys k set last_used_at = now() from api_users u where u.user_id = k.user_id and u.name = 'tess' and k.is_active`,
+  );
+  expect((await again()).status).toBe(401);
+});
+
+it('R5: nor does a key rotate that has ended otherwise, or too long ago', async () => {
+  const change = (user: string, set: string) =>
+    http.world.db.query(`update api_keys set ${set} where user_id = (select user_id from api_users where name = $1)`, [user]);
+  for (const [user, set] of [
+    ['uma', 'is_active = false, revoked_at = coalesce(revoked_at, now())'],
+    ['val', `revoked_at = revoked_at - interval '6 minutes', created_at = created_at - interval '6 minutes'`],
+    ['wim', `expires_at = created_at + interval '1 microsecond'`],
+  ] as const) {
+    const old = await login(user);
+    expect((await rotate(old, { revoke: true }, 'lost')).status).toBe(200);
+    await change(user, set);
+    http.app.keyRing.forget();
+    expect([user, (await rotate(old, { revoke: true }, 'lost')).status]).toEqual([user, 401]);
+  }
+});
+
+it('R5: gpu-dev keys rotate does not lose the key when the answer is lost', async () => {
+  let lose = 1;
+  const service = createServer(async (request, response) => {
+    const body = Buffer.concat(await request.toArray());
+    const { method, url, headers } = request;
+    const answer = await http.app.inject({
+      method: method as 'POST',
+      url: url!,
+      headers: headers as Record<string, string>,
+      payload: body,
+    });
+    if (lose-- > 0) return void request.socket.destroy();
+    response.writeHead(answer.statusCode, { 'content-type': String(answer.headers['content-type']) }).end(answer.payload);
+  });
+  await new Promise<void>((listening) => service.listen(0, '127.0.0.1', listening));
+  try {
+    let out = '';
+    const exit = await run(['keys', 'rotate', '--json'], {
+      environment: {
+        HOME: '/nowhere',
+        GPU_DEV_URL: `http://127.0.0.1:${(service.address() as AddressInfo).port}`,
+        GPU_DEV_API_KEY: await login('xena'),
+      },
+      directory: '/nowhere',
+      out: { write: (text) => (out += text) },
+      err: { write: (text) => (out += text) },
+      interrupted: new AbortController().signal,
+    });
+    expect([exit, out]).toEqual([0, expect.stringContaining('api_key')]);
+    expect(await me((JSON.parse(out) as Json).api_key)).toBe(200);
+  } finally {
+    service.closeAllConnections();
+    await new Promise((closed) => service.close(closed));
+  }
 });
