@@ -1,5 +1,6 @@
 /** Which cluster this database commands. What another one lacks is no proof of anything. */
 import type { Database, Queryable } from './database.ts';
+import { forgetNodes } from './gpu-nodes.ts';
 
 export interface ClusterRow {
   /** Of the namespace of the dev servers. */
@@ -45,7 +46,8 @@ const ACCEPT = `
   on conflict ((true)) where replaced_at is null do nothing`;
 
 /**
- * From now on this database commands the cluster whose namespace of dev servers has this uid, by the word of an operator.
+ * From now on this database commands the cluster whose namespace of dev servers has this uid, by the word of an operator. What it knew of nodes
+ * was of the one before: nothing is given until a tracker has seen this one, with what runs there.
  * @returns the one before it; null if there was none, or it is the same
  */
 export async function acceptCluster(
@@ -57,6 +59,8 @@ export async function acceptCluster(
     const before = await presentCluster(tx);
     await tx.query(REPLACE, [namespaceUid]);
     await tx.query(ACCEPT, [namespaceUid, by, reason]);
-    return before?.namespaceUid === namespaceUid ? null : before;
+    if (before?.namespaceUid === namespaceUid) return null;
+    await forgetNodes(tx, 'not seen since another cluster was accepted');
+    return before;
   });
 }

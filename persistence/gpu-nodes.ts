@@ -1,5 +1,5 @@
 /** Node rows, and the slots that exist because of them. Written by the tracker. */
-import type { Transaction } from './database.ts';
+import type { Database, Transaction } from './database.ts';
 
 export interface NodeRow {
   node: string;
@@ -68,4 +68,31 @@ export const REMOVE_FREE_SLOTS = 'delete from gpu_slots where node = any($1::tex
 export async function removeNodes(tx: Transaction, nodes: readonly string[]): Promise<void> {
   await tx.query(REMOVE_NODES, [nodes]);
   await tx.query(REMOVE_FREE_SLOTS, [nodes]);
+}
+
+const AGE = `select coalesce(until < now() - make_interval(secs => $1), true) as old from leases where name = 'tracker' for update`;
+const NEW_TERM = `update leases set token = token + 1, holder = '', until = now() where name = 'tracker'`;
+const CLOSE_NODES = 'update nodes set schedulable = false, reason = $1 where schedulable';
+
+/**
+ * What the rows say of nodes counts for nothing any more: nothing is given on them until a tracker has looked at the cluster anew. Whoever
+ * tracks begins again.
+ * @param reason in words for people
+ */
+export async function forgetNodes(tx: Transaction, reason: string): Promise<void> {
+  await tx.query(NEW_TERM, []);
+  await tx.query(CLOSE_NODES, [reason]);
+}
+
+/**
+ * {@link forgetNodes}, if nobody has looked at the cluster for so long: the database may be a backup, older than what runs.
+ * @returns whether it was so
+ */
+export async function forgetOldNodes(db: Database, { seconds, reason }: { seconds: number; reason: string }): Promise<boolean> {
+  return db.withTransaction(async (tx) => {
+    const { rows } = await tx.query<{ old: boolean }>(AGE, [seconds]);
+    if (rows[0]?.old !== true) return false;
+    await forgetNodes(tx, reason);
+    return true;
+  });
 }

@@ -53,6 +53,11 @@ export class Processor {
           (error: unknown) => log.warn({ err: error }, 'orphans could not be looked for'),
         );
       },
+      onStrangers: (pods) =>
+        log.error(
+          { pods: pods.map(({ name }) => name) },
+          'servers run that this database does not know. What they take counts as taken. Was the database lost? See gpu-dev admin rebuild --dry-run',
+        ),
       onBrake: (why) => {
         if (why === null) return log.warn('no server that vanished is held back any more');
         log.error(why);

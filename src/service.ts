@@ -10,9 +10,9 @@ import type { CloudDisks } from '../actors/reality/cloud-ports.ts';
 import type { Reality } from '../actors/reality/ports.ts';
 import type { KeySource } from '../actors/reservation/ports.ts';
 import { REALITY_CHANNEL } from '../actors/reality/reconciler.ts';
-import { presentCluster } from '../persistence/cluster-identity.ts';
 import { settleForeignSteps } from '../persistence/changes.ts';
 import { Database, isRetryableDatabaseError } from '../persistence/database.ts';
+import { forgetOldNodes } from '../persistence/gpu-nodes.ts';
 import { migrate } from '../persistence/migrate.ts';
 import { serveDomain } from '../persistence/names.ts';
 import { assertQueues, enableNotifications, insertChannel } from '../persistence/pgmq.ts';
@@ -23,7 +23,6 @@ import { buildContextServer } from './http/build-contexts.ts';
 import { buildHttp } from './http/server.ts';
 import { Processor } from './processor.ts';
 import type { Remains } from './rebuild/ports.ts';
-import { holdSurvivors } from './rebuild/survivors.ts';
 import { GithubKeys } from './providers/local/github-keys.ts';
 
 /** The outside world, as providers make it. */
@@ -60,6 +59,8 @@ export class StartError extends Error {
   override readonly name = 'StartError';
 }
 
+/** How long nobody may have looked at the cluster for what is known of its nodes to count at a start, in seconds. */
+const NODES_KEEP_S = 60;
 /** How long time limits wait at most for the first view of the cluster after a start, in milliseconds. */
 const CATCH_UP_MS = 5_000;
 
@@ -81,9 +82,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
   const works = config.role !== 'api';
   const providers = providersOf(db);
   if (works) await refuseObstacles(providers, log);
-  const isNew = (await presentCluster(db)) === null;
   if (works) await refuseOtherCluster(providers, log);
-  if (works && isNew) await holdSurvivors(db, providers.remains, log);
 
   if (works) await serveDomain(db, config.names.domain);
 
@@ -167,6 +166,8 @@ async function openDatabase({ database, queues }: Config, log: pino.Logger): Pro
   if (foreign > 0) log.info({ foreign }, 'the database came from another server; its steps are no news');
   await assertQueues(db, queues.names);
   for (const queue of queues.names) await enableNotifications(db, queue);
+  // Before the first turn here: a restored backup knows nothing of servers that are younger, and the tracker counts these.
+  await forgetOldNodes(db, { seconds: NODES_KEEP_S, reason: 'not seen since the service started' });
   return db;
 }
 

@@ -1,4 +1,7 @@
-/** What the tracker knows of the cluster: nodes, pods, and what pods that are not ours take of each node. In memory, fed by changes. */
+/**
+ * What the tracker knows of the cluster: nodes, pods, and what pods take of each node that the ledger does not know of. In memory, fed by
+ * changes.
+ */
 import type { NodeRow } from '../../persistence/gpu-nodes.ts';
 import { Departures } from './departures.ts';
 import type { OfferedType } from './node-types.ts';
@@ -8,14 +11,22 @@ interface Usage {
   cpuMillis: number;
   memoryBytes: number;
   resources: Record<string, number>;
+  /** Dev servers among them. */
+  servers: number;
 }
+
+const NOTHING: Usage = { cpuMillis: 0, memoryBytes: 0, resources: {}, servers: 0 };
 
 export class ClusterState {
   readonly nodes = new Map<string, NodeView>();
   readonly pods = new Map<string, PodView>();
   readonly departures = new Departures();
-  /** Usage by pods that are not dev servers, by node; kept incrementally, so that work is per change and not per cluster. */
+  /** Usage by pods that are not dev servers of ours, by node; kept incrementally, so that work is per change and not per cluster. */
   readonly #foreign = new Map<string, Usage>();
+  /** Dev servers, by uid, of which nobody has said yet that the database knows their reservation. */
+  readonly #unproven = new Set<string>();
+  /** Those of them that it does not know: no slots are held for them, so they are counted as foreign pods are. */
+  readonly #strangers = new Set<string>();
 
   setNode(node: NodeView): void {
     this.nodes.set(node.name, node);
@@ -33,6 +44,7 @@ export class ClusterState {
     const before = this.pods.get(pod.uid) ?? null;
     const touched = new Set([...this.#count(before, -1), ...this.#count(pod, 1)]);
     this.pods.set(pod.uid, pod);
+    if (before === null && pod.server !== null) this.#unproven.add(pod.uid);
     return { before, touched: [...touched] };
   }
 
@@ -41,14 +53,48 @@ export class ClusterState {
     const before = this.pods.get(pod.uid) ?? null;
     this.pods.delete(pod.uid);
     this.departures.podGone(pod, seen);
-    return { touched: this.#count(before, -1) };
+    const touched = this.#count(before, -1);
+    this.#unproven.delete(pod.uid);
+    this.#strangers.delete(pod.uid);
+    return { touched };
+  }
+
+  /** Dev servers of which it is not known that the database knows their reservation. */
+  unproven(): PodView[] {
+    return [...this.#unproven].map((uid) => this.pods.get(uid)!);
+  }
+
+  /**
+   * Of these dev servers the database knows those of these reservations. The others count as foreign until it knows them, or they are gone.
+   * @returns those that are found to be unknown, and were not before; and the nodes whose usage changed
+   */
+  tellApart(asked: readonly PodView[], known: ReadonlySet<string>): { strangers: PodView[]; touched: string[] } {
+    const strangers: PodView[] = [];
+    const touched = new Set<string>();
+    for (const { uid, server } of asked) {
+      // It may have changed since it was asked for, be gone, or be proven meanwhile.
+      const pod = this.pods.get(uid);
+      if (pod === undefined || !this.#unproven.has(uid)) continue;
+      const isKnown = known.has(server!.reservationId);
+      if (isKnown) this.#unproven.delete(uid);
+      // One that is known and was no stranger, or a stranger that still is one: nothing changes.
+      if (isKnown !== this.#strangers.has(uid)) continue;
+      for (const node of this.#count(pod, -1)) touched.add(node);
+      if (isKnown) this.#strangers.delete(uid);
+      else this.#strangers.add(uid);
+      for (const node of this.#count(pod, 1)) touched.add(node);
+      if (!isKnown) strangers.push(pod);
+    }
+    return { strangers, touched: [...touched] };
   }
 
   #count(pod: PodView | null, sign: 1 | -1): string[] {
     // A pod that has finished takes nothing; one that is not bound takes nothing of any node.
-    if (pod === null || pod.server !== null || pod.node === null || pod.phase === 'Succeeded' || pod.phase === 'Failed')
-      return [];
-    const usage = this.#foreign.get(pod.node) ?? { cpuMillis: 0, memoryBytes: 0, resources: {} };
+    if (pod === null || pod.node === null || pod.phase === 'Succeeded' || pod.phase === 'Failed') return [];
+    // What one of ours takes is held in the ledger.
+    if (pod.server !== null && !this.#strangers.has(pod.uid)) return [];
+    const usage = this.#foreign.get(pod.node) ?? { ...NOTHING, resources: {} };
+    usage.servers += pod.server === null ? 0 : sign;
     usage.cpuMillis += sign * pod.cpuMillis;
     usage.memoryBytes += sign * pod.memoryBytes;
     for (const [name, count] of Object.entries(pod.resources))
@@ -67,7 +113,7 @@ export class ClusterState {
     const labelled = node.gpuType === null ? undefined : catalogue.get(node.gpuType);
     const type = labelled ?? (before === undefined ? undefined : catalogue.get(before));
     if (type === undefined) return null;
-    const foreign = this.#foreign.get(name) ?? { cpuMillis: 0, memoryBytes: 0, resources: {} };
+    const foreign = this.#foreign.get(name) ?? NOTHING;
     const why =
       labelled === undefined
         ? `no longer labelled GpuType=${type.gpuType}`
@@ -83,7 +129,7 @@ export class ClusterState {
       schedulable: why === null,
       reason: why,
       slots: resource === null ? type.maxPerNode : Math.min(node.resources[resource] ?? 0, 64),
-      foreignSlots: resource === null ? 0 : (foreign.resources[resource] ?? 0),
+      foreignSlots: resource === null ? foreign.servers : (foreign.resources[resource] ?? 0),
       cpuMillis: node.cpuMillis,
       memoryBytes: node.memoryBytes,
       foreignCpu: foreign.cpuMillis,

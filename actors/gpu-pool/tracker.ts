@@ -15,6 +15,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { Loop } from '../kernel/loop.ts';
 import { ClusterState } from './cluster-state.ts';
 import { type Facts, isPoison, piecesOf, writeFacts } from './facts.ts';
+import { knownServers } from './known-servers.ts';
 import { searchMissing } from './missing.ts';
 import { type OfferedType, readNodeTypes, readRecordedTypes } from './node-types.ts';
 import { podEvents, podGone } from './pod-events.ts';
@@ -39,6 +40,8 @@ export interface TrackerSettings {
   confirmGone: (server: { reservationId: string; generation: number }) => Promise<boolean>;
   /** Positive proof that the node does not exist (the API server answers 404 for it); throws if it cannot tell. */
   confirmNodeGone: (node: string) => Promise<boolean>;
+  /** Told of dev servers whose reservation the database does not know. What they take counts as taken until it does. */
+  onStrangers?: (pods: readonly PodView[]) => void;
   onError: (error: unknown) => void;
   /** Told when most servers vanish at once, so that none is taken for gone before an operator says so, and when that is over (null). */
   onBrake?: (why: string | null) => void;
@@ -77,6 +80,8 @@ export class Tracker {
   #leaseAsked = false;
   #caughtUp = false;
   #synced = false;
+  /** Whether dev servers that the database does not know were told apart in this view. */
+  #toldApart = false;
   #brake: string | null = null;
   #stopping = false;
 
@@ -151,6 +156,7 @@ export class Tracker {
     this.#messages = [];
     this.#fresh = [];
     this.#synced = false;
+    this.#toldApart = false;
     this.#caughtUp = false;
     this.#token = token;
     const feed = this.#settings.connect();
@@ -209,6 +215,7 @@ export class Tracker {
   async #showServers(): Promise<number> {
     if (this.#token === null || !this.#synced) return 1_000;
     await pause(this.#settings.gatherMs ?? LOOK_AFTER);
+    await this.#tellApart();
     const all = Date.now() >= this.#nextSweep;
     const pods = all ? [...this.#state.pods.values()].filter((pod) => pod.server !== null) : this.#fresh;
     const servers = pods.filter((pod) => !pod.terminating);
@@ -225,7 +232,24 @@ export class Tracker {
       await this.#readCatalogue();
       this.#nextSweep = Date.now() + this.#sweepMs;
     }
-    return Math.max(1, this.#nextSweep - Date.now());
+    const next = Math.max(1, this.#nextSweep - Date.now());
+    // A rebuild may make them known at any time, and frees what counts twice until then.
+    return this.#state.unproven().length === 0 ? next : Math.min(next, ASK_AGAIN);
+  }
+
+  /**
+   * Which dev servers does the database know? One that is known once stays known. What was made after the first view is asked for with the
+   * sweep: a pod of ours is made when its reservation stands.
+   */
+  async #tellApart(): Promise<void> {
+    const state = this.#state;
+    const asked = state.unproven();
+    if (asked.length === 0) return;
+    const { strangers, touched } = state.tellApart(asked, await knownServers(this.#settings.db, asked));
+    if (state !== this.#state) return;
+    for (const node of touched) this.#dirtyNodes.add(node);
+    if (touched.length > 0) this.#flush.wake();
+    if (strangers.length > 0) this.#settings.onStrangers?.(strangers);
   }
 
   /** A type that is no longer offered, or is again, changes what its nodes may take. */
@@ -241,6 +265,11 @@ export class Tracker {
     const token = this.#token;
     // Nothing is said of nodes before the first complete list: half a list would look like a shrunken fleet.
     if (token === null || !this.#synced) return 1_000;
+    if (!this.#toldApart) {
+      await this.#tellApart();
+      if (this.#token !== token) return 0;
+      this.#toldApart = true;
+    }
     if (this.#dirtyNodes.size === 0 && this.#goneNodes.size === 0 && this.#messages.length === 0) {
       this.#caughtUp = true;
       return 1_000;

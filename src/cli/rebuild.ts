@@ -57,7 +57,7 @@ function configOf(environment: NodeJS.ProcessEnv) {
   }
 }
 
-function say(context: Context, { dryRun, back, left, known, closed }: RebuildReport): void {
+function say(context: Context, { dryRun, back, left, known }: RebuildReport): void {
   const rows = [
     ...back.map(({ kind, id, owner, name, as }) => [kind, id, owner, name, dryRun ? 'would come back' : 'is back', as]),
     ...left.map(({ kind, id, why }) => [kind, id, '', '', 'is left as it is', why]),
@@ -65,8 +65,6 @@ function say(context: Context, { dryRun, back, left, known, closed }: RebuildRep
   if (rows.length > 0) context.say(table([['WHAT', 'ID', 'OWNER', 'NAME', '', 'HOW'], ...rows]));
   else context.say('Nothing is there that the database does not know.');
   context.say(`The database knows ${known.servers} of the servers and ${known.disks} of the disks already.`);
-  if (closed.length > 0)
-    context.say(
-      `Nothing new is given on ${closed.join(', ')}${dryRun ? '' : ': servers run there that did not come back. End them, or run gpu-dev admin undrain'}.`,
-    );
+  if (left.some(({ kind }) => kind === 'server'))
+    context.say('What a server takes that is left counts as taken until its pod is gone. To end it: kubectl delete pod.');
 }

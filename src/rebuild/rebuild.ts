@@ -11,7 +11,6 @@ import { findRemains, readKnown } from './found.ts';
 import { type Plan, planRebuild } from './plan.ts';
 import type { Left } from './plan-disks.ts';
 import type { Remains } from './ports.ts';
-import { releaseNodes } from './survivors.ts';
 import { addUsers, missingUsers } from './users.ts';
 
 export interface RebuildSettings {
@@ -38,8 +37,6 @@ export interface RebuildReport {
   left: Left[];
   /** What the database knew already. */
   known: Plan['known'];
-  /** Nodes that are closed because of servers that nobody knows. */
-  closed: string[];
 }
 
 // One rebuild at a time; and what is known is read again under the lock.
@@ -71,8 +68,7 @@ export async function rebuild(settings: RebuildSettings, { dryRun }: { dryRun: b
     back.push(...lines);
     for (const line of lines) if (!dryRun) settings.onDone?.(line);
   }
-  const closed = await releaseNodes(settings, found.servers, { dryRun });
-  return { dryRun, back, left, known: plan.known, closed };
+  return { dryRun, back, left, known: plan.known };
 }
 
 /** What this one thing is left for, in words; null: it is not about this thing, and those after it would fare no better. */

@@ -16,7 +16,6 @@ export interface Report {
   back: { kind: string; id: string; owner: string; name: string; as: string }[];
   left: { kind: string; id: string; why: string }[];
   known: { disks: number; servers: number };
-  closed: string[];
 }
 
 export class Loss {
