@@ -57,6 +57,22 @@ describe('a disk over HTTP', () => {
     });
   });
 
+  it('is not shrunk by a smaller size, and whoever asked is told; by a larger one its row grows at once', async () => {
+    await http.post('/v1/disks', { disk_name: 'large', size_gb: 500 }, { user: 'kim' });
+    const told = /^The disk large has 500 GB and stays as it is, though disk_size_gb is 200: a disk never shrinks$/;
+    const wish = (disk_size_gb: number) => ({ disk_name: 'large', disk_size_gb });
+    const asked = await http.post('/v1/reservations', { gpu_type: 't4', ...wish(200) }, { user: 'kim' });
+    expect(asked).toMatchObject({ status: 202, headers: { 'gpu-dev-notice': expect.stringMatching(told) } });
+    const env_vars = { GPU_TYPE: 't4', GPU_COUNT: '1' };
+    const job = await http.post('/v1/jobs/submit', { instance_type: 'g4', env_vars, ...wish(200) }, { user: 'kim' });
+    expect(job.body.message).toContain('stays as it is, though disk_size_gb is 200');
+    const larger = await http.post('/v1/reservations', { gpu_type: 't4', ...wish(600) }, { user: 'kim' });
+    expect(larger.headers['gpu-dev-notice']).toBeUndefined();
+    await http.world.until('it is to grow', async () => (await disk('large', 'kim')).size_gb === 600);
+    for (const { body } of [asked, job, larger])
+      await http.post(`/v1/reservations/${body.id ?? body.job_id}/events`, { type: 'cancel' }, { user: 'kim' });
+  });
+
   it('is listed page by page, by its owner and for an admin', async () => {
     for (const name of ['page-1', 'page-2', 'page-3']) await http.post('/v1/disks', { disk_name: name }, { user: 'lea' });
     const first = await http.get('/v1/disks?limit=2', 'lea');
