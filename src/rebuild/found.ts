@@ -1,4 +1,5 @@
 /** All that remains of an earlier database, and what the present one knows of it already. */
+import { eachOf } from '../../actors/gpu-pool/parallel.ts';
 import type { Queryable } from '../../persistence/database.ts';
 import type { FoundDisks, FoundNames, FoundServer, Remains } from './ports.ts';
 
@@ -6,6 +7,8 @@ export interface Found {
   servers: FoundServer[];
   disks: FoundDisks;
   names: ReadonlyMap<string, FoundNames>;
+  /** The volumes that claims of servers lead to, by claim. */
+  mounts: ReadonlyMap<string, string | null>;
 }
 
 /**
@@ -16,7 +19,12 @@ export async function findRemains(remains: Remains): Promise<Found> {
   const servers = await remains.servers();
   const disks = await remains.disks.find();
   const names = (await remains.names()) ?? new Map();
-  return { servers, disks, names };
+  const claims = [...new Set(servers.flatMap(({ claim }) => claim ?? []))];
+  const mounts = new Map<string, string | null>();
+  const failures: unknown[] = [];
+  const look = async (claim: string) => mounts.set(claim, await remains.disks.behind(claim));
+  if ((await eachOf(claims, look, (error) => failures.push(error))) > 0) throw failures[0];
+  return { servers, disks, names, mounts };
 }
 
 /** What the present database has that an earlier one may have had as well. */

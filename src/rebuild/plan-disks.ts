@@ -61,8 +61,15 @@ function planDisk(
   const record = records[0] ?? null;
   if (record?.purged === true) return { why: 'Its disk was purged; what is left was kept for a clone' };
   // A volume of a later number holds all that those before it held.
-  const [volume = null, ...older] = [...volumes].sort((one, other) => other.generation - one.generation);
-  for (const { name } of older) notes.push(`${name} was replaced by ${volume!.name} and is left as it is`);
+  const [highest = null, ...older] = [...volumes].sort((one, other) => other.generation - one.generation);
+  for (const { name, attached } of older) {
+    if (attached) return { why: `Two volumes claim to be its own: ${highest!.name}, and ${name}, which a machine holds` };
+    notes.push(`${name} was replaced by ${highest!.name} and is left as it is`);
+  }
+  const doubt = highest === null ? null : doubtOf(highest, snapshots);
+  if (doubt !== null && 'why' in doubt) return doubt;
+  if (doubt !== null) notes.push(doubt.note);
+  const volume = doubt === null ? highest : null;
   if (volume !== null && volume.unfit !== null) return { why: `${volume.name} cannot be its volume: ${volume.unfit}` };
   const good = snapshots
     .filter((each) => each.complete)
@@ -105,6 +112,29 @@ function twoClaimants(volumes: readonly FoundVolume[], snapshots: readonly Found
     byId.set(each.snapshotId, each);
   }
   return null;
+}
+
+/**
+ * What speaks against this volume: a snapshot of another one that is not older, or was taken while this one was there. Each number has one
+ * volume, which begins with all that those before it held, so a complete snapshot of a later one is proven to be newer. All else may be or not.
+ * @returns why nothing is touched, or what is noted if the disk starts from its snapshots; null: nothing does
+ */
+function doubtOf(volume: FoundVolume, snapshots: readonly FoundSnapshot[]): { why: string } | { note: string } | null {
+  const taken = ({ createdAt }: FoundSnapshot) => Date.parse(createdAt);
+  const made = Date.parse(volume.createdAt);
+  const against = snapshots.filter(
+    (each) => each.volume !== null && each.volume !== volume.name && (each.generation >= volume.generation || taken(each) > made),
+  );
+  if (against.length === 0) return null;
+  const used = Math.max(made, ...snapshots.filter((each) => each.volume === volume.name).map(taken));
+  const newer = against.find((each) => each.complete && each.generation > volume.generation && taken(each) > used);
+  if (newer !== undefined && !volume.attached && against.every(({ complete }) => complete))
+    return { note: `${volume.name} is left as it is: ${newer.snapshotId} is of a later volume, ${newer.volume}` };
+  const { snapshotId, volume: other, complete } = against.find((each) => !each.complete) ?? against.at(-1)!;
+  const state = complete ? '' : ', which is not complete';
+  return {
+    why: `Two things claim to be its own: the volume ${volume.name}, and the snapshot ${snapshotId}${state}, of another volume, ${other}. Which of them is newer is not proven`,
+  };
 }
 
 /** Its own records, the latest first. One that was copied from another disk says so itself. */

@@ -107,6 +107,12 @@ function planServer(server: FoundServer, { found, known, disks, servers }: Aroun
     return { why: `Its disk ${request.disk.name} (${request.disk.id}) cannot be brought back, or is another's by now` };
   if (disk.volume === null || disk.volume.claim !== stay.claim || server.claim !== stay.claim)
     return { why: `Its disk ${disk.name} is not the one that its pod uses` };
+  // The claim has the disk's name, whatever it leads to.
+  const mounted = found.mounts.get(stay.claim) ?? null;
+  if (mounted !== disk.volume.name)
+    return {
+      why: `Its pod uses ${mounted ?? 'no volume that is known'}, and its disk ${disk.name} would be ${disk.volume.name}`,
+    };
   if (disk.owner !== owner) return { why: `Its disk ${disk.name} is ${disk.owner}'s` };
   return { id, server, record, disk, names };
 }

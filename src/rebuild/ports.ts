@@ -31,6 +31,8 @@ export interface FoundVolume {
   createdAt: string;
   /** Among the volumes of its disk. */
   generation: number;
+  /** Some machine holds it, as far as its provider counts that. */
+  attached: boolean;
   /** Why it is not the disk's now, in words; null if it may be. */
   unfit: string | null;
   record: string | null;
@@ -43,7 +45,9 @@ export interface FoundSnapshot {
   diskId: string;
   owner: string | null;
   diskName: string | null;
-  /** Of the volume that it was taken of; 0 where they are not counted. */
+  /** The volume that it was taken of, by its own name; null where a disk has one volume for ever. */
+  volume: string | null;
+  /** Number of that volume; 0 where they are not counted. */
   generation: number;
   complete: boolean;
   sizeGb: number;
@@ -79,6 +83,8 @@ export type DiskCarrier = { volume: string } | { snapshot: string };
 export interface DiskRemains {
   /** Complete, or it throws. */
   find(): Promise<FoundDisks>;
+  /** Name of the volume that a claim of the cluster leads to, as `find` has it; null: to none. */
+  behind(claim: string): Promise<string | null>;
   /** Where the record of this disk belongs; null: nowhere, for there is nothing of it. */
   carrierOf(disk: { id: string; claim: string | null; latest: string | null }): DiskCarrier | null;
   /** Keep it there. @returns false if there is no such thing (yet) */

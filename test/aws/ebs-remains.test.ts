@@ -8,28 +8,31 @@ import type { Poster } from '../../src/rebuild/adopt-disk.ts';
 import { Keeper } from '../../src/rebuild/keeper.ts';
 import type { Remains } from '../../src/rebuild/ports.ts';
 import { rebuild } from '../../src/rebuild/rebuild.ts';
+import { StaticClaims } from '../../src/providers/aws/static-claims.ts';
+import { startCluster, type TestCluster } from '../integration/providers/support/cluster.ts';
 import { until } from '../integration/providers/support/wait.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import type { Snapshot, Volume } from './stub/ec2-state.ts';
 import { Ec2Stub } from './stub/ec2-stub.ts';
 import { CLUSTER, ec2At } from './support/ebs.ts';
 
+let cluster: TestCluster;
 let database: TestDatabase;
 let db: Database;
 let stub: Ec2Stub;
 let remains: Remains;
 
 beforeAll(async () => {
-  database = await createTestDatabase();
+  [cluster, database] = await Promise.all([startCluster(), createTestDatabase()]);
   db = new Database(database.config);
 });
 afterAll(async () => {
   await db?.close();
-  await database?.drop();
+  await Promise.all([cluster?.stop(), database?.drop()]);
 });
 beforeEach(async () => {
   stub = await Ec2Stub.start();
-  const disks = new EbsDiskRemains(db, ec2At(stub.url));
+  const disks = new EbsDiskRemains(db, ec2At(stub.url), new StaticClaims(cluster.client));
   // No server runs, and there are no names.
   remains = { disks, servers: async () => [], names: async () => null } as Partial<Remains> as Remains;
 });
@@ -186,4 +189,33 @@ it('T16 D32: a snapshot that moved a disk is taken over only if it is proven to 
   expect(rows).toEqual([{ id: moved.id }]);
   // What is doubtful about a disk that is known is no news.
   expect(ids((await brought()).left)).toEqual([clash, ...foreign.map(({ id }) => id)].sort());
+});
+
+it('a volume that was left behind stays, and the disk goes on from its newest snapshot, with the next number; a claim leads to the volume that a pod mounts', async () => {
+  await db.query('truncate actors, disks cascade');
+  const disk = v7();
+  const left = volumeOf(disk);
+  const last = volumeOf(disk, 3);
+  const newest = snapshotOf(disk, last, `snap-${disk}-3`);
+  // EC2 tells the time in milliseconds, and these are made within one.
+  newest.startedAt = left.createdAt + 60_000;
+  stub.state.volumes.delete(last.id);
+  const { back, left: not } = await brought();
+  expect([back.map(({ id }) => id), not]).toEqual([expect.arrayContaining([disk]), []]);
+  expect(back.find(({ id }) => id === disk)?.as).toContain(`${left.id} is left as it is`);
+  const { rows } = await db.query('select generation, volume_id, state from ebs_volumes where disk_id = $1', [disk]);
+  expect(rows).toEqual([{ generation: 3, volume_id: null, state: 'gone' }]);
+  expect([...stub.state.volumes.keys()]).toEqual([left.id]);
+
+  const claims = new StaticClaims(cluster.client);
+  const claim = await claims.ensure({
+    diskId: disk,
+    generation: 1,
+    owner: 'ada',
+    volumeId: left.id,
+    zone: 'us-east-2a',
+    sizeGb: 10,
+  });
+  expect(await remains.disks.behind(claim)).toBe(left.id);
+  expect(await remains.disks.behind(`disk-${v7()}`)).toBeNull();
 });

@@ -46,6 +46,7 @@ const volume = (change: Partial<FoundVolume> = {}): FoundVolume => ({
   sizeGb: 100,
   createdAt: at(1),
   generation: 1,
+  attached: false,
   unfit: null,
   record: writeRecord(diskRecord()),
   ...change,
@@ -56,6 +57,7 @@ const snapshot = (number: number, change: Partial<FoundSnapshot> = {}): FoundSna
   diskId: DISK,
   owner: 'ada',
   diskName: null,
+  volume: 'vol-1',
   generation: 1,
   complete: true,
   sizeGb: 100,
@@ -97,11 +99,12 @@ const NOTHING: Known = {
   nodes: new Set(['h100-1']),
 };
 function plan(
-  found: { servers?: FoundServer[]; volumes?: FoundVolume[]; snapshots?: FoundSnapshot[] },
+  found: { servers?: FoundServer[]; volumes?: FoundVolume[]; snapshots?: FoundSnapshot[]; mounted?: string },
   known: Partial<Known> = {},
 ) {
-  const { servers = [], volumes = [], snapshots = [] } = found;
-  const all: Found = { servers, disks: { volumes, snapshots, ignored: [] }, names: new Map() };
+  const { servers = [], volumes = [], snapshots = [], mounted = 'vol-1' } = found;
+  const mounts = new Map([[`disk-${DISK}`, mounted]]);
+  const all: Found = { servers, disks: { volumes, snapshots, ignored: [] }, names: new Map(), mounts };
   return planRebuild(all, { ...NOTHING, ...known }, NOW);
 }
 const disk = (found: Parameters<typeof plan>[0]) => plan(found).disks[0]!;
@@ -205,6 +208,47 @@ it('where two claim to be one, neither is touched; a volume that took the place 
     0,
     expect.stringContaining(OTHER),
   ]);
+});
+
+it('a volume that was left behind is not its disk: the newest snapshot is if it is proven to be newer, else neither', () => {
+  const left = volume({ createdAt: at(2), record: null, diskName: 'work' });
+  const of = (generation: number, change: Partial<FoundSnapshot> = {}) => snapshot(3, { volume: 'vol-3', generation, ...change });
+  const record = writeRecord(diskRecord({ latest: snap(3), newest: snap(3), seq: 40 }));
+  const started = disk({ volumes: [left], snapshots: [of(3, { record })] });
+  expect(started).toMatchObject({
+    volume: null,
+    latest: snap(3),
+    notes: [expect.stringMatching(/vol-1 is left as it is: .* vol-3/)],
+  });
+  const doubtful: [string, Partial<FoundVolume>, FoundSnapshot[]][] = [
+    ['another program made a volume of a backup, with our tags', { createdAt: at(9), generation: 3 }, [of(3)]],
+    ['that of an older one', { createdAt: at(9), generation: 2 }, [of(3)]],
+    ['its number is the higher one', { generation: 5 }, [of(3)]],
+    ['a machine writes to it', { attached: true }, [of(3)]],
+    ['the newer one is not complete', {}, [of(3, { complete: false }), snapshot(1)]],
+    ['nor is one beside it', {}, [of(3), snapshot(4, { volume: 'vol-4', generation: 4, complete: false })]],
+    ['it was used after that', {}, [of(3), snapshot(5)]],
+  ];
+  for (const [why, change, snapshots] of doubtful)
+    expect(whyNot({ volumes: [{ ...left, ...change }], snapshots }), why).toEqual([
+      0,
+      expect.stringMatching(/vol-1, and .*not proven/),
+    ]);
+  // All that it was made of was taken before it was there.
+  expect(disk({ volumes: [volume({ generation: 4, createdAt: at(4) })], snapshots: [of(3)] })).toMatchObject({
+    volume: { name: 'vol-1' },
+    notes: [],
+  });
+  // Nor does one that has been replaced stay with a machine.
+  const replaced = [volume({ name: 'vol-0', attached: true }), volume({ generation: 2 })];
+  expect(whyNot({ volumes: replaced })).toEqual([0, expect.stringContaining('vol-0, which a machine holds')]);
+});
+
+it('a server comes back with the volume that its pod mounts, whatever the claim is called', () => {
+  const found = { servers: [server()], volumes: [volume({ attached: true })] };
+  expect(plan({ ...found, mounted: 'vol-1' }).servers).toHaveLength(1);
+  const [back, why] = whyNot({ ...found, mounted: 'vol-9' });
+  expect([back, why]).toEqual([0, expect.stringMatching(/Its pod uses vol-9, and its disk work would be vol-1.*uses it/)]);
 });
 
 it('what says too little of itself, or is on its way out, is left alone, and so is the disk that its pod uses', () => {

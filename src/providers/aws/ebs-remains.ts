@@ -4,6 +4,7 @@ import type { DiskCarrier, DiskRemains, FoundDisks, FoundSnapshot, FoundVolume }
 import { type DiskRecord, readDiskRecord, writeRecord } from '../../rebuild/records.ts';
 import { claimName } from '../kubernetes/objects.ts';
 import type { Ec2, SnapshotView, VolumeView } from './ec2.ts';
+import type { StaticClaims } from './static-claims.ts';
 import { TAG, type Tags } from './tags.ts';
 
 const DISK_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -28,14 +29,16 @@ const OWN_SNAPSHOT = `
 export class EbsDiskRemains implements DiskRemains {
   readonly #db: Store;
   readonly #ec2: Ec2;
+  readonly #claims: Pick<StaticClaims, 'volumeOf'>;
   /** As they were found last. */
   #volumes = new Map<string, VolumeView>();
   #snapshots = new Map<string, SnapshotView>();
   #moves: readonly FoundMove[] = [];
 
-  constructor(db: Store, ec2: Ec2) {
+  constructor(db: Store, ec2: Ec2, claims: Pick<StaticClaims, 'volumeOf'>) {
     this.#db = db;
     this.#ec2 = ec2;
+    this.#claims = claims;
   }
 
   async find(): Promise<FoundDisks> {
@@ -62,11 +65,15 @@ export class EbsDiskRemains implements DiskRemains {
     this.#volumes = volumes;
     this.#snapshots = snapshots;
     this.#moves = moves.filter((move) => {
-      const why = doubtOf(move, moves, { volumes, snapshots, own: found.snapshots });
+      const why = doubtOf(move, moves, { volumes, own: found.snapshots });
       if (why !== null) found.ignored.push({ name: move.name, why, diskId: move.diskId });
       return why === null;
     });
     return found;
+  }
+
+  behind(claim: string): Promise<string | null> {
+    return this.#claims.volumeOf(claim);
   }
 
   /** With a snapshot, if it has one: those are there also when the volume is gone. */
@@ -105,13 +112,21 @@ const numberOf = (tags: Tags): number => {
   return Number.isInteger(number) && number > 0 ? number : 1;
 };
 
-function foundVolume({ id, state, sizeGb, createdAt, tags }: VolumeView): FoundVolume | { name: string; why: string } {
+function foundVolume({
+  id,
+  state,
+  sizeGb,
+  attachments,
+  createdAt,
+  tags,
+}: VolumeView): FoundVolume | { name: string; why: string } {
   const diskId = tags[TAG.disk] ?? '';
   if (!DISK_ID.test(diskId)) return { name: id, why: 'A volume with our tag that names no disk' };
   return {
     name: id,
     ...factsOf(diskId, tags),
     claim: claimName(diskId),
+    attached: attachments.length > 0,
     sizeGb,
     createdAt: (createdAt ?? new Date(0)).toISOString(),
     unfit: state === 'available' || state === 'in-use' ? null : `EBS says that it is ${state}`,
@@ -136,6 +151,7 @@ function foundSnapshot({
   return {
     name: id,
     snapshotId,
+    volume: volumeId,
     ...factsOf(diskId, tags),
     complete: state === 'completed',
     sizeGb,
@@ -156,16 +172,13 @@ function doubtOf(
   moves: readonly FoundMove[],
   around: {
     volumes: ReadonlyMap<string, VolumeView>;
-    snapshots: ReadonlyMap<string, SnapshotView>;
     own: readonly FoundSnapshot[];
   },
 ): string | null {
   const twin = moves.find((other) => other.snapshotId === snapshotId && other.name !== name);
   if (twin !== undefined) return `It claims to be the snapshot by which the disk ${diskId} was moved, and so does ${twin.name}`;
   const ofDisk = [...around.volumes.values()].filter(({ tags }) => tags[TAG.disk] === diskId);
-  const captured = around.own.some(
-    (each) => each.diskId === diskId && around.snapshots.get(each.name)?.volumeId === view.volumeId,
-  );
+  const captured = around.own.some((each) => each.diskId === diskId && each.volume === view.volumeId);
   const proven = captured || ofDisk.some(({ id, fromSnapshot }) => id === view.volumeId || fromSnapshot === name);
   if (proven && snapshotId === `${MOVE}${diskId}-${generation}`) return null;
   return `It claims to be a snapshot by which the disk ${diskId} was moved, and nothing proves that it is of one of its volumes`;

@@ -11,6 +11,7 @@ import { Ec2 } from './ec2.ts';
 import { EcrBuilder, findEcrObstacles, throughCache } from './ecr.ts';
 import { UserFilesystems } from './efs.ts';
 import { findMissingEc2Rights } from './rights.ts';
+import { StaticClaims } from './static-claims.ts';
 
 export interface AwsProvider {
   ec2: Ec2;
@@ -38,7 +39,7 @@ export function awsProvider(settings: AwsProviderSettings, { client, db }: { cli
     ec2,
     volumes: new EbsVolumes({ client, db, ec2, volumeType }),
     cloudDisks: new EbsListing(ec2),
-    diskRemains: new EbsDiskRemains(db, ec2),
+    diskRemains: new EbsDiskRemains(db, ec2, new StaticClaims(client)),
     imageName: (image) => throughCache(image, settings.dockerHubCache),
     ...(filesystems === null ? {} : { personalFiles: (owner: string) => filesystems.ensure(owner) }),
     ...(repository === null

@@ -76,6 +76,18 @@ export class StaticClaims {
     return this.#users.of(claimName(diskId), persistentVolumeName(diskId, generation));
   }
 
+  /** The EBS volume that the claim leads to, as the cluster has it; null: there is none. */
+  async volumeOf(claim: string): Promise<string | null> {
+    const { core, namespace } = this.#client;
+    const found = await attemptOrNull(`reading claim ${claim}`, () =>
+      core.readNamespacedPersistentVolumeClaim({ namespace, name: claim }),
+    );
+    const name = found?.spec?.volumeName;
+    if (name === undefined) return null;
+    const volume = await attemptOrNull(`reading volume ${name}`, () => core.readPersistentVolume({ name }));
+    return volume?.spec?.csi?.volumeHandle ?? null;
+  }
+
   /** Zone of the node, as its labels tell; null if they do not. */
   async zoneOf(node: string): Promise<string | null> {
     const found = await attemptOrNull(`reading node ${node}`, () => this.#client.core.readNode({ name: node }));

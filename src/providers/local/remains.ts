@@ -36,6 +36,11 @@ export class LocalDiskRemains implements DiskRemains {
     };
   }
 
+  /** A claim is the volume itself. */
+  async behind(claim: string): Promise<string | null> {
+    return claim;
+  }
+
   carrierOf({ id, claim, latest }: { id: string; claim: string | null; latest: string | null }): DiskCarrier | null {
     if (claim !== null) return { volume: claimName(id) };
     return latest === null ? null : { snapshot: latest };
@@ -87,6 +92,7 @@ function foundSnapshot({ metadata, status }: Snapshot): FoundSnapshot {
     diskId: labels[LABEL.disk] ?? '',
     owner: null,
     diskName: null,
+    volume: null,
     generation: 0,
     complete: readyToUse === true && deletionTimestamp === undefined,
     sizeGb: Math.ceil(bytes(restoreSize) / GB),
@@ -115,7 +121,9 @@ function sort(claim: V1PersistentVolumeClaim): Sorted {
   if (labels[LABEL.snapshot] !== undefined && snapshotId !== undefined) {
     const sizeBytes = sizeOf(claim);
     const complete = isComplete(claim) && deletionTimestamp === undefined;
-    return { snapshots: { ...common, snapshotId, generation: 0, complete, sizeGb: Math.ceil(sizeBytes / GB), sizeBytes } };
+    return {
+      snapshots: { ...common, snapshotId, volume: null, generation: 0, complete, sizeGb: Math.ceil(sizeBytes / GB), sizeBytes },
+    };
   }
   if (name !== claimName(diskId))
     return { ignored: { name, why: 'It bears the label of a disk, and not the name of its volume' } };
@@ -124,6 +132,7 @@ function sort(claim: V1PersistentVolumeClaim): Sorted {
     volumes: {
       ...common,
       claim: name,
+      attached: false,
       sizeGb: Math.ceil(bytes(claim.spec?.resources?.requests?.['storage']) / GB),
       generation: 1,
       unfit: deletionTimestamp !== undefined ? 'it is being deleted' : phase === 'Lost' ? 'its volume is lost' : null,
