@@ -153,6 +153,20 @@ describe('a login with AWS', () => {
     expect((await login(request)).body).toMatchObject({ code: 'GPU_LOGIN_REPLAYED' });
   });
 
+  it('R5: is the same login when it is signed anew under the same key, and not when it is sent as it was', async () => {
+    sts.answer = says(identity(HOME, arnOf(HOME, ROLE, 'kim')));
+    const once = { 'idempotency-key': 'from-my-laptop' };
+    const request = await sign();
+    const lost = await login(request, once);
+    const works = async (key: string) => (await http.app.inject({ url: '/v1/me', headers: as(key) })).statusCode === 200;
+    expect(await works(lost.body.api_key)).toBe(true);
+    expect(await login(request, once)).toMatchObject({ status: 401, body: { code: 'GPU_LOGIN_REPLAYED' } });
+    expect(await works(lost.body.api_key)).toBe(true);
+    const got = await login(await sign(), once);
+    expect(got.status).toBe(200);
+    expect([await works(lost.body.api_key), await works(got.body.api_key)]).toEqual([false, true]);
+  });
+
   it('refuses a request that was made for another service', async () => {
     const asked = sts.requests.length;
     expect((await login(await sign(KEYS, 'vault.example.com'))).body).toMatchObject({ code: 'GPU_LOGIN_REFUSED' });
