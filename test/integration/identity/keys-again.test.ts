@@ -116,7 +116,7 @@ it('R5: a rotation that revokes can be sent again when its answer was lost, by t
 
 it('R5: nor does a key rotate that has ended otherwise, or too long ago', async () => {
   for (const [user, change] of [
-    ['uma', 'update api_keys set is_active = false where user_id = $1'],
+    ['uma', 'update api_keys set is_active = false, revoked_at = coalesce(revoked_at, now()) where user_id = $1'],
     [
       'val',
       `update api_keys set revoked_at = revoked_at - interval '6 minutes', created_at = created_at - interval '6 minutes' where user_id = $1`,
