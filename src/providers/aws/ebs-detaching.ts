@@ -43,13 +43,15 @@ async function unstuck(ec2: Ec2, id: string, { instance, state }: { instance: st
   return `${instance} (${state}), which EC2 does not call terminated: nothing is forced as long as it may write`;
 }
 
-/** That it is on its way already, or off, is what is wanted: the next look tells. @returns what EC2 answered, if it refused */
+/** That it is on its way already, or off, is what is wanted: the next look tells. @returns what EC2 answered, if it refused and it is not off */
 async function unlessUnderWay(work: () => Promise<void>): Promise<string> {
   try {
     await work();
     return '';
   } catch (error) {
     if (!(error instanceof AwsError) || (error.failure !== 'busy' && error.failure !== 'missing')) throw error;
+    // The driver of the cluster was faster.
+    if (error.failure === 'missing') return '';
     return ` (EC2 answers: ${error.code})`;
   }
 }
