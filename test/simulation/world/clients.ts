@@ -1,5 +1,5 @@
 /** Those who ask the service for something, and ask again until they have an answer. */
-import { accept } from '../../../actors/intake/doors.ts';
+import { accept, posting } from '../../../actors/intake/doors.ts';
 import { Problem } from '../../../actors/problem.ts';
 import { isRetryableDatabaseError } from '../../../persistence/database.ts';
 import { Tx } from '../store/tables.ts';
@@ -19,7 +19,10 @@ export class Clients {
   send(actor: string, key: string, event: { type: string; [key: string]: unknown }): void {
     this.#insist('send', async () => {
       const alive = this.#simulation.processes.filter(({ session }) => session.alive);
-      await this.#simulation.random.pick(alive).kernel.post([{ actor, key, event, sender: 'service' }]);
+      const message = { actor, key, event, sender: 'service' };
+      const { kernel } = this.#simulation.random.pick(alive);
+      if (this.#simulation.random.chance(0.5)) await kernel.post([message]);
+      else await kernel.deliver(async (_tx, post) => post([message]));
     });
   }
 
@@ -41,8 +44,8 @@ export class Clients {
       const alive = this.#simulation.processes.filter(({ session }) => session.alive);
       const process = this.#simulation.random.pick(alive);
       try {
-        await process.db.withTransaction((tx) =>
-          accept(process.kernel, tx, op.body, { door: 'http', key, newId: () => this.#simulation.random.uuid() }),
+        await process.kernel.deliver((tx, post) =>
+          accept(posting(post), tx, op.body, { door: 'http', key, newId: () => this.#simulation.random.uuid() }),
         );
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
