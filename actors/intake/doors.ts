@@ -100,7 +100,7 @@ async function acceptCreate(kernel: Post, tx: Transaction, body: unknown, sender
   const catalogue = await readCatalogue(tx);
   const parsed = parseCreate(body, catalogue);
   const { owner } = parsed;
-  const id = idOf(parsed, sender);
+  const id = await settledId(tx, parsed, sender);
   const accepted: Accepted = {
     actor: `reservation/${id}`,
     key: `create:${id}`,
@@ -143,7 +143,50 @@ async function acceptCreate(kernel: Post, tx: Transaction, body: unknown, sender
 
 /** The id of a create: its own, one that its key leads to again and again, or a new one. */
 export function idOf({ reservationId, owner, key }: ParsedCreate, { newId = uuidv7 }: Sender): string {
-  return reservationId ?? (key === null ? newId() : uuidv5(`${owner}\n${key}`, KEYED));
+  return reservationId ?? (key === null ? newId() : keyedId(owner, key));
+}
+
+/** The id to which a key leads by itself. */
+function keyedId(owner: string, key: string): string {
+  return uuidv5(`${owner}\n${key}`, KEYED);
+}
+
+/**
+ * Whether a create has both a key and an id that its sender chose, so that the key must be kept with the id. Over HTTP alone: what a queue
+ * brings is known by its id.
+ */
+export function bindsKey({ reservationId, key }: ParsedCreate, { door }: Sender): boolean {
+  return door === 'http' && reservationId !== null && key !== null && key.toLowerCase() !== reservationId;
+}
+
+/** Before the id of a reservation, in the place of a fingerprint: a key leads to that id. */
+const BOUND_TO = 'reservation/';
+
+/**
+ * The id of a create, with what is known of its key: one that came with an id leads to that id from then on.
+ * @throws Problem if the key leads to another id than the one that the sender chose
+ */
+async function settledId(tx: Transaction, parsed: ParsedCreate, sender: Sender): Promise<string> {
+  const { owner, key, reservationId } = parsed;
+  const id = idOf(parsed, sender);
+  if (key === null || (reservationId !== null && !bindsKey(parsed, sender))) return id;
+  const keyed = keyedId(owner, key);
+  const known = async () => {
+    const earlier = await earlierOf(tx, keyed);
+    if (earlier === null) return null;
+    return earlier.fingerprint?.startsWith(BOUND_TO) === true ? earlier.fingerprint.slice(BOUND_TO.length) : keyed;
+  };
+  let bound = await known();
+  if (reservationId === null) return bound ?? id;
+  if (bound === null) {
+    // Of two who send one key at the same time, the second waits here for the first.
+    const { rowCount } = await tx.query(CLAIM_ID, [keyed, owner, JSON.stringify({ fingerprint: `${BOUND_TO}${id}` })]);
+    bound = rowCount === 0 ? await known() : id;
+  }
+  if (bound === id) return id;
+  throw new Problem('GPU_IDEMPOTENCY_CONFLICT', `This key was used for another reservation (${bound}); that one stands`, {
+    field: 'idempotency_key',
+  });
 }
 
 /** What is kept apart from a request, as JSON: its environment, a new token for Jupyter, and what a repeated one is compared with. */
@@ -174,14 +217,19 @@ export const OWNER_OF_ID = `
           union all select owner from secrets where secret_ref = $1
           limit 1) o`;
 
+/** Who took this id before, and for what; null if nobody did. */
+async function earlierOf(tx: Transaction, id: string): Promise<{ owner: string; fingerprint: string | null } | null> {
+  const { rows } = await tx.query<{ owner: string; fingerprint: string | null }>(OWNER_OF_ID, [id, `reservation/${id}`]);
+  return rows[0] ?? null;
+}
+
 /**
  * Whether this id is a reservation of the same owner, in the mailbox or born already.
  * @throws Problem if it is somebody else's, or was asked for with other wishes.
  */
 async function isTaken(tx: Transaction, id: string, parsed: ParsedCreate): Promise<boolean> {
-  const { rows } = await tx.query<{ owner: string; fingerprint: string | null }>(OWNER_OF_ID, [id, `reservation/${id}`]);
-  const taken = rows[0];
-  if (taken === undefined) return false;
+  const taken = await earlierOf(tx, id);
+  if (taken === null) return false;
   if (taken.owner !== parsed.owner) {
     throw new Problem('GPU_ID_TAKEN', `The id ${id} belongs to a reservation of another user`, { field: 'reservation_id' });
   }

@@ -11,7 +11,7 @@ import { entryOfCreate, sendAudit } from './audit-entry.ts';
 import type { Catalogue } from './catalogue.ts';
 import { type ParsedCreate, parseCreate } from './create.ts';
 import { type DiskWish, refuseElsewhere, resolveDisks, sizeWish } from './disks.ts';
-import { acceptAction, idOf, type Post, type Sender, secretsOf, submission } from './doors.ts';
+import { acceptAction, bindsKey, idOf, type Post, type Sender, secretsOf, submission } from './doors.ts';
 import { actionOf, refuseReserved } from './messages.ts';
 import { claimOf, takeQuota } from './quota.ts';
 
@@ -26,7 +26,7 @@ export class NotTogether extends Error {
   override readonly name = 'NotTogether';
 }
 
-/** A create that is neither of a gang nor with an image to build, with its id. */
+/** A create that is neither of a gang nor with an image to build nor with a key beside its id, with that id. */
 export interface Plain {
   id: string;
   parsed: ParsedCreate;
@@ -74,7 +74,8 @@ export function plainOf(body: unknown, sender: Sender, catalogue: Catalogue): Pl
   const parsed = parseCreate(body, catalogue);
   // The catalogue was read some time ago, and maintenance begins and ends by the clock.
   if (catalogue.get(parsed.request.gpuType)?.maintenance) throw new NotTogether('a type is under maintenance');
-  return parsed.request.gang === null && parsed.build === null ? { id: idOf(parsed, sender), parsed, sender } : null;
+  const isPlain = parsed.request.gang === null && parsed.build === null && !bindsKey(parsed, sender);
+  return isPlain ? { id: idOf(parsed, sender), parsed, sender } : null;
 }
 
 // These rows claim the ids: of two who send one id at the same time, the second waits here for the first.

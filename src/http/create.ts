@@ -4,7 +4,7 @@ import type { CreateDoor } from '../../actors/intake/create-door.ts';
 import { actionOf, CreateMessage, UserName } from '../../actors/intake/messages.ts';
 import { Problem } from '../errors.ts';
 import type { HttpDeps, Server } from './deps.ts';
-import { idempotencyKey } from './once.ts';
+import { idempotencyKey, textOf } from './once.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ReservationView } from './reservation-view.ts';
@@ -52,8 +52,6 @@ function messageOf(request: FastifyRequest, body: unknown): Record<string, unkno
       field: 'action',
     });
   }
-  const operation = message['operation_id'];
-  const inBody = message['idempotency_key'] ?? operation;
-  const key = idempotencyKey(request, typeof inBody === 'string' ? inBody : null);
+  const key = idempotencyKey(request, textOf(message['idempotency_key']), textOf(message['operation_id']));
   return key === null ? message : { ...message, idempotency_key: key };
 }

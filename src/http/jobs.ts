@@ -12,7 +12,7 @@ import { principalOf } from './access.ts';
 import { ask } from './ask.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { Job, JOB_STATUSES, jobOf, statusesOf } from './job-view.ts';
-import { idempotencyKey } from './once.ts';
+import { idempotencyKey, textOf } from './once.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { submit } from './submit.ts';
@@ -77,7 +77,8 @@ export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader
       },
     },
     async (request, reply) => {
-      const key = idempotencyKey(request, textOf(request.body['idempotency_key']));
+      const { idempotency_key: inBody, operation_id: operation } = request.body;
+      const key = idempotencyKey(request, textOf(inBody), textOf(operation));
       const {
         view: made,
         duplicate,
@@ -224,8 +225,4 @@ function idOf(env: Record<string, string> | null | undefined): { reservation_id?
   throw new Problem('GPU_FIELD_INVALID', 'The field env_vars.RESERVATION_ID must be a UUID', {
     field: 'env_vars.RESERVATION_ID',
   });
-}
-
-function textOf(value: unknown): string | null {
-  return typeof value === 'string' ? value : null;
 }

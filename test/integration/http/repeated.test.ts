@@ -4,7 +4,7 @@ import { type HttpWorld, startHttp } from './support.ts';
 
 let http: HttpWorld;
 beforeAll(async () => {
-  http = await startHttp({ fleet: { t4: 2 } });
+  http = await startHttp({ fleet: { t4: 6 } });
 });
 afterAll(async () => {
   await http?.stop();
@@ -47,6 +47,66 @@ describe('a create that comes again', () => {
     expect((await http.get(`/v1/reservations/${id}`)).body).toMatchObject({ duration_hours: 4, gpu_count: 1 });
     // Keys belong to a user.
     expect((await http.post('/v1/reservations', { ...WISH, duration_hours: 5 }, { user: 'eve', key: 'other' })).status).toBe(202);
+  });
+
+  const job = { instance_type: 'x', env_vars: { GPU_TYPE: 't4', GPU_COUNT: '1' } };
+
+  it('R5: has one key: where the header names one, no field names another, at every path', async () => {
+    const differs = (field: string) => ({ status: 400, code: 'GPU_FIELD_INVALID', field });
+    for (const [path, wish] of [
+      ['/v1/reservations', {}],
+      ['/v1/jobs/submit', job],
+    ] as const) {
+      const own = { ...wish, user_id: 'ada' };
+      expect((await post({ ...own, idempotency_key: 'b' }, 'a', path)).body).toMatchObject(differs('idempotency_key'));
+      expect((await post({ ...own, operation_id: 'b' }, 'a', path)).body).toMatchObject(differs('operation_id'));
+      const both = { ...own, idempotency_key: 'a', operation_id: 'b' };
+      expect((await post(both, 'a', path)).body).toMatchObject(differs('operation_id'));
+      const key = `one ${path}`;
+      const made = await post({ ...own, operation_id: key, idempotency_key: key }, key, path);
+      expect(made.status).toBe(202);
+      for (const fields of [{ operation_id: key }, { idempotency_key: key }]) {
+        const again = await post({ ...own, ...fields }, undefined, path);
+        expect([again.status, again.headers['location']]).toEqual([200, made.headers['location']]);
+      }
+      // Without a header an operation_id goes first, as in messages of the queues.
+      const old = await post({ ...own, operation_id: key, idempotency_key: `${key} of old` }, undefined, path);
+      expect([old.status, old.headers['location']]).toEqual([200, made.headers['location']]);
+    }
+  });
+
+  it('R5: by a key leads to the id that came with the key, and to no other', async () => {
+    const chosen = uuidv7();
+    const conflict = { status: 409, code: 'GPU_IDEMPOTENCY_CONFLICT', field: 'idempotency_key' };
+    const first = await post({ reservation_id: chosen }, 'with an id');
+    expect([first.status, first.body.id]).toEqual([202, chosen]);
+    for (const more of [{ reservation_id: chosen }, {}]) {
+      const again = await post(more, 'with an id');
+      expect([again.status, again.body.id]).toEqual([200, chosen]);
+    }
+    expect((await post({ reservation_id: uuidv7() }, 'with an id')).body).toMatchObject(conflict);
+    expect((await post({ duration_hours: 5 }, 'with an id')).body).toMatchObject(conflict);
+    const other = { ...job, env_vars: { ...job.env_vars, RESERVATION_ID: uuidv7() } };
+    expect((await post(other, 'with an id', '/v1/jobs/submit')).body).toMatchObject(conflict);
+    // A key that came alone leads to the id that it was given.
+    const { id } = (await post({}, 'alone')).body;
+    expect((await post({ reservation_id: uuidv7() }, 'alone')).body).toMatchObject(conflict);
+    expect((await post({ reservation_id: id }, 'alone')).body).toMatchObject({ id });
+    const both = await Promise.all(Array.from({ length: 4 }, () => post({ reservation_id: uuidv7() }, 'at once')));
+    expect(both.map(({ status }) => status).sort()).toEqual([202, 409, 409, 409]);
+    // Keys belong to a user, and those who have none of their own name the id: so does gpu-dev.
+    const eve = await http.post('/v1/reservations', { ...WISH, reservation_id: uuidv7() }, { user: 'eve', key: 'with an id' });
+    expect(eve.status).toBe(202);
+    const own = uuidv7();
+    expect((await post({ reservation_id: own }, own)).body).toMatchObject({ id: own });
+  });
+
+  it('by the queue is known by its id, whatever key is beside it', async () => {
+    const ids = [uuidv7(), uuidv7()];
+    for (const id of ids)
+      await http.world.send({ action: 'create_reservation', user_id: 'quentin', reservation_id: id, operation_id: 'q', ...WISH });
+    for (const id of ids)
+      await http.world.until('it is there', async () => (await http.get(`/v1/reservations/${id}`)).status === 200);
   });
 
   it('by the queue with another wish is set aside with the reason; the same again is not', async () => {
