@@ -9,6 +9,7 @@ import type { DiskContext } from '../../machines/disk.machine.ts';
 import type { ReservationContext } from '../../machines/reservation.context.ts';
 import type { Store } from '../../persistence/database.ts';
 import { dropLease, holdLease } from '../../persistence/leases.ts';
+import { Patience } from './patience.ts';
 import type { DiskCarrier, FoundDisks, Remains } from './ports.ts';
 import { diskRecord, gistOf, laterFirst, readDiskRecord, serverRecord, writeRecord } from './records.ts';
 
@@ -33,6 +34,16 @@ interface Wish {
   keep: () => Promise<boolean>;
 }
 
+/** Rights and allowances for the one say nothing of the other. */
+const SIDES = ['servers', 'disks'] as const;
+type Side = (typeof SIDES)[number];
+
+interface Progress {
+  /** All that changed before is kept, or waits. */
+  since: Date;
+  patience: Patience<Wish>;
+}
+
 // What a transaction that lasts has written shows only at its end: half a minute is read twice.
 const CHANGED_SERVERS = `
   select snapshot->'context' as context from actors
@@ -46,8 +57,8 @@ const CHANGED_DISKS = `
            where s.disk_id = d.disk_id and s.status = 'complete' and s.snapshot_id = a.snapshot #>> '{context,latestSnapshot}') as own,
          array(select s.snapshot_id from disk_snapshots s
                 where a.state = 'purged' and s.disk_id = d.disk_id and s.status = 'complete') as left
-    from actors a join disks d on d.disk_id = substr(a.actor, 6)::uuid
-   where a.kind = 'disk' and a.status in ('active', 'done') and a.updated_at > $1::timestamptz - interval '30 seconds'`;
+    from disks d join actors a on a.actor = 'disk/' || d.disk_id
+   where a.kind = 'disk' and a.status in ('active', 'done') and d.last_updated > $1::timestamptz - interval '30 seconds'`;
 
 const NOW = 'select now() as now';
 
@@ -85,13 +96,12 @@ export class Keeper {
   #token: number | null = null;
   /** Sums of what is kept and where, by what it is of; null: not looked at yet. */
   #kept: Map<string, string> | null = null;
-  #since = new Date(0);
-  /** What could not be kept yet. */
-  #again = new Map<string, Wish>();
+  #progress: Record<Side, Progress>;
 
   constructor(settings: KeeperSettings) {
     this.#settings = settings;
     const { onError } = settings;
+    this.#progress = this.#fresh();
     this.#lease = new Loop({ name: 'records lease', work: () => this.#keepLease(), onError });
     this.#work = new Loop({ name: 'records', work: () => this.#look(), onError });
   }
@@ -118,27 +128,51 @@ export class Keeper {
   }
 
   async #look(): Promise<number> {
-    const { db, onError, lookMs = LOOK_MS } = this.#settings;
+    const { lookMs = LOOK_MS } = this.#settings;
     const token = this.#token;
     if (token === null) return lookMs;
     if (this.#kept === null) await this.#begin();
+    for (const side of SIDES) await this.#keepSide(side, token);
+    return lookMs;
+  }
+
+  async #keepSide(side: Side, token: number): Promise<void> {
+    const { db, onError } = this.#settings;
+    const progress = this.#progress[side];
+    const { patience } = progress;
+    if (patience.isHeld) return;
     const { rows } = await db.query<{ now: Date }>(NOW, []);
-    const wishes = new Map([...this.#again, ...(await this.#wishes()).map((wish) => [wish.of, wish] as const)]);
-    this.#since = rows[0]!.now;
-    this.#again = new Map();
+    const wishes = new Map((await this.#wishes[side](progress.since)).map((wish) => [wish.of, wish]));
+    let isStopped = false;
+    let isAccepted = false;
     const keep = async (wish: Wish) => {
       const { of, place, text } = wish;
-      if (this.#token !== token || this.#kept?.get(of) === sumOf(place, text)) return;
+      if (isStopped || this.#token !== token) return;
+      if (this.#kept?.get(of) === sumOf(place, text)) return patience.done(of, false);
       try {
         // What is gone needs no record, and what is not there yet is told of when its disk knows it.
-        if (await wish.keep()) this.#kept?.set(of, sumOf(place, text));
+        const isKept = await wish.keep();
+        if (isKept) this.#kept?.set(of, sumOf(place, text));
+        isAccepted ||= isKept;
+        patience.done(of, isKept);
       } catch (error) {
-        this.#again.set(of, wish);
-        throw error;
+        const { who, isNews } = patience.failed(of, wish, error);
+        isStopped ||= who === 'all';
+        if (isNews) onError(who === 'one' ? error : new Error(`No records of ${side} are kept for now`, { cause: error }));
       }
     };
-    await eachOf([...wishes.values()], keep, onError);
-    return lookMs;
+    const due = [...patience.due(wishes).values()];
+    while (patience.isRefused && !isAccepted && !isStopped && due.length > 0) await keep(due.shift()!);
+    await eachOf(due, keep, onError);
+    // What was not tried is found again from the same time on.
+    if (isStopped) return;
+    progress.since = rows[0]!.now;
+    if (isAccepted) patience.recovered();
+  }
+
+  #fresh(): Record<Side, Progress> {
+    const one = () => ({ since: new Date(0), patience: new Patience<Wish>(this.#settings.lookMs ?? LOOK_MS) });
+    return { servers: one(), disks: one() };
   }
 
   /** What stands there already. A list that fails only means that all is written once more. */
@@ -152,24 +186,26 @@ export class Keeper {
     } catch (error) {
       onError(error);
     }
-    this.#since = new Date(0);
-    this.#again = new Map();
+    this.#progress = this.#fresh();
     this.#kept = kept;
   }
 
-  async #wishes(): Promise<Wish[]> {
-    const { db, remains } = this.#settings;
-    const servers = await db.query<{ context: ReservationContext }>(CHANGED_SERVERS, [this.#since]);
-    const disks = await db.query<DiskRow>(CHANGED_DISKS, [this.#since]);
-    return [
-      ...servers.rows.flatMap(({ context }): Wish[] => {
+  readonly #wishes: Record<Side, (since: Date) => Promise<Wish[]>> = {
+    servers: async (since) => {
+      const { db, remains } = this.#settings;
+      const { rows } = await db.query<{ context: ReservationContext }>(CHANGED_SERVERS, [since]);
+      return rows.flatMap(({ context }): Wish[] => {
         const record = serverRecord(context);
         const { uid, name: pod } = context.pod;
         if (record === null || uid === null || pod === null) return [];
         const text = writeRecord(record);
         return [{ of: `server ${pod}`, place: `server ${pod}`, text, keep: () => remains.keepServer({ pod, uid }, text) }];
-      }),
-      ...disks.rows.flatMap(({ context, createdAt, at, own, left, ...row }): Wish[] => {
+      });
+    },
+    disks: async (since) => {
+      const { db, remains } = this.#settings;
+      const { rows } = await db.query<DiskRow>(CHANGED_DISKS, [since]);
+      return rows.flatMap(({ context, createdAt, at, own, left, ...row }): Wish[] => {
         const { id, claim } = context;
         const text = writeRecord(diskRecord(context, { ...row, at: at.toISOString(), createdAt: createdAt.toISOString() }));
         const wish = (of: string, carrier: DiskCarrier | null): Wish[] =>
@@ -177,9 +213,9 @@ export class Keeper {
         if (row.purged)
           return left.flatMap((latest) => wish(ofPurged(latest), remains.disks.carrierOf({ id, claim: null, latest })));
         return wish(ofDisk(id), remains.disks.carrierOf({ id, claim, latest: own }));
-      }),
-    ];
-  }
+      });
+    },
+  };
 }
 
 /** The records that hold: of each disk the latest, and of one that was purged each that says so. */

@@ -105,7 +105,8 @@ async function onRecord(disk: string, change: { latestSnapshot: string | null },
 }
 const changed = (disk: string, latestSnapshot: string, state = 'idle') =>
   db.query(
-    `update actors set snapshot = jsonb_set(snapshot, '{context,latestSnapshot}', to_jsonb($2::text)), state = $3, seq = seq + 1,
+    `with row as (update disks set last_updated = clock_timestamp() where disk_id::text = substr($1, 6))
+     update actors set snapshot = jsonb_set(snapshot, '{context,latestSnapshot}', to_jsonb($2::text)), state = $3, seq = seq + 1,
                        status = case when $3 = 'purged' then 'done' else 'active' end, updated_at = clock_timestamp() where actor = $1`,
     [`disk/${disk}`, latestSnapshot, state],
   );
@@ -147,6 +148,50 @@ it('a record is on the snapshot that its disk starts from, anew when it starts f
   expect(errors).toEqual([]);
   await db.query('truncate actors, disks cascade');
   expect(await brought()).toMatchObject({ back: [], left: [{ kind: 'disk', id: disk, why: expect.stringContaining('purged') }] });
+});
+
+it('what is refused is not asked for over and over: one is tried after pauses that double, and all is kept when it is granted', async () => {
+  await db.query('truncate actors, disks cascade');
+  const snapshots: Snapshot[] = [];
+  for (let n = 0; n < 30; n += 1) {
+    const disk = v7();
+    const snapshot = snapshotOf(disk, volumeOf(disk), `snap-${disk}-1`);
+    snapshots.push(snapshot);
+    await onRecord(disk, { latestSnapshot: `snap-${disk}-1` }, [snapshot]);
+  }
+  const kept = () => snapshots.filter(({ tags: own }) => own.has('gpu-dev:record')).length;
+  stub.denied.add('CreateTags');
+  const errors: Error[] = [];
+  const keeper = new Keeper({ db, remains, onError: (error) => errors.push(error as Error), lookMs: 20 });
+  keeper.start();
+  try {
+    // Four are under way when the first is refused, and then one at a time.
+    await until('it was tried again', async () => stub.count('CreateTags') >= 8 || null);
+    expect(stub.count('CreateTags')).toBeLessThan(12);
+    expect(errors.map(({ message }) => message)).toEqual(['No records of disks are kept for now']);
+    stub.denied.delete('CreateTags');
+    await until('all are kept', async () => kept() === 30 || null);
+    expect(errors).toHaveLength(1);
+
+    // Single ones that cannot be kept wait by themselves, and each is told once.
+    const [one, other] = snapshots as [Snapshot, Snapshot];
+    const idOf = ({ tags: own }: Snapshot) => own.get('gpu-dev:disk')!;
+    for (const { tags: own } of [one, other]) own.delete('gpu-dev:record');
+    stub.refuses.set('CreateTags', 'TagLimitExceeded');
+    for (const each of [one, other])
+      await db.query(
+        `with row as (update disks set last_updated = clock_timestamp() where disk_id::text = $2)
+         update actors set snapshot = jsonb_set(snapshot, '{context,sizeGb}', '11'), seq = seq + 1, updated_at = clock_timestamp() where actor = $1`,
+        [`disk/${idOf(each)}`, idOf(each)],
+      );
+    await until('both are told', async () => errors.length === 3 || null);
+    expect(errors.at(-1)!.message).toContain('TagLimitExceeded');
+    expect(kept()).toBe(28);
+    stub.refuses.delete('CreateTags');
+    await until('both are kept', async () => kept() === 30 || null);
+  } finally {
+    await keeper.stop();
+  }
 });
 
 it('T16 D32: a snapshot that moved a disk is taken over only if it is proven to be of its volume; what contradicts the database is left, and all else comes back', async () => {
