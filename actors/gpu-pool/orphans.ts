@@ -8,8 +8,8 @@ import type { DevServers } from '../reservation/ports.ts';
 import { eachOf } from './parallel.ts';
 import type { PodView } from './ports.ts';
 
-/** States in which a reservation may have a pod that is wanted. It is committed before its pod is created. */
-const WITH_POD = ['provisioning', 'running', 'extending'];
+/** States after which it has none any more. */
+const ENDING = ['snapshotting', 'expired', 'failed', 'cancelled'];
 
 export const OWNERS = `select substr(actor, 13) as id, state, (snapshot #>> '{context,generation}')::int as generation
        from actors where actor = any($1::text[]) and snapshot is not null`;
@@ -34,7 +34,8 @@ export async function removeOrphans(
   const known = new Map(rows.map((row) => [row.id, row]));
   const orphans = ours.filter(({ server }) => {
     const owner = known.get(server!.reservationId);
-    return owner !== undefined && !(WITH_POD.includes(owner.state) && server!.generation >= owner.generation);
+    // A life that is not over, though no pod of it was ever asked for, is one that our database has forgotten, as a restored backup does.
+    return owner !== undefined && (ENDING.includes(owner.state) || server!.generation < owner.generation);
   });
   const removed: string[] = [];
   const remove = async (pod: PodView) => {

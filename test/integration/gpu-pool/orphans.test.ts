@@ -3,7 +3,7 @@ import { removeOrphans } from '../../../actors/gpu-pool/orphans.ts';
 import { LABEL, podName, serverLabels } from '../../../src/providers/kubernetes/objects.ts';
 import { KubernetesDevServers } from '../../../src/providers/kubernetes/dev-servers.ts';
 import { startWorld, type World } from '../../support/world.ts';
-import { cancel, clearFaults, podOf, running } from './support.ts';
+import { cancel, clearFaults, podOf, running, submit } from './support.ts';
 
 let world: World;
 beforeAll(async () => {
@@ -43,6 +43,30 @@ async function ended(): Promise<string> {
 const isLeft = async (names: string[]) => JSON.stringify((await world.pods()).sort()) === JSON.stringify([...names].sort());
 
 describe('orphans', () => {
+  it('are not those of a life that a restored backup does not know yet', async () => {
+    const first = await running(world, { gpu_count: 4 });
+    const waiting = await submit(world);
+    await world.reaches(waiting, 'queued');
+    const later = await plant(waiting, 1);
+    const removed = await removeOrphans(
+      world.db,
+      { remove: () => Promise.reject(new Error('removed')) } as never,
+      (await world.client.core.listNamespacedPod({ namespace })).items.map(
+        ({ metadata }) =>
+          ({
+            name: metadata?.name,
+            terminating: false,
+            server: metadata?.name === later ? { reservationId: waiting, generation: 1 } : null,
+          }) as never,
+      ),
+      (error) => expect.fail(String(error)),
+    );
+    expect(removed).toEqual([]);
+    await world.client.core.deleteNamespacedPod({ namespace, name: later, gracePeriodSeconds: 0 });
+    for (const id of [waiting, first]) await cancel(world, id);
+    await world.until('all is gone', () => isLeft([]));
+  });
+
   it('that could not be removed at first are removed when they are shown again', async () => {
     const id = await ended();
     await world.simulate('/faults', { kind: 'error', status: 500, verb: 'DELETE', path: '/pods/', count: 2 });
