@@ -11,6 +11,10 @@ import { poolModel } from './gpu-pool.model.ts';
 import { imageModel } from './image.model.ts';
 import { reservationModel } from './reservation.model.ts';
 
+/** What the births of the model's scenarios say in a field. */
+const ofBirths = (model: Model, field: string) =>
+  fc.constantFrom(...model.scenarios.flatMap(({ birth }) => (field in birth ? [(birth as Record<string, unknown>)[field]] : [])));
+const reservations = reservationModel as unknown as Model;
 const small = fc.integer({ min: 0, max: 3 });
 const KNOWN: Record<string, Known> = {
   reservation: {
@@ -20,7 +24,9 @@ const KNOWN: Record<string, Known> = {
     ask: small,
     githubUsername: fc.constantFrom('grace', 'linus'),
     hours: fc.constantFrom(0.1, 1, 12, 40, 1e9),
-    request: fc.constant((reservationModel.scenarios[0]!.birth as { request?: unknown }).request),
+    request: ofBirths(reservations, 'request'),
+    policy: ofBirths(reservations, 'policy'),
+    adopted: ofBirths(reservations, 'adopted'),
   },
   disk: {
     round: small,
