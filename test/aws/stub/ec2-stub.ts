@@ -10,9 +10,10 @@ import { DISKS_POLICY } from '../../../src/providers/aws/policy.ts';
 
 /** Tags that the policy lets be put on what exists. */
 const LABELS = new Set(
-  DISKS_POLICY.filter(({ Sid }) => Sid === 'LabelOurs').flatMap(
-    ({ Condition }) => (Condition?.['ForAllValues:StringEquals'] as Record<string, string[]>)['aws:TagKeys']!,
-  ),
+  DISKS_POLICY.filter(({ Sid }) => Sid === 'LabelOurs').flatMap(({ Condition = {} }) => {
+    const { 'aws:TagKeys': keys } = Condition['ForAllValues:StringEquals'] as Record<string, string[]>;
+    return keys ?? [];
+  }),
 );
 
 /**
