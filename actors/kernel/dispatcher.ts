@@ -340,7 +340,7 @@ export class Dispatcher {
       await retryEffect(db, wish);
       return;
     }
-    const message = { actor, key: `effect:${effectId}:delayed:${news.failures}`, event: news.told, sender: 'effect' };
+    const message = { actor, key: `delayed:${effectId}:${news.failures}`, event: news.told, sender: 'effect' };
     await db.withTransaction(async (tx) => {
       if (await retryEffect(tx, wish)) await enqueue(tx, withVersions(kinds, [message]), wish.now);
     });
