@@ -98,14 +98,18 @@ export function isRetryableDatabaseError(error: unknown): boolean {
   return /Connection terminated|Client has encountered a connection error|timeout expired/.test(error.message);
 }
 
-/** True if the server itself said that it did not do it: the transaction is rolled back. Of anything else its commit may have come through. */
-export function isRolledBack(error: unknown): boolean {
+/** The server itself said that it did not do it: the transaction is rolled back. Of anything else its commit may have come through. */
+function isRolledBack(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && error.code !== undefined && !/^(08|57)/.test(error.code);
 }
 
-/** True if only others who were at it at the same moment were in the way: a deadlock, or a lock that was held for too long. */
-export function isContention(error: unknown): boolean {
-  return isRolledBack(error) && /^(40|55P03)/.test((error as pg.DatabaseError).code ?? '');
+/**
+ * True if nothing has happened and another way may succeed: the statement was at fault, or others who were at it at the same moment (a
+ * deadlock, a lock that was held for too long). Not so if the database is gone, or may have done it.
+ */
+export function isUndone(error: unknown): boolean {
+  if (!isRolledBack(error)) return false;
+  return !isRetryableDatabaseError(error) || /^(40|55P03)/.test(error.code ?? '');
 }
 
 // Every statement's text is a constant, so each connection parses and plans it once. Statements without parameters are commands

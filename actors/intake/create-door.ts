@@ -3,7 +3,7 @@
  * their reservations are born in it: when the answer comes, they exist. What cannot be served together is served alone.
  */
 import { waitBriefly } from '../../persistence/actor-store.ts';
-import { isContention, isRetryableDatabaseError, isRolledBack, type Store } from '../../persistence/database.ts';
+import { isRetryableDatabaseError, isUndone, type Store } from '../../persistence/database.ts';
 import { freeUsers } from '../../persistence/quotas.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { KnownCatalogue } from './catalogue.ts';
@@ -179,6 +179,5 @@ function asNotTogether(error: unknown): never {
 
 /** Whether a failure of all together says nothing of each, and nothing of it has happened. */
 function mayGoAlone(error: unknown): boolean {
-  if (error instanceof NotTogether) return true;
-  return isRolledBack(error) && (!isRetryableDatabaseError(error) || isContention(error));
+  return error instanceof NotTogether || isUndone(error);
 }

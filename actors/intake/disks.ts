@@ -1,6 +1,7 @@
 /** The disk behind a name, made if there is none. A disk's row exists before anything else of it does. */
 import { v7 as uuidv7 } from 'uuid';
 import type { VolumePlace } from '../../machines/disk.events.ts';
+import type { DiskInput } from '../../machines/disk.machine.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { Message } from '../../persistence/mailbox.ts';
 import { NODE_LABELS } from '../gpu-pool/capacity.ts';
@@ -157,14 +158,7 @@ export async function refuseElsewhere(
   );
 }
 
-export function birthOf(disk: {
-  id: string;
-  owner: string;
-  name: string;
-  sizeGb: number;
-  cloneOf: string | null;
-  operationId: string | null;
-}): Message {
+export function birthOf(disk: Omit<DiskInput, 'adopted'>): Message {
   return {
     actor: `disk/${disk.id}`,
     key: 'created',

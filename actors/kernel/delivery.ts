@@ -3,13 +3,7 @@
  * is asked of an actor that is free has been decided then. Only what cannot be taken at once goes by mailbox.
  */
 import { type ActorRow, lockActors, openActors } from '../../persistence/actor-store.ts';
-import {
-  isContention,
-  isRetryableDatabaseError,
-  isRolledBack,
-  type Queryable,
-  type Transaction,
-} from '../../persistence/database.ts';
+import { isUndone, type Queryable, type Transaction } from '../../persistence/database.ts';
 import { enqueue, findProcessed, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
 import { type BatchResult, type BatchSettings, commit, NOTHING } from './commit.ts';
 import { Decisions } from './decisions.ts';
@@ -38,8 +32,8 @@ export async function deliver<T>(settings: BatchSettings, write: Write<T>): Prom
     return { ...result, value: value as T };
   } catch (error) {
     // Only of what is known not to have happened another try is made: an answer to the commit may be lost.
-    const isUndone = error instanceof MessageFailure || error instanceof ActorFailure || isRolledBack(error);
-    if (!isWritten || !isUndone || (isRetryableDatabaseError(error) && !isContention(error))) throw error;
+    const isOver = error instanceof MessageFailure || error instanceof ActorFailure || isUndone(error);
+    if (!isWritten || !isOver) throw error;
     return settings.db.withTransaction(async (tx) => {
       const messages: Message[] = [];
       value = await write(tx, (more) => void messages.push(...more));
