@@ -12,7 +12,7 @@ import { realCluster } from '../support/kubernetes/real-cluster.ts';
 import { startMoto } from '../support/moto.ts';
 import { standInCsi } from './support/csi.ts';
 import { type CycleCloud, motoCloud, stubCloud, Writes } from './support/cycle-clouds.ts';
-import { CLUSTER } from './support/ebs.ts';
+import { awsEnvironment, CLUSTER } from './support/ebs.ts';
 
 const cycles = Number(process.env.GPU_DEV_CYCLES ?? 4);
 const seed = Number(process.env.GPU_DEV_CYCLES_SEED ?? Date.now() % 100_000);
@@ -54,12 +54,7 @@ reservationsEndClean(cluster, {
   seed,
   what: ` with disks in EBS${moto === null ? '' : ', names and ways to Jupyter on moto'}`,
   environment: () => ({
-    CLOUD_PROVIDER: 'aws',
-    AWS_REGION: 'us-east-2',
-    AWS_ENDPOINT_URL: cloud.url,
-    AWS_ACCESS_KEY_ID: 'test',
-    AWS_SECRET_ACCESS_KEY: 'test',
-    EKS_CLUSTER_NAME: CLUSTER,
+    ...awsEnvironment(cloud.url, CLUSTER),
     ...cloud.environment,
   }),
   asks: () => cloud.asks,

@@ -3,27 +3,21 @@ import { v7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { VolumeRequest } from '../../actors/disk/ports.ts';
 import { NotYet, TerminalError } from '../../actors/errors.ts';
-import { Database } from '../../persistence/database.ts';
-import { startCluster, type TestCluster } from '../integration/providers/support/cluster.ts';
-import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { Ec2Stub } from './stub/ec2-stub.ts';
-import { captured, CLUSTER, DisksWithRows, ec2At, giveRow, GP3, persist } from './support/ebs.ts';
+import { captured, CLUSTER, DisksWithRows, ec2At, giveRow, GP3, persist, type EbsScene, startEbsScene } from './support/ebs.ts';
 import { volumeRequest } from '../integration/providers/support/specs.ts';
 
-let cluster: TestCluster;
-let database: TestDatabase;
-let db: Database;
+let scene: EbsScene;
+let cluster: EbsScene['cluster'];
+let db: EbsScene['db'];
 let stub: Ec2Stub;
 let volumes: DisksWithRows;
 
 beforeAll(async () => {
-  [cluster, database] = await Promise.all([startCluster(), createTestDatabase()]);
-  db = new Database(database.config);
+  scene = await startEbsScene();
+  ({ cluster, db } = scene);
 });
-afterAll(async () => {
-  await db?.close();
-  await Promise.all([cluster?.stop(), database?.drop()]);
-});
+afterAll(() => scene?.stop());
 beforeEach(async () => {
   stub = await Ec2Stub.start();
   stub.state.addInstance('i-a', 'us-east-2a');

@@ -2,34 +2,28 @@
 import { v7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, afterEach, expect, it } from 'vitest';
 import { enqueue } from '../../persistence/mailbox.ts';
-import { Database } from '../../persistence/database.ts';
 import { EbsDiskRemains } from '../../src/providers/aws/ebs-remains.ts';
 import type { Poster } from '../../src/rebuild/adopt-disk.ts';
 import { Keeper } from '../../src/rebuild/keeper.ts';
 import type { Remains } from '../../src/rebuild/ports.ts';
 import { rebuild } from '../../src/rebuild/rebuild.ts';
 import { StaticClaims } from '../../src/providers/aws/static-claims.ts';
-import { startCluster, type TestCluster } from '../integration/providers/support/cluster.ts';
 import { until } from '../integration/providers/support/wait.ts';
-import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import type { Snapshot, Volume } from './stub/ec2-state.ts';
 import { Ec2Stub } from './stub/ec2-stub.ts';
-import { CLUSTER, ec2At } from './support/ebs.ts';
+import { CLUSTER, ec2At, type EbsScene, startEbsScene } from './support/ebs.ts';
 
-let cluster: TestCluster;
-let database: TestDatabase;
-let db: Database;
+let scene: EbsScene;
+let cluster: EbsScene['cluster'];
+let db: EbsScene['db'];
 let stub: Ec2Stub;
 let remains: Remains;
 
 beforeAll(async () => {
-  [cluster, database] = await Promise.all([startCluster(), createTestDatabase()]);
-  db = new Database(database.config);
+  scene = await startEbsScene();
+  ({ cluster, db } = scene);
 });
-afterAll(async () => {
-  await db?.close();
-  await Promise.all([cluster?.stop(), database?.drop()]);
-});
+afterAll(() => scene?.stop());
 beforeEach(async () => {
   stub = await Ec2Stub.start();
   const disks = new EbsDiskRemains(db, ec2At(stub.url), new StaticClaims(cluster.client));

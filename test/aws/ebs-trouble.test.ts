@@ -2,28 +2,22 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { VolumeRequest } from '../../actors/disk/ports.ts';
 import { NotYet, TerminalError } from '../../actors/errors.ts';
-import { Database } from '../../persistence/database.ts';
 import { AwsError } from '../../src/providers/aws/errors.ts';
-import { startCluster, type TestCluster } from '../integration/providers/support/cluster.ts';
 import { until } from '../integration/providers/support/wait.ts';
-import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { Ec2Stub, type Fault } from './stub/ec2-stub.ts';
-import { DisksWithRows, ec2At, GP3 } from './support/ebs.ts';
+import { DisksWithRows, ec2At, GP3, type EbsScene, startEbsScene } from './support/ebs.ts';
 import { volumeRequest } from '../integration/providers/support/specs.ts';
 
-let cluster: TestCluster;
-let database: TestDatabase;
-let db: Database;
+let scene: EbsScene;
+let cluster: EbsScene['cluster'];
+let db: EbsScene['db'];
 let stub: Ec2Stub;
 
 beforeAll(async () => {
-  [cluster, database] = await Promise.all([startCluster(), createTestDatabase()]);
-  db = new Database(database.config);
+  scene = await startEbsScene();
+  ({ cluster, db } = scene);
 });
-afterAll(async () => {
-  await db?.close();
-  await Promise.all([cluster?.stop(), database?.drop()]);
-});
+afterAll(() => scene?.stop());
 beforeEach(async () => {
   stub = await Ec2Stub.start();
 });

@@ -11,7 +11,8 @@ import { Scene } from '../crash/support/scene.ts';
 import { Comparisons } from '../integration/reality/scene.ts';
 import { startMoto } from '../support/moto.ts';
 import { BadDay } from './support/bad-day.ts';
-import { CLUSTER, DOMAIN, type Domain, domainPorts, makeDomain } from './support/domain.ts';
+import { CLUSTER, DOMAIN, type Domain, domainPorts, makeDomain, namesEnvironment } from './support/domain.ts';
+import { awsEnvironment } from './support/ebs.ts';
 
 const CYCLES = Number(process.env['GPU_DEV_CYCLES'] ?? 6);
 const AT_ONCE = 4;
@@ -29,17 +30,8 @@ describe.skipIf(moto.missing)('names and ways to Jupyter', () => {
 
   const worker = () =>
     scene.worker({
-      CLOUD_PROVIDER: 'aws',
-      AWS_REGION: 'us-east-2',
-      AWS_ENDPOINT_URL: day.url,
-      AWS_ACCESS_KEY_ID: 'test',
-      AWS_SECRET_ACCESS_KEY: 'test',
-      EKS_CLUSTER_NAME: CLUSTER,
-      DOMAIN_NAME: DOMAIN,
-      HOSTED_ZONE_ID: domain.zone,
-      JUPYTER_ALB_LISTENER_ARN: domain.listener,
-      JUPYTER_ALB_DNS: 'jupyter.elb.amazonaws.com',
-      JUPYTER_ALB_VPC_ID: domain.vpc,
+      ...awsEnvironment(day.url, CLUSTER),
+      ...namesEnvironment(domain),
       JUPYTER_PLACES: '1000-1199',
     });
 

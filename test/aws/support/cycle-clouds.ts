@@ -12,7 +12,7 @@ import type { Loose } from '../../support/kubernetes/api.ts';
 import { Ec2Stub } from '../stub/ec2-stub.ts';
 import { BadDay } from './bad-day.ts';
 import type { Attaching } from './csi.ts';
-import { DOMAIN, makeDomain } from './domain.ts';
+import { makeDomain, namesEnvironment } from './domain.ts';
 
 export interface CycleCloud {
   url: string;
@@ -85,13 +85,7 @@ export async function motoCloud(cluster: RealCluster, url: string): Promise<Cycl
   const asked = (VolumeId: string, node: string) => ({ VolumeId, InstanceId: instances.get(node)! });
   return {
     url: way.url,
-    environment: {
-      DOMAIN_NAME: DOMAIN,
-      HOSTED_ZONE_ID: domain.zone,
-      JUPYTER_ALB_LISTENER_ARN: domain.listener,
-      JUPYTER_ALB_DNS: 'jupyter.elb.amazonaws.com',
-      JUPYTER_ALB_VPC_ID: domain.vpc,
-    },
+    environment: namesEnvironment(domain),
     asks: { jupyter_enabled: true },
     attaching: {
       attach: async (volumeId, node) => {

@@ -22,6 +22,15 @@ export const CLUSTER = 'prod';
 process.env['AWS_ACCESS_KEY_ID'] ??= 'test';
 process.env['AWS_SECRET_ACCESS_KEY'] ??= 'test';
 
+/** What a service is told of that domain. */
+export const namesEnvironment = ({ zone, vpc, listener }: Pick<Domain, 'zone' | 'vpc' | 'listener'>): Record<string, string> => ({
+  DOMAIN_NAME: DOMAIN,
+  HOSTED_ZONE_ID: zone,
+  JUPYTER_ALB_LISTENER_ARN: listener,
+  JUPYTER_ALB_DNS: 'jupyter.elb.amazonaws.com',
+  JUPYTER_ALB_VPC_ID: vpc,
+});
+
 export interface Domain {
   zone: string;
   /** Where it is, if it is not where all else is. */

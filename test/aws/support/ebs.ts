@@ -1,11 +1,13 @@
 /** Disks in EBS for a test: a database, a cluster or none, and an EC2. */
 import type { VolumeRequest, Volumes } from '../../../actors/disk/ports.ts';
 import { NotYet } from '../../../actors/errors.ts';
-import type { Database } from '../../../persistence/database.ts';
+import { Database } from '../../../persistence/database.ts';
 import { EbsVolumes } from '../../../src/providers/aws/ebs-volumes.ts';
 import { Ec2 } from '../../../src/providers/aws/ec2.ts';
 import type { AwsSettings } from '../../../src/providers/aws/client.ts';
 import type { KubernetesClient } from '../../../src/providers/kubernetes/client.ts';
+import { startCluster, type TestCluster } from '../../integration/providers/support/cluster.ts';
+import { createTestDatabase } from '../../support/postgres.ts';
 import { until } from '../../integration/providers/support/wait.ts';
 
 // The SDK looks for credentials here first.
@@ -18,6 +20,36 @@ export const CLUSTER = 'test-cluster';
 export function ec2At(url: string, settings: Partial<AwsSettings> = {}): Ec2 {
   return new Ec2({ region: 'us-east-2', endpoint: url, cluster: CLUSTER, ...settings });
 }
+
+/** A database and a simulated cluster, for the tests of one file. */
+export interface EbsScene {
+  cluster: TestCluster;
+  db: Database;
+  stop(): Promise<void>;
+}
+
+export async function startEbsScene(): Promise<EbsScene> {
+  const [cluster, database] = await Promise.all([startCluster(), createTestDatabase()]);
+  const db = new Database(database.config);
+  return {
+    cluster,
+    db,
+    stop: async () => {
+      await db.close();
+      await Promise.all([cluster.stop(), database.drop()]);
+    },
+  };
+}
+
+/** What a service is told of an AWS that answers here. */
+export const awsEnvironment = (url: string, cluster: string): Record<string, string> => ({
+  CLOUD_PROVIDER: 'aws',
+  AWS_REGION: 'us-east-2',
+  AWS_ENDPOINT_URL: url,
+  AWS_ACCESS_KEY_ID: 'test',
+  AWS_SECRET_ACCESS_KEY: 'test',
+  EKS_CLUSTER_NAME: cluster,
+});
 
 /** Volumes whose disks get their row first, as the disk actor gives it. */
 export class DisksWithRows extends EbsVolumes {
