@@ -12,7 +12,8 @@ import { v7 } from 'uuid';
 import { requestRun } from '../../../persistence/reality.ts';
 import { createClient } from '../../../src/providers/kubernetes/client.ts';
 import { standInCsi } from '../../aws/support/csi.ts';
-import { CLUSTER, DOMAIN, type Domain, makeDomain } from '../../aws/support/domain.ts';
+import { CLUSTER, type Domain, makeDomain, namesEnvironment } from '../../aws/support/domain.ts';
+import { awsEnvironment } from '../../aws/support/ebs.ts';
 import { startMoto } from '../../support/moto.ts';
 import { Loss } from './scene.ts';
 
@@ -30,17 +31,8 @@ describe.skipIf(moto.missing)('a database that was dropped, on AWS', () => {
     loss = await Loss.start(
       { h100: 1 },
       {
-        CLOUD_PROVIDER: 'aws',
-        AWS_REGION: 'us-east-2',
-        AWS_ENDPOINT_URL: moto.url,
-        AWS_ACCESS_KEY_ID: 'test',
-        AWS_SECRET_ACCESS_KEY: 'test',
-        EKS_CLUSTER_NAME: CLUSTER,
-        DOMAIN_NAME: DOMAIN,
-        HOSTED_ZONE_ID: domain.zone,
-        JUPYTER_ALB_LISTENER_ARN: domain.listener,
-        JUPYTER_ALB_DNS: 'jupyter.elb.amazonaws.com',
-        JUPYTER_ALB_VPC_ID: domain.vpc,
+        ...awsEnvironment(moto.url, CLUSTER),
+        ...namesEnvironment(domain),
       },
     );
     const [InstanceId] = domain.instances;
@@ -96,6 +88,8 @@ describe.skipIf(moto.missing)('a database that was dropped, on AWS', () => {
     await scene.reaches(ENDS, 'running');
     await scene.send({ action: 'cancel', reservation_id: ENDS });
     await scene.reaches(ENDS, 'cancelled');
+    // Its volume is deleted after its user has been told.
+    await scene.until('its disk rests', async () => (await disk('rest'))?.state === 'idle');
     await create(RUNS, { disk_name: 'work', disk_size_gb: 20, name: 'box', jupyter_enabled: true });
     await scene.reaches(RUNS, 'running');
     const published = () =>
