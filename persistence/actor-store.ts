@@ -48,7 +48,8 @@ export const LOCK_OLDEST = `
 
 // Mail that this process cannot take (of quarantined actors, of versions it does not know) is passed over before anything is counted, and
 // actors locked elsewhere are skipped before the limit is applied: neither may hide work that could be done. The owner is a subquery so that
-// the plan begins with the oldest mail, however much of it there is.
+// the plan begins with the oldest mail, however much of it there is. What is asked of the owner is asked of the locked row again: newer code
+// may have taken the actor between this statement's snapshot and its lock, and a row is checked anew only by conditions on itself.
 export const LOCK_READY = `
   with heads as (
     select ready.actor, min(ready.id) as head
@@ -67,7 +68,7 @@ export const LOCK_READY = `
   select a.actor, a.kind, a.machine_version as "machineVersion", a.seq, a.status, a.snapshot,
          coalesce($5::timestamptz, now()) as now
     from heads join actors a using (actor)
-   where a.quarantined_at is null
+   where a.quarantined_at is null and a.machine_version <= ($4::int[])[array_position($3::text[], a.kind)]
    order by heads.head
    limit $2
      for update of a skip locked`;

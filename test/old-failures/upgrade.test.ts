@@ -2,8 +2,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { verifyAll } from '../../actors/kernel/fold.ts';
 import { Kernel } from '../../actors/kernel/kernel.ts';
 import type { ActorKind } from '../../actors/kernel/kind.ts';
-import { findActor } from '../../persistence/actor-store.ts';
-import { Database } from '../../persistence/database.ts';
+import { findActor, lockActors, lockActorsWithMail } from '../../persistence/actor-store.ts';
+import { Database, type Transaction } from '../../persistence/database.ts';
 import { readHistory } from '../../persistence/history.ts';
 import { lampKind } from '../support/lamp.ts';
 import { nextLampKind } from '../support/lamp-next.ts';
@@ -188,4 +188,41 @@ describe('a rolling upgrade', () => {
     ]);
     expect(await setAside()).toBe(0);
   }, 30_000);
+
+  // The old code's statement has begun, and sees version 1; before it locks the row, the new code commits.
+  it.each([
+    ['the oldest mail', (tx: Transaction) => lockActorsWithMail(tx, ANY).then(({ actors }) => actors), 1],
+    ['mail behind what is locked', (tx: Transaction) => lockActorsWithMail(tx, ANY).then(({ actors }) => actors), 2],
+    ['mail of one', (tx: Transaction) => lockActorsWithMail(tx, { ...ANY, only: 'lamp/a' }).then(({ actors }) => actors), 1],
+    ['what was sent to it', (tx: Transaction) => lockActors(tx, ['lamp/a'], ANY.kinds), 1],
+  ] as const)('R17: an actor that new code takes while the old is about to, for %s, is left to the new', async (_, lock, nth) => {
+    const old = replica(oldKind());
+    await old.post([make('a')]);
+    await old.pump('lamp/a');
+    await old.post([say('a', 'press')]);
+
+    let statements = 0;
+    const locked = await db.withTransaction(async (next) => {
+      await next.query('select pg_advisory_xact_lock(17)');
+      await next.query('update actors set machine_version = 2');
+      const racing = db.withTransaction((tx) => {
+        const late = (text: string, values: unknown[]) => tx.query(++statements === nth ? lateToLock(text) : text, values);
+        return lock(Object.assign(Object.create(tx), { query: late }) as Transaction);
+      });
+      const waits = `select count(*)::int as n from pg_locks where locktype = 'advisory' and objid = 17 and not granted`;
+      await expect.poll(() => count(waits)).toBe(1);
+      return { racing };
+    });
+    expect(await locked.racing).toEqual([]);
+    expect(statements).toBeGreaterThanOrEqual(nth);
+  });
 });
+
+const ANY = { actors: 10, kinds: [{ kind: 'lamp', version: 1 }], now: null };
+
+/** The statement as it is, but that it waits between its snapshot and its first lock. */
+function lateToLock(text: string): string {
+  const late = text.replace(/where a\./, 'where (select pg_advisory_xact_lock(17)) is not null and a.');
+  expect(late).not.toBe(text);
+  return late;
+}
