@@ -60,18 +60,23 @@ export interface Mark {
 
 const BEGINNING: Mark = { at: '-infinity', id: '', position: 0 };
 
-// The line is counted once for all who are asked for, no farther than to the last of them, and only from the mark on.
+// The line is counted once for all who are asked for, no farther than to the last of them, and only from the mark on. Written so that it is
+// never planned as a comparison of everyone in the line with everyone who is asked for, whatever the statistics say of a new table: those who
+// are asked for are looked up one by one, and found in the line by a hash table ("is true" keeps it from becoming a join).
 export const PLACES = `
-  with last as (select max(submitted_at) as submitted_at from capacity_requests
-                 where reservation_id = any($2::text[]) and gpu_type = $1 and status = 'waiting'),
-       line as (select c.reservation_id, c.submitted_at,
+  with last as (select max(own.submitted_at) as submitted_at
+                  from unnest($2::text[]) as asked(id)
+                 cross join lateral (select c.submitted_at, c.gpu_type, c.status from capacity_requests c
+                                      where c.reservation_id = asked.id offset 0) own
+                 where own.gpu_type = $1 and own.status = 'waiting'),
+       line as (select c.reservation_id as id, c.submitted_at,
                        $5::int + row_number() over (order by c.submitted_at, c.reservation_id)::int as position
                   from capacity_requests c
                  where c.gpu_type = $1 and c.status = 'waiting' and c.submitted_at <= (select submitted_at from last)
                    and (c.submitted_at, c.reservation_id) > ($3::timestamptz, $4::text))
-  select line.reservation_id as id, line.position, line.submitted_at::text as at,
-         (select waits_because from capacity_requests own where own.reservation_id = line.reservation_id) as because
-    from line where line.reservation_id = any($2::text[]) order by line.position`;
+  select line.id, line.position, line.submitted_at::text as at,
+         (select own.waits_because from capacity_requests own where own.reservation_id = line.id) as because
+    from line where (line.id in (select unnest($2::text[]))) is true order by line.position`;
 
 /**
  * Places of these in the line of their type, without estimates, and the last of them as a mark. Those who do not wait for its capacity, or
@@ -90,11 +95,6 @@ export async function readPlaces(
     rows.map(({ id, position, because }) => [id, { position, estimatedStart: null, reason: reasonOf(position, because) }]),
   );
   return { places, last: rows.at(-1) ?? null };
-}
-
-/** Places of these in the line of their type, counted from 1, without estimates. Those who do not wait for its capacity are not in the answer. */
-export async function placesOf(db: Queryable, gpuType: string, ids: readonly string[]): Promise<Map<string, QueuePlace>> {
-  return (await readPlaces(db, gpuType, ids)).places;
 }
 
 function reasonOf(position: number, because: string | null): string | null {

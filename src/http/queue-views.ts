@@ -13,6 +13,8 @@ const FRESH_MS = 250;
 const PATIENCE_MS = 250;
 /** Readings of one type begin no closer together than this many times what the last one took. */
 const SPACING = 5;
+/** Places that are counted at a time for those who are told them again and again. */
+const COUNTED = 500;
 
 interface Reading {
   begunAt: number;
@@ -54,6 +56,27 @@ export class QueueViews {
     if (place.position > ESTIMATED) return place;
     const places = await Promise.race([this.#read(gpuType), pause(patienceMs, null, { ref: false })]);
     return places?.get(reservationId) ?? place;
+  }
+
+  /**
+   * Places of these as of now or later, for whoever tells many people again and again: those who stand where starts are estimated, with their
+   * estimate, and of the others {@link COUNTED} from `from` on. Who does not wait for capacity is not in the answer.
+   * @returns also where to go on with the others the next time
+   */
+  async placesOf(gpuType: string, ids: readonly string[], from = 0): Promise<{ places: Places; next: number }> {
+    const front = await this.#read(gpuType);
+    const places = new Map<string, QueuePlace>();
+    const others: string[] = [];
+    for (const id of ids) {
+      const place = front.get(id);
+      if (place === undefined) others.push(id);
+      else places.set(id, place);
+    }
+    const begin = from < others.length ? from : 0;
+    const counted = others.slice(begin, begin + COUNTED);
+    if (counted.length > 0)
+      for (const [id, place] of (await readPlaces(this.#db, gpuType, counted)).places) places.set(id, place);
+    return { places, next: begin + COUNTED };
   }
 
   /** The place of one, asked for after this call: with all who ask while the asking before is under way. */

@@ -95,6 +95,11 @@ export class ReservationReader {
     return this.#queues.placeOf(gpuType, id);
   }
 
+  /** Places of many in the line of their type, a portion of those who stand far back from `from` on: see {@link QueueViews.placesOf}. */
+  placesOf(gpuType: string, ids: readonly string[], from: number) {
+    return this.#queues.placesOf(gpuType, ids, from);
+  }
+
   /** A page of reservations, newest first, and where the next one begins. */
   async list(filter: ReservationFilter): Promise<{ views: ReservationView[]; next: { place: string; id: string } | null }> {
     const rows = await listReservationRows(this.#db, { ...filter, limit: filter.limit + 1 });

@@ -2,6 +2,7 @@
  * All streams of this process: how many there may be, who gets which step of what is read, their signs of life, and their ends. What a step
  * costs is paid once, however many listen to it.
  */
+import { setImmediate as nextTick } from 'node:timers/promises';
 import type { Kernel } from '../../actors/kernel/kernel.ts';
 import { lifeOf, type Step } from '../../persistence/changes.ts';
 import type { Queryable } from '../../persistence/database.ts';
@@ -18,6 +19,8 @@ import { type Reading, StepFeed } from './step-feed.ts';
 const BEAT_MS = 15_000;
 const PLACES_MS = 3_000;
 const RIGHTS_MS = 5_000;
+/** Places that are told before others may have the processor. */
+const AT_A_TIME = 100;
 
 export interface StreamLimits {
   /** Streams at once in this process: of one user, whatever their keys, and in all. */
@@ -59,6 +62,8 @@ export class Streams {
   #opening = 0;
   /** Streams of each user, those included that are being opened. */
   readonly #ofUser = new Map<string, number>();
+  /** Where in the line of each type the next telling of those who stand far back begins. */
+  readonly #toldUpTo = new Map<string, number>();
   #life: Promise<string> | null = null;
 
   constructor(settings: StreamsSettings) {
@@ -205,18 +210,26 @@ export class Streams {
     }
   }
 
-  /** One reading of each type's line serves all who wait in it. */
+  /** One reading of each type's line serves all who wait in it. Those who stand far back are told in turns: their places tell little. */
   async #tellPlaces(): Promise<void> {
-    const waiting = new Map<string, string>();
-    for (const session of this.#sessions) for (const [id, { gpuType }] of session.waiting) waiting.set(id, gpuType);
-    await Promise.all(
-      [...waiting].map(async ([id, gpuType]) => {
-        const place = await this.#settings.reader.placeOf(gpuType, id);
-        if (place === null) return; // its next step tells what it does instead
-        const { position, estimatedStart: estimated_start, reason: waits_because } = place;
-        for (const session of this.#sessions) session.tellPlace(id, { position, estimated_start, waits_because });
-      }),
-    );
+    const waiting = new Map<string, Map<string, Session[]>>();
+    for (const session of this.#sessions) {
+      for (const [id, { gpuType }] of session.waiting) {
+        const line = waiting.get(gpuType) ?? new Map<string, Session[]>();
+        waiting.set(gpuType, line);
+        put(line, id, session);
+      }
+    }
+    for (const [gpuType, line] of waiting) {
+      const { places, next } = await this.#settings.reader.placesOf(gpuType, [...line.keys()], this.#toldUpTo.get(gpuType) ?? 0);
+      this.#toldUpTo.set(gpuType, next);
+      let told = 0;
+      // Who is not in the answer is told by the next step what it does instead.
+      for (const [id, { position, estimatedStart: estimated_start, reason: waits_because }] of places) {
+        for (const session of line.get(id)!) session.tellPlace(id, { position, estimated_start, waits_because });
+        if (++told % AT_A_TIME === 0) await nextTick();
+      }
+    }
   }
 
   /** Streams end with the key they were opened with, and with the right to see what they show. */

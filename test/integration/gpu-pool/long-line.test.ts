@@ -1,7 +1,8 @@
 /** What costs the same however many wait: told by the database's own counters, not by the clock. */
 import pg from 'pg';
+import { QueueViews } from '../../../src/http/queue-views.ts';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ESTIMATED, placesOf, queueView } from '../../../actors/gpu-pool/line-view.ts';
+import { ESTIMATED, readPlaces, queueView } from '../../../actors/gpu-pool/line-view.ts';
 import { addNodes, create, openPool, settle } from '../../old-failures/support.ts';
 import { type Door, startDoor } from '../../messages/support.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
@@ -63,7 +64,7 @@ describe(`with ${MANY} in the line`, () => {
   it('a submit reads a bounded number of rows', async () => {
     const read = await rowsRead(async (own) => {
       const id = await create(own, {});
-      expect((await placesOf(door.db, 'h100', [id])).get(id)?.position).toBe(MANY + 1);
+      expect((await readPlaces(door.db, 'h100', [id])).places.get(id)?.position).toBe(MANY + 1);
     });
     for (const [table, rows] of Object.entries(read)) expect(rows, table).toBeLessThan(FEW);
     expect(read['actors']).toBeGreaterThan(0);
@@ -90,12 +91,29 @@ describe(`with ${MANY} in the line`, () => {
     });
     expect(read['capacity_requests']).toBeLessThan(ESTIMATED + FEW);
     const id = (place: number) => `${String(place).padStart(8, '0')}-0000-4000-8000-000000000000`;
-    const places = await placesOf(door.db, 'h100', [id(1), id(7_000), id(MANY), 'not-there']);
+    const { places } = await readPlaces(door.db, 'h100', [id(1), id(7_000), id(MANY), 'not-there']);
     expect([...places].map(([key, { position }]) => [key, position]).sort()).toEqual([
       [id(1), 1],
       [id(7_000), 7_000],
       [id(MANY), MANY],
     ]);
     expect(places.get(id(7_000))!.reason).toBe('Behind 6999 others in the queue');
+  });
+
+  it('who listens is told again and again: the first each time, the others in turns', async () => {
+    const id = (place: number) => `${String(place).padStart(8, '0')}-0000-4000-8000-000000000000`;
+    const ids = [id(1), id(999), ...Array.from({ length: 1_200 }, (_, n) => id(5_000 + n)), 'not-there'];
+    const views = new QueueViews(door.db, 1);
+    const told = new Map<string, number>();
+    let from = 0;
+    for (const fresh of [502, 502, 202, 502]) {
+      const { places, next } = await views.placesOf('h100', ids, from);
+      expect(places.size).toBe(fresh);
+      expect([id(1), id(999)].map((each) => places.get(each)?.position)).toEqual([1, 999]);
+      for (const [each, { position }] of places) told.set(each, position);
+      from = next;
+    }
+    expect(told.size).toBe(1_202);
+    for (const [each, position] of told) expect(id(position)).toBe(each);
   });
 });
