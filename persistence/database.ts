@@ -238,6 +238,8 @@ export class Database implements Store {
         // After a failed statement the server turns a commit into a rollback, so it may go out before the answers are in.
         transaction.command('commit');
         await transaction.flush();
+        // Of a statement whose answer nobody has awaited yet.
+        if (transaction.firstError !== null) throw transaction.firstError;
         return result;
       } catch (error) {
         transaction.end();

@@ -111,7 +111,7 @@ export function diskKind(ports: DiskPorts): ActorKind {
     prepare: (tx, event, turn) => prepareDisk(tx, event, turn, ports.snapshotRetention ?? DEFAULT_RETENTION),
     project: projectDisks,
     record: async (tx, entries) => {
-      for (const { entry, at } of entries) await writeRecord(tx, entry as DiskRecord, at);
+      for (const { entry, at } of entries) writeRecord(tx, entry as DiskRecord, at);
     },
     handlers,
     retry: {
@@ -217,7 +217,7 @@ async function projectDisks(tx: Transaction, changes: readonly Change[]): Promis
       problem: context.problem,
     };
   });
-  await tx.query(UPSERT, [JSON.stringify(rows), changes[0]!.at]);
+  tx.send(UPSERT, [JSON.stringify(rows), changes[0]!.at]);
 }
 
 export const SNAPSHOT_STARTED = `insert into disk_snapshots (snapshot_id, disk_id, reservation_id, status, created_at) values ($1, $2, $3, 'pending', $4)
@@ -247,32 +247,32 @@ export const PLACE_REQUEST = `update capacity_requests set place = $2::jsonb whe
 
 export const SIZE_DISK = `update disks set size_gb = $2 where disk_id = $1`;
 
-async function writeRecord(tx: Transaction, entry: DiskRecord, at: Date): Promise<void> {
+function writeRecord(tx: Transaction, entry: DiskRecord, at: Date): void {
   switch (entry.type) {
     case 'snapshot.started':
-      await tx.query(SNAPSHOT_STARTED, [entry.snapshotId, entry.diskId, entry.reservationId, at]);
+      tx.send(SNAPSHOT_STARTED, [entry.snapshotId, entry.diskId, entry.reservationId, at]);
       break;
     case 'snapshot.completed':
-      await tx.query(SNAPSHOT_COMPLETED, [entry.snapshotId, at, entry.sizeBytes]);
+      tx.send(SNAPSHOT_COMPLETED, [entry.snapshotId, at, entry.sizeBytes]);
       break;
     case 'snapshot.failed':
-      await tx.query(SNAPSHOT_FAILED, [entry.snapshotId, at, entry.reason]);
+      tx.send(SNAPSHOT_FAILED, [entry.snapshotId, at, entry.reason]);
       break;
     case 'operation.ended':
-      await tx.query(OPERATION_ENDED, [entry.operationId, entry.status, entry.error, at, entry.code]);
+      tx.send(OPERATION_ENDED, [entry.operationId, entry.status, entry.error, at, entry.code]);
       return;
     case 'snapshots.adopted':
-      await tx.query(SNAPSHOTS_ADOPTED, [entry.diskId, JSON.stringify(entry.snapshots)]);
+      tx.send(SNAPSHOTS_ADOPTED, [entry.diskId, JSON.stringify(entry.snapshots)]);
       break;
     case 'volume.placed':
-      await tx.query(PLACE_REQUEST, [entry.reservationId, JSON.stringify(entry.place)]);
+      tx.send(PLACE_REQUEST, [entry.reservationId, JSON.stringify(entry.place)]);
       return;
     case 'disk.sized':
-      await tx.query(SIZE_DISK, [entry.diskId, entry.sizeGb]);
+      tx.send(SIZE_DISK, [entry.diskId, entry.sizeGb]);
       return;
     case 'snapshots.removed':
-      await tx.query(SNAPSHOTS_REMOVED, [entry.snapshotIds]);
+      tx.send(SNAPSHOTS_REMOVED, [entry.snapshotIds]);
       break;
   }
-  await tx.query(COUNT_SNAPSHOTS, [entry.diskId]);
+  tx.send(COUNT_SNAPSHOTS, [entry.diskId]);
 }

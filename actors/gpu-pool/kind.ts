@@ -3,10 +3,10 @@ import { type PoolDecision, PoolEvent } from '../../machines/gpu-pool.events.ts'
 import { intentsOfPool, poolMachine } from '../../machines/gpu-pool.machine.ts';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Transaction } from '../../persistence/database.ts';
-import type { ActorKind, StampedEvent } from '../kernel/kind.ts';
+import type { ActorKind, Gathered, StampedEvent, Turn } from '../kernel/kind.ts';
 import { hasGangBeyond, type Left, type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
 import { joinGang, leaveGang } from './gangs.ts';
-import { addRequest, grantSlots, holdPlanned, releaseEnded, releaseSlots, shareSlots } from './ledger.ts';
+import { addRequests, grantSlots, holdPlanned, type Requested, releaseEnded, releaseSlots, shareSlots } from './ledger.ts';
 import { maintenanceAfter, maintenanceBefore, tellMaintenance, wordsFor, writeMaintenance } from './maintenance.ts';
 import { type Plan, plan } from './planner.ts';
 
@@ -30,6 +30,7 @@ export function poolKind(): ActorKind {
     migrations: { 1: withMaintenance },
     context: null,
     handlers: {},
+    gather: async (tx, messages) => gatherRequests(tx, messages),
     prepare: async (tx, event, turn) => prepare(tx, event as unknown as Message, turn) as Promise<StampedEvent>,
   };
 }
@@ -44,17 +45,26 @@ function withMaintenance(old: StoredSnapshot): StoredSnapshot {
 
 const EPOCH = '1970-01-01T00:00:00.000Z';
 
-async function prepare(
-  tx: Transaction,
-  event: Message,
-  turn: { id: string; last: boolean; snapshot: StoredSnapshot | null },
-): Promise<Message> {
+/**
+ * Put requests into their queues together. One of which another message tells as well has its own place in the order of the messages.
+ * @returns the reservations whose requests are in
+ */
+function gatherRequests(tx: Transaction, messages: readonly Gathered[]): ReadonlySet<string> {
+  const events = messages.map(({ id, event }) => ({ gpuType: id, event: event as PoolEvent & { reservationId?: string } }));
+  const told = new Map<string | undefined, number>();
+  for (const { event } of events) told.set(event.reservationId, (told.get(event.reservationId) ?? 0) + 1);
+  const alone = events.filter(({ event }) => event.type === 'capacity.requested' && told.get(event.reservationId) === 1);
+  if (alone.length > 0) addRequests(tx, alone as { gpuType: string; event: Requested }[]);
+  return new Set(alone.map(({ event }) => event.reservationId!));
+}
+
+async function prepare(tx: Transaction, event: Message, turn: Turn): Promise<Message> {
   const gpuType = turn.id;
   if (event.type === 'pool.opened') return event;
   const decision = nothing();
   switch (event.type) {
     case 'capacity.requested':
-      addRequest(tx, gpuType, event);
+      if (!(turn.gathered as ReadonlySet<unknown>).has(event.reservationId)) addRequests(tx, [{ gpuType, event }]);
       break;
     case 'capacity.withdrawn':
       await releaseSlots(tx, event.reservationId, null);

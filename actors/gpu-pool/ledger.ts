@@ -1,6 +1,7 @@
 /** The ledger: one row a GPU slot, one holder at most; and the queue beside it. Written only inside the pool's turns, except for nodes. */
 import type { PoolMessage } from '../../machines/gpu-pool.events.ts';
 import type { Transaction } from '../../persistence/database.ts';
+import { storableJson } from '../../persistence/storable.ts';
 import type { PlannedGrant } from './planner.ts';
 
 // The tracker's changes to nodes and slots and the pools' turns are kept apart until the transaction ends: pools share, the tracker is alone.
@@ -36,30 +37,37 @@ export async function holdPlanned(tx: Transaction, grants: readonly PlannedGrant
   return rowCount === wanted.length;
 }
 
-type Requested = Extract<PoolMessage, { type: 'capacity.requested' }>;
+export type Requested = Extract<PoolMessage, { type: 'capacity.requested' }>;
 
-export const ADD_REQUEST = `insert into capacity_requests (reservation_id, gpu_type, owner, generation, slots, cpu_millis, memory_bytes, duration_hours, node_labels,
-                                    gang_id, gang_size, submitted_at, status, place)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'waiting', (select volume_place from disks where disk_id = $13::uuid))
-     on conflict (reservation_id) do nothing`;
+export const ADD_REQUESTS = `
+  insert into capacity_requests (reservation_id, gpu_type, owner, generation, slots, cpu_millis, memory_bytes, duration_hours, node_labels,
+                                 gang_id, gang_size, submitted_at, status, place)
+  select n.reservation_id, n.gpu_type, n.owner, n.generation, n.slots, n.cpu_millis, n.memory_bytes, n.duration_hours, n.node_labels,
+         n.gang_id, n.gang_size, n.submitted_at, 'waiting', (select volume_place from disks where disk_id = n.disk_id)
+    from jsonb_to_recordset($1::jsonb) as n(
+           reservation_id text, gpu_type text, owner text, generation int, slots int, cpu_millis bigint, memory_bytes bigint,
+           duration_hours double precision, node_labels jsonb, gang_id text, gang_size int, submitted_at timestamptz, disk_id uuid)
+   order by n.reservation_id
+  on conflict (reservation_id) do nothing`;
 
-/** Put a request into the queue, at the place of its submission, with the place of its disk's volume if that is known. A repeated request of the same life changes nothing. Sent. */
-export function addRequest(tx: Transaction, gpuType: string, event: Requested): void {
-  tx.send(ADD_REQUEST, [
-    event.reservationId,
-    gpuType,
-    event.owner,
-    event.generation,
-    event.slots,
-    event.cpuMillis,
-    event.memoryBytes,
-    event.durationHours,
-    JSON.stringify(event.nodeLabels),
-    event.gang?.id ?? null,
-    event.gang?.size ?? null,
-    event.submittedAt,
-    event.diskId ?? null,
-  ]);
+/** Put requests into the queues of their types, at the place of their submission, with the place of their disk's volume if that is known. A repeated request of the same life changes nothing. Sent. */
+export function addRequests(tx: Transaction, requests: readonly { gpuType: string; event: Requested }[]): void {
+  const rows = requests.map(({ gpuType, event }) => ({
+    reservation_id: event.reservationId,
+    gpu_type: gpuType,
+    owner: event.owner,
+    generation: event.generation,
+    slots: event.slots,
+    cpu_millis: event.cpuMillis,
+    memory_bytes: event.memoryBytes,
+    duration_hours: event.durationHours,
+    node_labels: event.nodeLabels,
+    gang_id: event.gang?.id ?? null,
+    gang_size: event.gang?.size ?? null,
+    submitted_at: event.submittedAt,
+    disk_id: event.diskId ?? null,
+  }));
+  tx.send(ADD_REQUESTS, [storableJson(rows)]);
 }
 
 export const GRANT_SLOTS = `

@@ -27,15 +27,16 @@ export async function queueView(
   timeScale = 1,
   estimated = ESTIMATED,
 ): Promise<Map<string, QueuePlace>> {
-  const rows = await readPool(db, gpuType, estimated);
-  if (rows.waiting.length === 0) return new Map();
-  const holders = await readHolders(db, gpuType);
-  const { rows: state } = await db.query<{ now: Date; maintenance: boolean; until: Date | null; allowed: string[] | null }>(
-    `select now() as now, m.gpu_type is not null as maintenance, m.until_at as until, m.allowed_users as allowed
-       from (values ($1)) as asked(gpu_type)
-       left join maintenance m on m.gpu_type = asked.gpu_type and m.from_at <= now()`,
-    [gpuType],
-  );
+  const [rows, holders, { rows: state }] = await Promise.all([
+    readPool(db, gpuType, estimated),
+    readHolders(db, gpuType),
+    db.query<{ now: Date; maintenance: boolean; until: Date | null; allowed: string[] | null }>(
+      `select now() as now, m.gpu_type is not null as maintenance, m.until_at as until, m.allowed_users as allowed
+         from (values ($1)) as asked(gpu_type)
+         left join maintenance m on m.gpu_type = asked.gpu_type and m.from_at <= now()`,
+      [gpuType],
+    ),
+  ]);
   const { now, maintenance, until, allowed } = state[0]!;
   const starts = forecast(rows.nodes, holders, rows.waiting, now.getTime(), 3_600_000 / timeScale);
   return new Map(

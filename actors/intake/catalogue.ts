@@ -52,15 +52,31 @@ export class KnownCatalogue {
   #version: number | null = null;
   #types: Catalogue = new Map();
 
+  /** As last read, however long ago; read if it never was. What is made of it counts only if {@link isCurrent}. */
+  async last(db: Queryable): Promise<Catalogue> {
+    return this.#version === null ? this.read(db) : this.#types;
+  }
+
+  /** Whether it is still as last read. If not, it is read again the next time. */
+  async isCurrent(db: Queryable): Promise<boolean> {
+    const isCurrent = this.#version !== null && (await versionOf(db)) === this.#version;
+    if (!isCurrent) this.#version = null;
+    return isCurrent;
+  }
+
   async read(db: Queryable): Promise<Catalogue> {
-    const { rows } = await db.query<{ version: number }>(CATALOGUE_VERSION, []);
-    const version = rows[0]?.version ?? null;
+    const version = await versionOf(db);
     if (version !== null && version === this.#version) return this.#types;
     // Should it change between the two statements, the version that is remembered is too old, and the next call reads again.
     this.#types = await readCatalogue(db);
     this.#version = version;
     return this.#types;
   }
+}
+
+async function versionOf(db: Queryable): Promise<number | null> {
+  const { rows } = await db.query<{ version: number }>(CATALOGUE_VERSION, []);
+  return rows[0]?.version ?? null;
 }
 
 /**

@@ -88,7 +88,6 @@ export class CreateDoor {
   async #serve(asked: readonly Asked[]): Promise<void> {
     try {
       this.#lone.push(...(await this.#together(asked)));
-      this.#wake();
     } catch (error) {
       if (mayGoAlone(error)) this.#lone.push(...asked);
       else for (const { refuse } of asked) refuse(error);
@@ -99,7 +98,7 @@ export class CreateDoor {
   /** Serve in one transaction what can be. @returns what cannot */
   async #together(asked: readonly Asked[]): Promise<Asked[]> {
     const { db, kernel } = this.#settings;
-    const catalogue = await this.#catalogue.read(db);
+    const catalogue = await this.#catalogue.last(db);
     const plain = new Map<string, { create: Plain; asked: Asked }>();
     const others: Asked[] = [];
     for (const each of asked) {
@@ -112,10 +111,9 @@ export class CreateDoor {
       // Whoever holds a lock for longer holds up those alone who need it.
       waitBriefly(tx);
       const creates = [...plain.values()].map(({ create }) => create);
-      const free = await freeUsers(
-        tx,
-        creates.map(({ parsed }) => parsed.owner),
-      );
+      const owners = creates.map(({ parsed }) => parsed.owner);
+      const [free, isCurrent] = await Promise.all([freeUsers(tx, owners), this.#catalogue.isCurrent(tx)]);
+      if (!isCurrent) throw new NotTogether('the catalogue has changed');
       const ready = creates.filter(({ parsed }) => free.has(parsed.owner));
       const told =
         ready.length === 0 ? new Map<string, string>() : await acceptCreates(posting(post), tx, ready).catch(asNotTogether);
@@ -140,7 +138,6 @@ export class CreateDoor {
         .then(answer, refuse)
         .finally(() => {
           this.#users.delete(user);
-          this.#wake();
           this.#beginAlone();
         });
     }
@@ -148,11 +145,6 @@ export class CreateDoor {
 
   #alone({ body, sender }: Asked): Promise<Accepted> {
     return this.#settings.kernel.deliver((tx, post) => acceptAction(posting(post), tx, { does: 'create' }, body, sender));
-  }
-
-  #wake(): void {
-    this.#settings.kernel.wake();
-    this.#settings.kernel.wakeOthers();
   }
 }
 

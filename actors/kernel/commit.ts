@@ -47,6 +47,8 @@ export interface TakenTurns {
   decided: Decisions;
   turns: number;
   now: Date;
+  /** Messages that wait in mailboxes although this transaction did not send them. */
+  freed?: number;
 }
 
 /** Take turns in a transaction, write what they decided, commit, and hand on the effects that were leased. */
@@ -55,25 +57,26 @@ export async function commit(
   take: (tx: Transaction) => Promise<TakenTurns | 'early' | null>,
 ): Promise<BatchResult> {
   const { db, clock, kinds, leaser, adopt } = settings;
-  const { leased, ...result } = await db.withTransaction(async (tx) => {
+  const { leased, effects, ...result } = await db.withTransaction(async (tx) => {
     const taken = await take(tx);
-    if (taken === null || taken === 'early') return { ...NOTHING, early: taken === 'early', leased: [] };
-    const { decided, turns, now } = taken;
+    if (taken === null || taken === 'early') return { ...NOTHING, early: taken === 'early', leased: Promise.resolve([]) };
+    const { decided, turns, now, freed = 0 } = taken;
     await crashPoint('turn.stepped');
     decided.messages = withVersions(kinds, decided.messages);
-    const written = await decided.write(tx, now, clock.now(), leaser());
-    if (areCrashPointsArmed()) await tx.flush();
+    const { leased } = await decided.write(tx, now, clock.now(), leaser());
+    if (areCrashPointsArmed()) await Promise.all([tx.flush(), leased]);
     await crashPoint('turn.beforeCommit');
     return {
       turns,
-      effects: decided.effects.length - written.length,
-      messages: decided.messages.length,
+      effects: decided.effects.length,
+      messages: decided.messages.length + freed,
       actors: [...decided.actors.keys()],
       early: false,
-      leased: written,
+      leased,
     };
   });
   if (result.turns > 0) await crashPoint('turn.afterCommit');
-  await adopt(leased);
-  return result;
+  const adopted = await leased;
+  await adopt(adopted);
+  return { ...result, effects: effects - adopted.length };
 }

@@ -92,10 +92,15 @@ export class Decisions {
   }
 
   /**
-   * Write it all. Statements go out without waiting; the transaction fails if one of them does.
-   * @returns the effects that were leased as they were written.
+   * Write it all. Statements go out without waiting, and the commit may follow them: the transaction fails if one of them does.
+   * @returns the effects that were leased as they were written, to be awaited behind the commit.
    */
-  async write(tx: Transaction, now: Date, clockNow: Date | null, leaser: Leaser | null): Promise<LeasedEffect[]> {
+  async write(
+    tx: Transaction,
+    now: Date,
+    clockNow: Date | null,
+    leaser: Leaser | null,
+  ): Promise<{ leased: Promise<LeasedEffect[]> }> {
     const { updates, changes } = this.#changed(now);
     const ended = new Set(updates.filter((update) => update.status === 'done').map((update) => update.actor));
     updateActors(tx, updates, now);
@@ -107,12 +112,17 @@ export class Decisions {
     clearDeadlinesOf(tx, [...ended]);
     sendMail(tx, this.messages, clockNow);
     removeMail(tx, this.processed);
-    const leased = addEffects(tx, this.effects, now, leaser === null ? null : this.#wish(leaser, clockNow));
-    // Awaited below; a failure of what comes between must not leave it unheard.
+    const leased = addEffects(tx, this.effects, now, leaser === null ? null : this.#wish(leaser, clockNow)).then((ids) =>
+      this.#leased(ids, now),
+    );
+    // A failure of what comes between must not leave it unheard.
     leased.catch(() => {});
     for (const [kind, list] of changes) await kind.project?.(tx, list);
     for (const [kind, entries] of this.records) await kind.record?.(tx, entries);
-    const ids = await leased;
+    return { leased };
+  }
+
+  #leased(ids: ReadonlySet<string>, now: Date): LeasedEffect[] {
     return this.effects
       .filter((effect) => ids.has(effect.effectId))
       .map(({ effectId, actor, type, params }) => ({

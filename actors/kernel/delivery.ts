@@ -50,7 +50,7 @@ async function take(settings: BatchSettings, tx: Transaction, messages: readonly
   const blocked = new Set(putOff.list());
   const others = [...new Set(messages.map(({ actor }) => actor))].filter((actor) => !births.has(actor) && !blocked.has(actor));
   // What was processed is only known of those who are locked: it must be read after them.
-  const [opened, locked, { now, processed }] = await Promise.all([
+  const [opened, locked, { now, processed }, freed] = await Promise.all([
     openActors(tx, [...births.values()]),
     others.length === 0 ? [] : lockActors(tx, others, known),
     findProcessed(tx, messages, clock.now()),
@@ -71,7 +71,7 @@ async function take(settings: BatchSettings, tx: Transaction, messages: readonly
   const mail = [...first.values()].map(atOnce);
   await step(settings, tx, decided, born, mail, now);
   const turns = mail.length + (await passOn(settings, tx, decided, { locked: rows, mail: [], now, known, absent }));
-  return { decided, turns, now };
+  return { decided, turns, now, freed };
 }
 
 /** Of those with the same receiver and key, the first. */

@@ -209,12 +209,13 @@ export class Kernel {
 
   /**
    * Run `write` in a transaction in which the receivers of what it posts take it, as far as they are free: when it is committed, those who
-   * are born by it exist, and what was asked is decided. The rest goes by mailbox.
+   * are born by it exist, and what was asked is decided. The rest goes by mailbox, and whoever can take it is told.
    * @throws whatever `write` throws, or the database's error: nothing has happened then.
    */
   async deliver<T>(write: Write<T>): Promise<T> {
     const result = await deliver(this.#batch, write);
     this.#follow(result);
+    if (result.messages > 0 || result.effects > 0) this.wakeOthers();
     return result.value;
   }
 

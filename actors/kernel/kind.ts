@@ -46,6 +46,24 @@ export interface RetryPolicy {
   longestMs: number;
 }
 
+/** What the preparation of a message is told beside the event. */
+export interface Turn {
+  /** Of the actor, without its kind. */
+  id: string;
+  /** The last message of this actor in this turn, or one before it if the last may yet be passed over. */
+  last: boolean;
+  snapshot: StoredSnapshot | null;
+  /** What the kind's gather returned; undefined if there is none. */
+  gathered: unknown;
+}
+
+/** A message that will be prepared. */
+export interface Gathered {
+  /** Of the actor, without its kind. */
+  id: string;
+  event: { type: string };
+}
+
 export interface ActorKind {
   kind: string;
   /** Version of the stored shape, a whole number: rises with every change that needs a migration. */
@@ -74,11 +92,12 @@ export interface ActorKind {
    * the machine sees and history keeps. `last` is true for the last message of this actor in this turn, and for one before it if
    * the last may yet be passed over: the place for work that a turn needs at its end.
    */
-  prepare?(
-    tx: Transaction,
-    event: StampedEvent,
-    turn: { id: string; last: boolean; snapshot: StoredSnapshot | null },
-  ): Promise<StampedEvent>;
+  prepare?(tx: Transaction, event: StampedEvent, turn: Turn): Promise<StampedEvent>;
+  /**
+   * Runs before the first of several messages is prepared, once for all of this kind: what takes a statement for each takes one for all of
+   * them here. Each {@link prepare} is given what it returns.
+   */
+  gather?(tx: Transaction, messages: readonly Gathered[]): Promise<unknown>;
   /** Write read models for a batch of changes, in the transaction of the turn. */
   project?(tx: Transaction, changes: readonly Change[]): Promise<void>;
   /** Write the records that steps asked for, in the transaction of the turn, in order. */

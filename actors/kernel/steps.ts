@@ -45,24 +45,28 @@ export async function passOn(settings: BatchSettings, tx: Transaction, decided: 
   let turns = 0;
   for (let round = 0; round < settings.rounds && decided.messages.length > 0; round++) {
     const receivers = [...new Set(decided.messages.map(({ actor }) => actor))].filter((actor) => !crowded.has(actor));
+    if (receivers.length === 0) return turns;
     const absent = receivers.filter((actor) => !rows.has(actor));
-    if (absent.length > 0) {
-      for (const row of await lockActors(tx, absent, taken.known)) rows.set(row.actor, row);
-      await crashPoint('turn.locked');
-    }
-    const present = receivers.filter((actor) => rows.has(actor));
-    if (present.length === 0) return turns;
     // Read again even for those that were here before: a sender that has joined since may have written to them in an earlier transaction.
     const read = decided.processed.map(({ id }) => id);
-    const { mail: waiting, left } = understood(settings, await readMoreMail(tx, present, read, settings.mailPerActor), taken.now);
+    // The reading comes behind the locks, in a statement of its own; what it finds for those who could not be locked is not ours.
+    const [locked, mail] = await Promise.all([
+      absent.length === 0 ? [] : lockActors(tx, absent, taken.known),
+      readMoreMail(tx, receivers, read, settings.mailPerActor),
+    ]);
+    for (const row of locked) rows.set(row.actor, row);
+    if (absent.length > 0) await crashPoint('turn.locked');
+    if (!receivers.some((actor) => rows.has(actor))) return turns;
+    const ours = mail.filter(({ actor }) => rows.has(actor));
+    const { mail: waiting, left } = understood(settings, ours, taken.now);
     for (const actor of [...crowdedOf(waiting, settings.mailPerActor), ...left]) crowded.add(actor);
     const isHere = ({ actor }: Message) => rows.has(actor) && !crowded.has(actor);
     const waits = new Set(waiting.map(({ actor, key }) => `${actor}\n${key}`));
     const here = decided.messages.filter((message) => isHere(message) && !waits.has(`${message.actor}\n${message.key}`));
     decided.messages = decided.messages.filter((message) => !isHere(message));
-    const mail = [...waiting, ...here.map(atOnce)];
-    await step(settings, tx, decided, [...rows.values()], mail, taken.now);
-    turns += mail.length;
+    const taking = [...waiting, ...here.map(atOnce)];
+    await step(settings, tx, decided, [...rows.values()], taking, taken.now);
+    turns += taking.length;
   }
   return turns;
 }
@@ -110,6 +114,12 @@ export async function step(
   const lastOf = (messages: readonly WaitingMail[]) => new Map(messages.map((message) => [message.actor, message])).values();
   const last = new Set([...lastOf(fresh), ...lastOf(fresh.filter(({ sender }) => sender !== 'deadline'))]);
   const stamp = { at: now.toISOString(), ...settings.stamp };
+  const checks = new Map(fresh.map((message) => [message, kindOf(settings, message).events.safeParse(message.event)]));
+  const gathered = await gather(
+    settings,
+    tx,
+    fresh.filter((message) => checks.get(message)!.success),
+  );
 
   for (const message of mail) {
     if (message.id !== 0) decided.processed.push(message);
@@ -120,7 +130,7 @@ export async function step(
     decided.actors.set(message.actor, held);
     try {
       let event = { ...message.event, ...stamp } as StampedEvent;
-      const checked = kind.events.safeParse(message.event);
+      const checked = checks.get(message)!;
       if (!checked.success) throw new UnprocessableError('GPU_EVENT_INVALID', `${message.event.type}: ${checked.error.message}`);
       if (isStaleDeadline(message, decided)) {
         const passed = passOver(held.live, message, event, 'The deadline was moved or cleared');
@@ -130,7 +140,8 @@ export async function step(
       }
       if (kind.prepare !== undefined) {
         const { id } = parseAddress(message.actor);
-        event = await kind.prepare(tx, event, { id, last: last.has(message), snapshot: held.live.stored });
+        const turn = { id, last: last.has(message), snapshot: held.live.stored, gathered: gathered.get(row.kind) };
+        event = await kind.prepare(tx, event, turn);
       }
       const result = takeTurn(held.live, message, event);
       held.live = result.actor;
@@ -142,6 +153,33 @@ export async function step(
       throw new MessageFailure(message, error);
     }
   }
+}
+
+function kindOf({ kinds }: BatchSettings, { actor }: WaitingMail): ActorKind {
+  return kinds.get(parseAddress(actor).kind)!;
+}
+
+/** What each kind does for all of its messages at once. */
+async function gather(
+  { kinds }: BatchSettings,
+  tx: Transaction,
+  mail: readonly WaitingMail[],
+): Promise<ReadonlyMap<string, unknown>> {
+  const gathered = new Map<string, unknown>();
+  for (const [name, kind] of kinds) {
+    if (kind.gather === undefined) continue;
+    const own = mail.filter(({ actor }) => parseAddress(actor).kind === name);
+    if (own.length === 0) continue;
+    try {
+      const messages = own.map(({ actor, event }) => ({ id: parseAddress(actor).id, event }));
+      gathered.set(name, await kind.gather(tx, messages));
+    } catch (error) {
+      // Whose fault it is shows when they are taken one by one.
+      if (isRetryableDatabaseError(error)) throw error;
+      throw new MessageFailure(own[0]!, error);
+    }
+  }
+  return gathered;
 }
 
 /** Bring a row into memory; one of an older version is migrated, and a checkpoint says from where its history folds. */

@@ -3,10 +3,10 @@ import { ReservationContext } from '../../machines/reservation.context.ts';
 import { intentsOfReservation, ReservationEffect, type ReservationRecord } from '../../machines/reservation.effects.ts';
 import { ReservationEvent } from '../../machines/reservation.events.ts';
 import { reservationMachine } from '../../machines/reservation.machine.ts';
-import type { ActorKind, RetryPolicy, StampedEvent } from '../kernel/kind.ts';
+import type { ActorKind, Gathered, RetryPolicy, StampedEvent } from '../kernel/kind.ts';
 import { postNotice, startJupyter, stopJupyter, updateAccess } from './access.ts';
 import { LastLook } from './last-look.ts';
-import { claimName, freeNames } from './names.ts';
+import { type ClaimedName, claimNames, freeNames, type NameWish } from './names.ts';
 import { projectReservations } from './projection.ts';
 import { createServer, type ReservationPorts, restoreAccess } from './provision.ts';
 import { publishName, withdrawName } from './published-names.ts';
@@ -19,6 +19,16 @@ const UNTIL_LIMIT: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 
 /** Nobody waits for it, and the service behind it counts every call. */
 const UNHURRIED: RetryPolicy = { attempts: Number.POSITIVE_INFINITY, firstMs: 1_000, longestMs: 60_000 };
 const A_FEW: RetryPolicy = { attempts: 6, firstMs: 200, longestMs: 10_000 };
+
+/** What those who are born would like to be called; the first word of each counts. */
+function nameWishes(messages: readonly Gathered[]): NameWish[] {
+  const wishes = new Map<string, NameWish>();
+  for (const { id, event } of messages) {
+    if (event.type !== 'reservation.submitted' || wishes.has(id)) continue;
+    wishes.set(id, { id, wish: (event as unknown as { request: { name: string } }).request.name });
+  }
+  return [...wishes.values()];
+}
 
 /** The kind `reservation`; its ids are UUIDs. `random` draws names. */
 export function reservationKind(ports: ReservationPorts, random: () => number = Math.random): ActorKind {
@@ -47,10 +57,11 @@ export function reservationKind(ports: ReservationPorts, random: () => number = 
       const { by = null, for: onBehalf } = event as { by?: string | null; for?: string };
       return by !== null && (onBehalf ?? by) !== context.owner ? 'The reservation belongs to another user' : null;
     },
-    prepare: async (tx, event, { id }) => {
+    gather: (tx, messages) => claimNames(tx, nameWishes(messages), random),
+    prepare: async (_tx, event, { id, gathered }) => {
       if (event.type !== 'reservation.submitted') return event;
       const { request } = event as StampedEvent & { request: { name: string } };
-      const { name, domain } = await claimName(tx, id, request.name, random);
+      const { name, domain } = (gathered as ReadonlyMap<string, ClaimedName>).get(id)!;
       return { ...event, request: { ...request, name }, ...(domain === null ? {} : { domain }) } as StampedEvent;
     },
     lost: (event, reason) =>

@@ -33,11 +33,17 @@ export function randomName(random: () => number): string {
   return `${pick(ADJECTIVES)}-${pick(ANIMALS)}`;
 }
 
-export const CLAIM_NAME = `with claimed as (
-         insert into domain_mappings (domain_name, reservation_id) values ($1, $2) on conflict do nothing returning domain_name)
-       select domain_name as name, (select domain from served_domain) as domain
-         from (select domain_name from claimed union all select domain_name from domain_mappings where reservation_id = $2) found
-       limit 1`;
+// In the order of the names: of two who want the same ones at the same time, one waits for the other, and not both.
+export const CLAIM_NAMES = `
+  with claimed as (
+    insert into domain_mappings (domain_name, reservation_id)
+    select w.domain_name, w.reservation_id from unnest($1::text[], $2::text[]) as w(domain_name, reservation_id) order by w.domain_name
+    on conflict do nothing
+    returning domain_name, reservation_id)
+  select found.reservation_id as id, found.domain_name as name, (select domain from served_domain) as domain
+    from (select * from claimed
+           union all
+          select domain_name, reservation_id from domain_mappings where reservation_id = any($2::text[])) found`;
 
 /** A name, and the domain under which names are served; null if there is none. */
 export interface ClaimedName {
@@ -45,32 +51,44 @@ export interface ClaimedName {
   domain: string | null;
 }
 
+/** A reservation, and what its owner would like it to be called; an empty text is no wish. */
+export interface NameWish {
+  id: string;
+  wish: string;
+}
+
+/** Tries for a name, and those of them that go without a random number. */
+const TRIES = 200;
+const PLAIN_TRIES = 19;
+
 /**
- * Give a reservation its name: the wish, or the wish with a number, or a random one. The row of a live name is never overwritten (R15).
+ * Give reservations their names: the wish, or the wish with a number, or a random one. The row of a live name is never overwritten (R15).
  * Idempotent: a reservation that has a name keeps it.
+ * @returns the names by reservation
  */
-export async function claimName(
+export async function claimNames(
   tx: Transaction,
-  reservationId: string,
-  wish: string,
+  wishes: readonly NameWish[],
   random: () => number,
-): Promise<ClaimedName> {
-  const wanted = sanitizeName(wish);
-  for (let attempt = 1; attempt <= 200; attempt++) {
-    const base = wanted ?? randomName(random);
-    // A random name that is taken gets another draw first; later both get a random suffix, which cannot run out.
-    const name =
-      attempt === 1
-        ? base
-        : wanted !== null && attempt < 20
-          ? `${base}-${attempt}`
-          : attempt < 20
-            ? base
-            : `${base}-${Math.floor(random() * 1_000_000)}`;
-    const { rows } = await tx.query<ClaimedName>(CLAIM_NAME, [name, reservationId]);
-    if (rows[0] !== undefined) return rows[0];
+): Promise<ReadonlyMap<string, ClaimedName>> {
+  const names = new Map<string, ClaimedName>();
+  let open = wishes;
+  for (let attempt = 1; open.length > 0; attempt++) {
+    if (attempt > TRIES) throw new Error(`No free name was found in ${TRIES} tries`);
+    const tried = open.map(({ wish }) => nameOf(wish, attempt, random));
+    const { rows } = await tx.query<ClaimedName & { id: string }>(CLAIM_NAMES, [tried, open.map(({ id }) => id)]);
+    for (const { id, name, domain } of rows) names.set(id, { name, domain });
+    open = open.filter(({ id }) => !names.has(id));
   }
-  throw new Error('No free name was found in 200 tries');
+  return names;
+}
+
+/** What is tried. A random name that is taken gets another draw first; later every name gets a random number, which cannot run out. */
+function nameOf(wish: string, attempt: number, random: () => number): string {
+  const wanted = sanitizeName(wish);
+  const base = wanted ?? randomName(random);
+  if (attempt > PLAIN_TRIES) return `${base}-${Math.floor(random() * 1_000_000)}`;
+  return attempt === 1 || wanted === null ? base : `${base}-${attempt}`;
 }
 
 export const FREE_NAMES = 'delete from domain_mappings where reservation_id = any($1::text[]) and fqdn is null';

@@ -115,6 +115,6 @@ export async function projectReservations(tx: Transaction, changes: readonly Cha
   }
   if (rows.length === 0) return;
   const json = rows.map((row) => ({ ...row, ended: ENDED.includes(row.status) }));
-  await tx.query(UPSERT, [JSON.stringify(json), changes[0]!.at]);
-  if (routes.length > 0) await tx.query(ROUTES, [JSON.stringify(routes)]);
+  tx.send(UPSERT, [JSON.stringify(json), changes[0]!.at]);
+  if (routes.length > 0) tx.send(ROUTES, [JSON.stringify(routes)]);
 }

@@ -48,9 +48,6 @@ export async function ask(
     }),
   );
   const end = performance.now() + TURN_MS;
-  kernel.wake();
-  kernel.wakeOthers();
-
   const entry = await until(TURN_MS, () => kernel.outcome(accepted.actor, accepted.key));
   if (entry === null) {
     const letter = await findDeadLetter(db, accepted.actor, accepted.key);

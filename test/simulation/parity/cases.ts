@@ -66,6 +66,26 @@ const nodeRows = fc
     { minLength: 1, maxLength: 2, selector: (row) => row.node },
   )
   .map(json);
+const requestRows = fc
+  .uniqueArray(
+    fc.record({
+      reservation_id: a.reservation,
+      gpu_type: a.gpuType,
+      owner: a.user,
+      generation: of(1, 2),
+      slots: of(1, 2),
+      cpu_millis: of(1_000),
+      memory_bytes: of(2 ** 30),
+      duration_hours: of(0.5),
+      node_labels: of({}),
+      gang_id: maybe(of('gang')),
+      gang_size: of(2),
+      submitted_at: a.iso,
+      disk_id: maybe(a.disk),
+    }),
+    { minLength: 1, maxLength: 3, selector: (row) => row.reservation_id },
+  )
+  .map(json);
 const reservationRow = fc
   .record({
     reservation_id: a.reservation,
@@ -237,24 +257,7 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [ledger.SHARE_SLOTS, all()],
   [ledger.LOCK_SLOTS, all()],
   [ledger.HOLD_PLANNED, columns(fc.tuple(a.node, of(0, 1, 3)), place)],
-  [
-    ledger.ADD_REQUEST,
-    all(
-      a.reservation,
-      a.gpuType,
-      a.user,
-      of(1, 2),
-      of(1, 2),
-      of(1_000),
-      of(2 ** 30),
-      of(0.5),
-      of('{}'),
-      maybe(of('gang')),
-      of(2),
-      a.iso,
-      maybe(a.disk),
-    ),
-  ],
+  [ledger.ADD_REQUESTS, all(requestRows)],
   [
     ledger.GRANT_SLOTS,
     all(columns(fc.tuple(a.node, of(0, 1, 3), a.reservation, of(1, 2)), place), a.at).map(([rows, at]) => [
@@ -283,7 +286,7 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [leases.HOLD_LEASE, all(of('tracker'), of('p1', 'p2'), of(3))],
   [leases.DROP_LEASE, all(of('tracker'), of('p1', 'p2'))],
   [leases.ASSERT_LEASE, all(of('tracker'), of(1, 2))],
-  [names.CLAIM_NAME, all(name, a.reservation)],
+  [names.CLAIM_NAMES, columns(fc.tuple(name, a.reservation), ([, id]) => id)],
   [names.FREE_NAMES, all(someOf(a.RESERVATIONS))],
   [names.LEAVE_NAMES, all(someOf(a.RESERVATIONS))],
   [published.READ_NAME, all(a.reservation)],

@@ -30,42 +30,33 @@ twin(ledger.HOLD_PLANNED, (t, tx, [nodes, numbers]) => {
   return count(held);
 });
 
-twin(ledger.ADD_REQUEST, (t, tx, v) => {
-  const [
-    reservationId,
-    gpuType,
-    owner,
-    generation,
-    slots,
-    cpuMillis,
-    memoryBytes,
-    durationHours,
-    labels,
-    gangId,
-    gangSize,
-    at,
-    diskId,
-  ] = v;
-  const row: RequestRow = {
-    reservationId,
-    gpuType,
-    owner,
-    generation,
-    slots,
-    cpuMillis,
-    memoryBytes,
-    durationHours,
-    nodeLabels: JSON.parse(labels),
-    gangId,
-    gangSize,
-    place: diskId === null ? null : (t.disks.get(diskId, tx)?.place ?? null),
-    submittedAt: moment(at)!,
-    status: 'waiting',
-    node: null,
-    grantedAt: null,
-    waitsBecause: null,
-  };
-  return count(t.requests.insert(row, tx) ? 1 : 0);
+twin(ledger.ADD_REQUESTS, (t, tx, [list]) => {
+  let added = 0;
+  const asked = JSON.parse(list) as Record<string, unknown>[];
+  for (const n of asked.sort((a, b) => (String(a['reservation_id']) < String(b['reservation_id']) ? -1 : 1))) {
+    const diskId = n['disk_id'] as string | null;
+    const row = {
+      reservationId: n['reservation_id'],
+      gpuType: n['gpu_type'],
+      owner: n['owner'],
+      generation: n['generation'],
+      slots: n['slots'],
+      cpuMillis: n['cpu_millis'],
+      memoryBytes: n['memory_bytes'],
+      durationHours: n['duration_hours'],
+      nodeLabels: n['node_labels'],
+      gangId: n['gang_id'],
+      gangSize: n['gang_size'],
+      place: diskId === null ? null : (t.disks.get(diskId, tx)?.place ?? null),
+      submittedAt: moment(n['submitted_at'])!,
+      status: 'waiting',
+      node: null,
+      grantedAt: null,
+      waitsBecause: null,
+    } as RequestRow;
+    if (t.requests.insert(row, tx)) added++;
+  }
+  return count(added);
 });
 
 twin(ledger.GRANT_SLOTS, (t, tx, [nodes, numbers, ids, generations, at]) => {

@@ -7,15 +7,22 @@ import type { Columns } from '../store/schema.ts';
 import { count, moment, rows, twin } from '../store/statement.ts';
 import { SqlError } from '../store/tables.ts';
 
-twin(names.CLAIM_NAME, (t, tx, [name, reservationId]) => {
-  if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)) throw new SqlError('23514', `domain_name ${name}`);
+twin(names.CLAIM_NAMES, (t, tx, [wanted, ids]) => {
+  const wishes = (wanted as string[]).map((name, index) => ({ name, reservationId: ids[index] as string }));
   // What the statement inserts is not seen by its other half, so a second row of the reservation cannot come back with it.
-  const own = [...t.domains.rows(tx)].find((row) => row.reservationId === reservationId);
+  const own = [...t.domains.rows(tx)].filter((row) => ids.includes(row.reservationId));
   const unpublished = { fqdn: null, zone: null, publishedAt: null, freedAt: null, problem: null };
-  const row = { name, reservationId, nodeIp: null, nodePort: null, expiresAt: null, updatedAt: tx.now, ...unpublished };
   const domain = t.servedDomain.get('', tx)?.domain ?? null;
-  if (t.domains.insert(row, tx)) return rows([{ name, domain }]);
-  return rows(own === undefined ? [] : [{ name: own.name, domain }]);
+  const claimed = wishes
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .filter(({ name, reservationId }) => {
+      if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)) throw new SqlError('23514', `domain_name ${name}`);
+      return t.domains.insert(
+        { name, reservationId, nodeIp: null, nodePort: null, expiresAt: null, updatedAt: tx.now, ...unpublished },
+        tx,
+      );
+    });
+  return rows([...claimed, ...own].map(({ name, reservationId }) => ({ id: reservationId, name, domain })));
 });
 
 twin(names.FREE_NAMES, (t, tx, [ids]) => {
