@@ -9,7 +9,7 @@ import { Streams } from './http-streams.ts';
 import { decodeProtobuf, PROTOBUF } from './protobuf.ts';
 import { parsePath } from './resources.ts';
 import type { ApiRequest, Loose, Query } from './types.ts';
-import { bodyJson } from './wire.ts';
+import { bodyJson, encodingOf } from './wire.ts';
 
 const BODY_LIMIT = 3 * 1024 * 1024;
 
@@ -39,23 +39,22 @@ export async function serve(cluster: Cluster, port: number): Promise<Front> {
   });
 
   async function respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '/', 'http://127.0.0.1');
+    const { path, search, query } = locationOf(request.url ?? '/');
     const body = await readBody(request);
-    if (url.pathname.startsWith('/simulation/')) {
-      const result = admin.answer(request.method ?? 'GET', url.pathname, parseBody(body));
+    if (path.startsWith('/simulation/')) {
+      const result = admin.answer(request.method ?? 'GET', path, parseBody(body));
       send(response, result.status, result.body);
       return;
     }
-    const query = queryOf(url);
     const call: ApiRequest = {
       method: (request.method ?? 'GET') as ApiRequest['method'],
-      path: url.pathname,
+      path,
       query,
       contentType: request.headers['content-type']?.split(';')[0] ?? 'application/json',
       accept: request.headers.accept ?? '',
     };
     const watching = call.method === 'GET' && (query.watch === 'true' || query.watch === '1');
-    const fault = await faults.meet(watching ? 'WATCH' : call.method, url.pathname + url.search);
+    const fault = await faults.meet(watching ? 'WATCH' : call.method, path + search);
     if (fault?.drop === 'before') {
       request.socket.destroy();
       return;
@@ -69,7 +68,7 @@ export async function serve(cluster: Cluster, port: number): Promise<Front> {
       call.body = decodeProtobuf(body);
       call.contentType = 'application/json';
     } else if (call.method !== 'GET') call.body = parseBody(body, call.contentType);
-    const target = call.method === 'GET' ? parsePath(url.pathname) : undefined;
+    const target = call.method === 'GET' ? parsePath(path) : undefined;
     if (target !== undefined && watching && cluster.world.serves(target.resource)) {
       streams.watch(target, call, response);
       return;
@@ -78,7 +77,7 @@ export async function serve(cluster: Cluster, port: number): Promise<Front> {
       streams.log(target, query, response);
       return;
     }
-    if (parsePath(url.pathname)?.subresource === 'exec') {
+    if (path.endsWith('/exec') && parsePath(path)?.subresource === 'exec') {
       throw badRequest('exec needs a WebSocket (v4.channel.k8s.io or v5.channel.k8s.io); SPDY is not served');
     }
     const result = cluster.handle(call, clock.now());
@@ -132,14 +131,19 @@ export interface Clock {
 /** Lets the cluster's time pass with the real one: an alarm for its next timer, set anew after every call. */
 function driveClock(cluster: Cluster): Clock {
   let alarm: NodeJS.Timeout | undefined;
+  /** What the alarm is set for. */
+  let due: number | undefined;
   let stopped = false;
   const wake = (): void => {
-    clearTimeout(alarm);
     const next = cluster.nextWakeup();
-    if (stopped || next === undefined) return;
+    if (next === due || stopped) return;
+    clearTimeout(alarm);
+    due = next;
+    if (next === undefined) return;
     // setTimeout takes no more than 2^31 ms; a far timer is looked at again every hour.
     alarm = setTimeout(
       () => {
+        due = undefined;
         try {
           cluster.tick(Date.now());
         } catch (error) {
@@ -161,15 +165,19 @@ function driveClock(cluster: Cluster): Clock {
   };
 }
 
-async function readBody(request: IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request) {
-    size += (chunk as Buffer).length;
-    if (size > BODY_LIMIT) throw new ApiError(413, 'RequestEntityTooLarge', `Request entity too large: limit is ${BODY_LIMIT}`);
-    chunks.push(chunk as Buffer);
-  }
-  return Buffer.concat(chunks);
+/** The whole body of a request; rejects when it is too long or breaks off. */
+function readBody(request: IncomingMessage): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    request.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size <= BODY_LIMIT) chunks.push(chunk);
+      else reject(new ApiError(413, 'RequestEntityTooLarge', `Request entity too large: limit is ${BODY_LIMIT}`));
+    });
+    request.once('end', () => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)));
+    request.once('error', reject);
+  });
 }
 
 function parseBody(body: Buffer, contentType = 'application/json'): Loose {
@@ -182,21 +190,34 @@ function parseBody(body: Buffer, contentType = 'application/json'): Loose {
   }
 }
 
-function queryOf(url: URL): Query {
+interface Location {
+  path: string;
+  /** The query as sent, with its question mark. */
+  search: string;
+  query: Query;
+}
+
+/** What makes a path other than it is written: a query, an escape, a dot segment. Most requests come without. */
+const NOT_PLAIN = /[^\w./-]|\/\.|^\/\//;
+
+function locationOf(text: string): Location {
+  if (!NOT_PLAIN.test(text)) return { path: text, search: '', query: {} };
+  const url = new URL(text, 'http://127.0.0.1');
   const query: Query = {};
   for (const key of url.searchParams.keys()) {
     const values = url.searchParams.getAll(key);
     query[key] = values.length > 1 ? values : values[0];
   }
-  return query;
+  return { path: url.pathname, search: url.search, query };
 }
 
 function send(response: ServerResponse, status: number, body: Loose): void {
   if (response.headersSent || response.destroyed) return;
   const text = typeof body === 'string' ? body : bodyJson(body);
+  const length = Buffer.byteLength(text);
   response.writeHead(status, {
     'Content-Type': typeof body === 'string' ? 'text/plain; charset=utf-8' : 'application/json',
-    'Content-Length': Buffer.byteLength(text),
+    'Content-Length': length,
   });
-  response.end(text);
+  response.end(text, encodingOf(text, length));
 }

@@ -8,7 +8,7 @@ import type { Cluster } from './cluster.ts';
 import { expired } from './errors.ts';
 import { resourceById, type Target } from './resources.ts';
 import type { ApiRequest, Commit, Query, WatchEvent } from './types.ts';
-import { objectJson } from './wire.ts';
+import { encodingOf, objectJson } from './wire.ts';
 
 /** A watcher that reads this much less than it is sent is cut off. */
 const BACKLOG_LIMIT = 64 * 1024 * 1024;
@@ -106,11 +106,19 @@ export class Streams {
   }
 
   private publish(commit: Commit): void {
-    for (const event of commit.events) {
-      for (const open of this.watches.get(event.resource) ?? []) {
-        const seen = open.watch.view(event);
-        if (seen === undefined) continue;
-        open.response.write(open.line(seen));
+    const resources = new Set<string>();
+    for (const event of commit.events) if (this.watches.has(event.resource)) resources.add(event.resource);
+    for (const resource of resources) {
+      const events = commit.events.filter((event) => event.resource === resource);
+      for (const open of this.watches.get(resource) ?? []) {
+        let text = '';
+        for (const event of events) {
+          const seen = open.watch.view(event);
+          if (seen !== undefined) text += open.line(seen);
+        }
+        if (text === '') continue;
+        // One write for all that a commit changed: each is a chunk of its own on the wire.
+        open.response.write(text, encodingOf(text));
         if (open.response.writableLength > BACKLOG_LIMIT) open.response.destroy();
       }
     }

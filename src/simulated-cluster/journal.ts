@@ -12,8 +12,9 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import type { Store } from './store.ts';
+import { copyJson } from './copy.ts';
 import { RESOURCES } from './resources.ts';
+import type { Store } from './store.ts';
 import type { Commit, KubeObject, SideOperation, StoreEvent } from './types.ts';
 import { objectJson } from './wire.ts';
 
@@ -86,10 +87,7 @@ export class Journal {
     const events = commit.events.map(eventJson).join(',');
     const { now, version, random, side } = commit;
     const head = JSON.stringify({ now, version, random, side });
-    const line = Buffer.from(`${head.slice(0, -1)},"events":[${events}]}\n`);
-    let offset = 0;
-    while (offset < line.length) offset += writeSync(this.file, line, offset);
-    this.written += line.length;
+    this.written += writeAll(this.file, `${head.slice(0, -1)},"events":[${events}]}\n`);
     this.dirty = true;
   }
 
@@ -159,10 +157,18 @@ export class Journal {
   }
 }
 
-function writeAll(file: number, text: string): void {
-  const data = Buffer.from(text);
+/** Where texts are encoded that fit: a buffer for each would be memory that only the garbage collector gives back. */
+const scratch = Buffer.allocUnsafeSlow(1024 * 1024);
+
+/** Writes all of `text` and returns how many bytes it was. */
+function writeAll(file: number, text: string): number {
+  // A character of a string takes three bytes at most.
+  const fits = text.length * 3 <= scratch.length;
+  const data = fits ? scratch : Buffer.from(text);
+  const length = fits ? scratch.write(text) : data.length;
   let offset = 0;
-  while (offset < data.length) offset += writeSync(file, data, offset);
+  while (offset < length) offset += writeSync(file, data, offset, length - offset);
+  return length;
 }
 
 function eventJson({ type, resource, version, object }: StoreEvent): string {
@@ -173,7 +179,7 @@ function snapshotOf(store: Store): SnapshotLine[] {
   const lines: SnapshotLine[] = [{ head: { now: store.now, version: store.version, random: store.random.state() } }];
   for (const { id } of RESOURCES) for (const object of store.values(id)) lines.push({ resource: id, object });
   // Side tables change in place, so their values are copied now.
-  for (const side of store.side.dump()) lines.push({ side: structuredClone(side) });
+  for (const side of store.side.dump()) lines.push({ side: copyJson(side) });
   return lines;
 }
 

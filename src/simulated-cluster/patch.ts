@@ -67,10 +67,17 @@ function write(root: Loose, path: string[], value: Loose, how: 'add' | 'replace'
 
 function same(a: Loose, b: Loose): boolean {
   if (a === b) return true;
-  if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((item, index) => same(item, b[index]));
-  if (!isMap(a) || !isMap(b)) return a === b;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  if (Array.isArray(a)) {
+    if (!Array.isArray(b) || a.length !== b.length) return false;
+    for (let index = 0; index < a.length; index++) if (!same(a[index], b[index])) return false;
+    return true;
+  }
+  if (Array.isArray(b)) return false;
   const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => key in b && same(a[key], b[key]));
+  if (keys.length !== Object.keys(b).length) return false;
+  for (const key of keys) if (!(key in b && same(a[key], b[key]))) return false;
+  return true;
 }
 
 /** Whether two JSON values are equal, whatever the order of keys. */

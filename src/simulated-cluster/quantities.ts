@@ -28,9 +28,14 @@ export function addAmounts(total: Amounts, amounts: Amounts, sign: 1 | -1 = 1): 
     total[name] = Math.round(((total[name] ?? 0) + sign * value) * 1000) / 1000;
 }
 
+let latest = { second: Number.NaN, text: '' };
+
 /** RFC 3339 in whole seconds, as in metadata and conditions. */
 export function timestamp(now: number): string {
-  return `${new Date(Math.floor(now / 1000) * 1000).toISOString().slice(0, 19)}Z`;
+  const second = Math.floor(now / 1000);
+  // Nearly every one that is asked for is of the present second.
+  if (second !== latest.second) latest = { second, text: `${new Date(second * 1000).toISOString().slice(0, 19)}Z` };
+  return latest.text;
 }
 
 /** A span of milliseconds as kubectl shows ages: 5s, 3m20s, 2d4h. */

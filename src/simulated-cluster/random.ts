@@ -13,6 +13,8 @@ export interface Random {
 
 const SUFFIX_ALPHABET = 'bcdfghjklmnpqrstvwxz2456789';
 
+const BYTES = Array.from({ length: 256 }, (_, value) => value.toString(16).padStart(2, '0'));
+
 /** The four starting words for a seed. */
 export function seedState(seed: number): number[] {
   return [seed | 0, (seed ^ 0x9e3779b9) | 0, (seed ^ 0x85ebca6b) | 0, 1];
@@ -32,7 +34,10 @@ export function createRandom(state: number[], warmUp = false): Random {
   };
   if (warmUp) for (let i = 0; i < 12; i++) word();
   const integer = (bound: number): number => Math.floor((word() / 0x1_0000_0000) * bound);
-  const hex = (): string => word().toString(16).padStart(8, '0');
+  const hex = (): string => {
+    const value = word();
+    return `${BYTES[value >>> 24]}${BYTES[(value >>> 16) & 255]}${BYTES[(value >>> 8) & 255]}${BYTES[value & 255]}`;
+  };
   return {
     next: () => word() / 0x1_0000_0000,
     integer,

@@ -1,5 +1,5 @@
+import { copyJson, sharing } from './copy.ts';
 import { timestamp } from './quantities.ts';
-import { sameJson } from './patch.ts';
 import { apiVersionOf, type Resource, resourceById, resourceOfKind } from './resources.ts';
 import type { Settings } from './settings.ts';
 import { keyFor, keyOf, type Store } from './store.ts';
@@ -62,7 +62,7 @@ export class World {
   update(resource: string, key: string, change: (draft: KubeObject) => void): KubeObject | undefined {
     const current = this.store.get(resource, key);
     if (current === undefined) return undefined;
-    const draft = structuredClone(current);
+    const draft = copyJson(current);
     change(draft);
     return this.replace(resource, current, draft);
   }
@@ -71,14 +71,15 @@ export class World {
   updateStatus(resource: string, key: string, change: (draft: KubeObject) => void): KubeObject | undefined {
     const current = this.store.get(resource, key);
     if (current === undefined) return undefined;
-    const draft = { ...current, status: structuredClone(current.status) };
+    const draft = { ...current, status: copyJson(current.status) };
     change(draft);
     return this.replace(resource, current, draft);
   }
 
   /** Stores `next` in place of `current`; an object that was only waiting for its finalizers goes. */
   replace(resource: string, current: KubeObject, next: KubeObject): KubeObject {
-    const stored = sameJson(current, next) ? current : this.store.put(resource, next);
+    const wanted = sharing(current, next);
+    const stored = wanted === current ? current : this.store.put(resource, wanted);
     return this.mayGo(resource, stored) ? (this.store.remove(resource, keyOf(stored)) ?? stored) : stored;
   }
 

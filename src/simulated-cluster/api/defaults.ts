@@ -88,18 +88,18 @@ function preparePod(world: World, pod: KubeObject): void {
   if (spec.priorityClassName !== undefined) {
     spec.priority = world.get('priorityclasses.scheduling.k8s.io', spec.priorityClassName)?.value ?? 0;
   } else spec.priority ??= 0;
-  addDefaultTolerations(spec);
+  pod.spec = withDefaultTolerations(spec);
   pod.status = { phase: 'Pending', qosClass: qualityOfService(spec) };
 }
 
-/** Lets a pod stay on a silent node for five minutes, unless it says otherwise; added at updates too, as admission does. */
-export function addDefaultTolerations(spec: Loose): void {
-  const tolerations: Loose[] = spec.tolerations ?? [];
+/** A pod's spec that lets it stay on a silent node for five minutes, unless it says otherwise; at updates too, as admission does. */
+export function withDefaultTolerations(spec: Loose): Loose {
+  const tolerations: Loose[] = [...(spec.tolerations ?? [])];
   for (const key of ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable']) {
     const covered = tolerations.some((each) => (each.key === key || !each.key) && (!each.effect || each.effect === 'NoExecute'));
     if (!covered) tolerations.push({ key, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 });
   }
-  spec.tolerations = tolerations;
+  return tolerations.length === spec.tolerations?.length ? spec : { ...spec, tolerations };
 }
 
 /** Defaults of a pod spec, also inside a Job's template. */

@@ -1,3 +1,4 @@
+import { copyJson } from '../copy.ts';
 import { conflict, type FieldProblem, forbidden, invalid, MODIFIED } from '../errors.ts';
 import { sameJson } from '../patch.ts';
 import { parseQuantity } from '../quantities.ts';
@@ -5,7 +6,7 @@ import type { Resource } from '../resources.ts';
 import type { KubeObject, Loose } from '../types.ts';
 import { forbiddenField, validate } from '../validation.ts';
 import type { World } from '../world.ts';
-import { addDefaultTolerations, foldStringData } from './defaults.ts';
+import { foldStringData, withDefaultTolerations } from './defaults.ts';
 import { allocateService } from './services.ts';
 
 /** 409 unless the uid and resourceVersion in `sent` (where given) are those stored. */
@@ -34,7 +35,7 @@ export function prepareUpdate(
   if (subresource === 'status') {
     return { ...stored, ...(wanted.status === undefined ? {} : { status: wanted.status }) };
   }
-  const next = structuredClone(wanted);
+  const next = { ...wanted };
   next.apiVersion = stored.apiVersion;
   next.kind = stored.kind;
   const { managedFields: _, selfLink: __, ...metadata } = next.metadata as Loose;
@@ -62,8 +63,9 @@ export function prepareUpdate(
     // One that is sent without a type is of the usual one, as at its creation.
     next.type ||= 'Opaque';
   }
-  if (resource.id === 'pods' && next.spec) addDefaultTolerations(next.spec);
+  if (resource.id === 'pods' && next.spec) next.spec = withDefaultTolerations(next.spec);
   if (resource.id === 'services' && next.spec) {
+    next.spec = copyJson(next.spec);
     allocateService(world, next, stored);
   }
   validate(resource, next);

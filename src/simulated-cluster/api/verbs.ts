@@ -1,3 +1,4 @@
+import { copyJson } from '../copy.ts';
 import {
   alreadyExists,
   ApiError,
@@ -101,7 +102,7 @@ function bodyObject(request: ApiRequest, { resource, namespace }: Target): KubeO
   if (namespace !== undefined && sentNamespace !== undefined && sentNamespace !== namespace) {
     throw badRequest(`the namespace of the provided object does not match the namespace sent on the request`);
   }
-  return { ...structuredClone(body), apiVersion: sentVersion, kind: sentKind, metadata: { ...body.metadata } };
+  return { ...copyJson(body), apiVersion: sentVersion, kind: sentKind, metadata: { ...body.metadata } };
 }
 
 function post(world: World, target: Target, request: ApiRequest): ApiResponse {
@@ -155,11 +156,11 @@ function patched(resource: Resource, stored: KubeObject, request: ApiRequest): K
   const type = (request.contentType ?? '').split(';')[0]?.trim();
   switch (type) {
     case 'application/merge-patch+json':
-      return mergePatch(stored, request.body);
+      return mergePatch(stored, copyJson(request.body));
     case 'application/json-patch+json':
       return jsonPatch(stored, request.body);
     case 'application/strategic-merge-patch+json':
-      if (!resource.custom) return strategicMergePatch(stored, request.body);
+      if (!resource.custom) return strategicMergePatch(stored, copyJson(request.body));
       throw unsupportedMedia('strategic merge patch is not supported for custom resources; use application/merge-patch+json');
     case 'application/apply-patch+yaml':
     case 'application/apply-patch+cbor':

@@ -1,4 +1,5 @@
 import { simulationAnnotations } from '../annotations.ts';
+import { copyJson } from '../copy.ts';
 import { keyOf } from '../store.ts';
 import type { KubeObject, Loose, StoreEvent } from '../types.ts';
 import { type Controller, setCondition, type World } from '../world.ts';
@@ -122,7 +123,7 @@ export class Jobs implements Controller {
         serviceAccountName: 'default',
         priority: 0,
         tolerations: [],
-        ...structuredClone(template.spec),
+        ...copyJson(template.spec),
       },
       status: { phase: 'Pending', qosClass: 'BestEffort' },
     };

@@ -1,3 +1,5 @@
+import { copyJson } from '../copy.ts';
+import { sameJson } from '../patch.ts';
 import type { KubeObject, Loose } from '../types.ts';
 import type { World } from '../world.ts';
 
@@ -33,12 +35,12 @@ const TABLE = 'pods';
 
 export function loadRun(world: World, pod: KubeObject): PodRun {
   const stored: PodRun | undefined = world.store.side.get(TABLE, pod.metadata.uid);
-  return stored === undefined ? { mounted: false, containers: {} } : structuredClone(stored);
+  return stored === undefined ? { mounted: false, containers: {} } : copyJson(stored);
 }
 
 export function saveRun(world: World, pod: KubeObject, run: PodRun): void {
   const before = world.store.side.get(TABLE, pod.metadata.uid);
-  if (JSON.stringify(before) !== JSON.stringify(run)) world.store.side.set(TABLE, pod.metadata.uid, run);
+  if (!sameJson(before, run)) world.store.side.set(TABLE, pod.metadata.uid, run);
 }
 
 /** Forgets all the side tables know of a pod that is gone. */
