@@ -52,6 +52,7 @@ export async function serve(cluster: Cluster, port: number): Promise<Front> {
       query,
       contentType: request.headers['content-type']?.split(';')[0] ?? 'application/json',
       accept: request.headers.accept ?? '',
+      givesBody: true,
     };
     const watching = call.method === 'GET' && (query.watch === 'true' || query.watch === '1');
     const fault = await faults.meet(watching ? 'WATCH' : call.method, path + search);

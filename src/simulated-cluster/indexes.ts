@@ -36,6 +36,12 @@ export function claimKeysOf(pod: KubeObject): string[] {
   return keys;
 }
 
+/** Whether two versions of an object are found under the same names: most differ in their status alone, and share the rest. */
+function sameIndexed({ metadata: before, spec }: KubeObject, next: KubeObject): boolean {
+  const { uid, ownerReferences, labels } = next.metadata;
+  return uid === before.uid && ownerReferences === before.ownerReferences && labels === before.labels && spec === next.spec;
+}
+
 /** What the controllers look up: by uid, owner, namespace, pods by node and by claim, nodes by label. */
 export class Indexes {
   private readonly uids = new Map<string, ObjectRef>();
@@ -48,6 +54,7 @@ export class Indexes {
   private readonly clusterIps = new MultiMap();
 
   update(resource: string, key: string, previous: KubeObject | undefined, next: KubeObject | undefined): void {
+    if (previous !== undefined && next !== undefined && sameIndexed(previous, next)) return;
     if (previous !== undefined) this.walk(resource, key, previous, 'remove');
     if (next !== undefined) this.walk(resource, key, next, 'add');
   }

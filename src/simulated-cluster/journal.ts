@@ -9,17 +9,17 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { copyJson } from './copy.ts';
 import { RESOURCES } from './resources.ts';
 import type { Store } from './store.ts';
 import type { Commit, KubeObject, SideOperation, StoreEvent } from './types.ts';
-import { objectJson } from './wire.ts';
+import { objectJson, objectJsonButSpec } from './wire.ts';
 
-/** A journal this long is folded into a new snapshot. */
-const FOLD_AFTER = 32 * 1024 * 1024;
+/** A journal this long, and longer than the snapshot it follows, is folded into a new one: so folding costs no more than writing did. */
+const FOLD_AFTER = 64 * 1024 * 1024;
 const SYNC_EVERY = 200;
 const CHUNK = 500;
 
@@ -37,6 +37,7 @@ export class Journal {
   private generation = 0;
   private file = -1;
   private written = 0;
+  private snapshotSize = 0;
   private dirty = false;
   private folding = false;
   private timer: NodeJS.Timeout | undefined;
@@ -58,6 +59,7 @@ export class Journal {
     const journals = numbers('journal').filter((number) => number >= (snapshot ?? 0));
     this.generation = journals[journals.length - 1] ?? snapshot ?? 0;
     if (snapshot !== undefined) {
+      this.snapshotSize = statSync(this.path(`snapshot-${snapshot}.jsonl`)).size;
       for (const line of this.lines(`snapshot-${snapshot}.jsonl`)) restoreLine(store, JSON.parse(line) as SnapshotLine);
     }
     store.startLogHere();
@@ -77,7 +79,7 @@ export class Journal {
     this.written = fstatSync(this.file).size;
     this.timer = setInterval(() => {
       this.sync();
-      if (this.written > FOLD_AFTER && !this.folding) void this.fold(store);
+      if (this.written > Math.max(FOLD_AFTER, this.snapshotSize) && !this.folding) void this.fold(store);
     }, SYNC_EVERY);
     this.timer.unref();
   }
@@ -114,6 +116,7 @@ export class Journal {
       closeSync(previous);
       const temporary = this.path(`snapshot-${number}.tmp`);
       const file = openSync(temporary, 'w');
+      let size = 0;
       for (let start = 0; start < lines.length; start += CHUNK) {
         const text = lines
           .slice(start, start + CHUNK)
@@ -122,11 +125,12 @@ export class Journal {
               ? `{"resource":${JSON.stringify(line.resource)},"object":${objectJson(line.object)}}`
               : JSON.stringify(line),
           );
-        writeAll(file, `${text.join('\n')}\n`);
+        size += writeAll(file, `${text.join('\n')}\n`);
         await new Promise((resolve) => setImmediate(resolve));
       }
       fsyncSync(file);
       closeSync(file);
+      this.snapshotSize = size;
       renameSync(temporary, this.path(`snapshot-${number}.jsonl`));
       for (const name of readdirSync(this.directory)) {
         const old = /^(?:snapshot|journal)-(\d+)\.(?:jsonl|tmp)$/.exec(name)?.[1];
@@ -171,15 +175,20 @@ function writeAll(file: number, text: string): number {
   return length;
 }
 
-function eventJson({ type, resource, version, object }: StoreEvent): string {
-  return `{"type":"${type}","resource":"${resource}","version":${version},"object":${objectJson(object)}}`;
+function eventJson({ type, resource, version, object, previous }: StoreEvent): string {
+  const keepsSpec = object.spec !== undefined && object.spec === previous?.spec;
+  const text = keepsSpec ? objectJsonButSpec(object) : objectJson(object);
+  return `{"type":"${type}","resource":"${resource}","version":${version}${keepsSpec ? ',"keepsSpec":true' : ''},"object":${text}}`;
 }
 
 function snapshotOf(store: Store): SnapshotLine[] {
   const lines: SnapshotLine[] = [{ head: { now: store.now, version: store.version, random: store.random.state() } }];
   for (const { id } of RESOURCES) for (const object of store.values(id)) lines.push({ resource: id, object });
-  // Side tables change in place, so their values are copied now.
-  for (const side of store.side.dump()) lines.push({ side: copyJson(side) });
+  // Values of side tables are replaced, but lists grow in place, so they are copied now.
+  for (const side of store.side.dump()) {
+    const grows = 'value' in side && Array.isArray(side.value);
+    lines.push({ side: grows ? { ...side, value: [...side.value] } : side });
+  }
   return lines;
 }
 

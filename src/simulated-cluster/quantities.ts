@@ -5,6 +5,15 @@ const PATTERN = /^([+-]?(?:\d+\.?\d*|\.\d+))(?:(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]?)|
 /** The value of a Kubernetes quantity such as 500m, 64Gi or 2; NaN when it is none. */
 export function parseQuantity(text: string | number | undefined): number {
   if (text === undefined) return 0;
+  const value = known.get(text) ?? readQuantity(text);
+  // Few are in use, and those all the time.
+  if (known.size < 1_000) known.set(text, value);
+  return value;
+}
+
+const known = new Map<string | number, number>();
+
+function readQuantity(text: string | number): number {
   const match = PATTERN.exec(String(text));
   if (match === null) return Number.NaN;
   const [, digits = '0', suffix = '', exponent] = match;

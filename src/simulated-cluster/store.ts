@@ -2,7 +2,7 @@ import { Indexes } from './indexes.ts';
 import { createRandom, type Random } from './random.ts';
 import { SideTables } from './side-tables.ts';
 import { Timers } from './timers.ts';
-import type { Commit, KubeObject, SideOperation, StoreEvent } from './types.ts';
+import type { Commit, KubeObject, RecordedEvent, SideOperation, StoreEvent } from './types.ts';
 
 /** The key of an object inside its resource: namespace/name, or the name alone when it has no namespace. */
 export function keyOf(object: { metadata: { name: string; namespace?: string } }): string {
@@ -144,12 +144,14 @@ export class Store {
   }
 
   /** Applies a commit read from disk. `previous` in its events need not be filled in. */
-  replay(commit: Commit): void {
+  replay(commit: Omit<Commit, 'events'> & { events: RecordedEvent[] }): void {
     for (const event of commit.events) {
       const key = keyOf(event.object);
       const previous = this.get(event.resource, key);
-      this.index(event.resource, key, event.type === 'DELETED' ? undefined : event.object);
-      this.append({ ...event, ...(previous === undefined ? {} : { previous }) });
+      const { keepsSpec, ...change } = event;
+      if (keepsSpec) change.object.spec = previous?.spec;
+      this.index(change.resource, key, change.type === 'DELETED' ? undefined : change.object);
+      this.append({ ...change, ...(previous === undefined ? {} : { previous }) });
     }
     for (const operation of commit.side) this.side.apply(operation);
     this.restoreHead(commit);

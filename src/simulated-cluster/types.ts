@@ -49,6 +49,8 @@ export interface ApiRequest {
   contentType?: string;
   accept?: string;
   body?: Loose;
+  /** Whether the caller gives the body away: then parts of it may be stored without a copy. */
+  givesBody?: boolean;
 }
 
 export interface ApiResponse {
@@ -70,6 +72,11 @@ export interface StoreEvent {
   version: number;
   object: KubeObject;
   previous?: KubeObject;
+}
+
+/** A change as the journal has it; the spec that an object shares with its version before is not written down again. */
+export interface RecordedEvent extends StoreEvent {
+  keepsSpec?: boolean;
 }
 
 /** A write to the side tables (timers, logs, files, pod run-times), which the API does not show as objects. */

@@ -102,7 +102,8 @@ function bodyObject(request: ApiRequest, { resource, namespace }: Target): KubeO
   if (namespace !== undefined && sentNamespace !== undefined && sentNamespace !== namespace) {
     throw badRequest(`the namespace of the provided object does not match the namespace sent on the request`);
   }
-  return { ...copyJson(body), apiVersion: sentVersion, kind: sentKind, metadata: { ...body.metadata } };
+  const ours = request.givesBody ? body : copyJson(body);
+  return { ...ours, apiVersion: sentVersion, kind: sentKind, metadata: { ...ours.metadata } };
 }
 
 function post(world: World, target: Target, request: ApiRequest): ApiResponse {
@@ -156,7 +157,7 @@ function patched(resource: Resource, stored: KubeObject, request: ApiRequest): K
   const type = (request.contentType ?? '').split(';')[0]?.trim();
   switch (type) {
     case 'application/merge-patch+json':
-      return mergePatch(stored, copyJson(request.body));
+      return mergePatch(stored, request.givesBody ? request.body : copyJson(request.body));
     case 'application/json-patch+json':
       return jsonPatch(stored, request.body);
     case 'application/strategic-merge-patch+json':

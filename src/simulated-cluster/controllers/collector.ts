@@ -1,5 +1,5 @@
 import { RESOURCES } from '../resources.ts';
-import type { StoreEvent } from '../types.ts';
+import type { KubeObject, StoreEvent } from '../types.ts';
 import { type Controller, ownerExists, type World } from '../world.ts';
 
 const NAME = 'collector';
@@ -20,16 +20,22 @@ export class Collector implements Controller {
         const dependent = this.world.get(resource, key);
         if (dependent !== undefined) this.world.wake(NAME, dependent.metadata.uid, delay);
       }
-    } else if ((object.metadata.ownerReferences?.length ?? 0) > 0) this.world.wake(NAME, object.metadata.uid, delay);
+    } else if (object.metadata.ownerReferences?.length && !this.isOwned(object)) {
+      // One whose owner is there is looked at when the owner goes.
+      this.world.wake(NAME, object.metadata.uid, delay);
+    }
   }
 
   onTimer(uid: string): void {
     const found = this.world.store.indexes.byUid(uid);
     const object = found === undefined ? undefined : this.world.get(found.resource, found.key);
     if (found === undefined || object === undefined || object.metadata.deletionTimestamp !== undefined) return;
-    const owners = object.metadata.ownerReferences ?? [];
-    if (owners.length === 0 || owners.some((owner) => ownerExists(this.world.store, owner, object.metadata.namespace))) return;
+    if (!object.metadata.ownerReferences?.length || this.isOwned(object)) return;
     this.world.delete(found.resource, object);
+  }
+
+  private isOwned({ metadata: { ownerReferences, namespace } }: KubeObject): boolean {
+    return ownerReferences?.some((owner) => ownerExists(this.world.store, owner, namespace)) ?? false;
   }
 }
 

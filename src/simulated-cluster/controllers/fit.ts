@@ -2,11 +2,25 @@ import { type Amounts, addAmounts, parseAmounts } from '../quantities.ts';
 import { matchesExpression } from '../selectors.ts';
 import type { KubeObject, Loose } from '../types.ts';
 
+export const HOSTNAME = 'kubernetes.io/hostname';
+
+/** Worked out once for all versions of a pod that share their spec. */
+const requested = new WeakMap<object, Amounts>();
+
 /** What a pod asks of its node: the sum of its containers, or its largest init container where that is more. */
-export function podRequests(pod: KubeObject): Amounts {
+export function podRequests({ spec }: KubeObject): Readonly<Amounts> {
+  let amounts = requested.get(spec);
+  if (amounts === undefined) {
+    amounts = sumOfRequests(spec);
+    requested.set(spec, amounts);
+  }
+  return amounts;
+}
+
+function sumOfRequests(spec: Loose): Amounts {
   const total: Amounts = { pods: 1 };
-  for (const container of pod.spec.containers ?? []) addAmounts(total, parseAmounts(container.resources?.requests));
-  for (const container of pod.spec.initContainers ?? []) {
+  for (const container of spec.containers ?? []) addAmounts(total, parseAmounts(container.resources?.requests));
+  for (const container of spec.initContainers ?? []) {
     const amounts = parseAmounts(container.resources?.requests);
     if (container.restartPolicy === 'Always') addAmounts(total, amounts);
     else for (const [name, value] of Object.entries(amounts)) total[name] = Math.max(total[name] ?? 0, value);
@@ -37,6 +51,15 @@ export function selectsNode(pod: KubeObject, node: KubeObject): boolean {
   const terms: Loose[] | undefined =
     pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
   return terms === undefined || terms.some((term) => matchesTerm(term, node));
+}
+
+/** The hosts that the required node affinity names; undefined where one of its alternatives names none. */
+export function requiredHosts(pod: KubeObject): string[] | undefined {
+  const terms: Loose[] = pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms ?? [];
+  const hosts = terms.map((term) =>
+    (term.matchExpressions ?? []).find(({ key, operator }: Loose) => key === HOSTNAME && operator === 'In'),
+  );
+  return hosts.length === 0 || hosts.includes(undefined) ? undefined : hosts.flatMap(({ values }) => values ?? []);
 }
 
 /** Whether all volumes of these affinities can be used on the node. */

@@ -3,7 +3,17 @@ import { type Amounts, addAmounts, parseAmounts } from '../quantities.ts';
 import { keyOf } from '../store.ts';
 import type { KubeObject, Loose, StoreEvent } from '../types.ts';
 import { type Controller, setCondition, type World } from '../world.ts';
-import { holdsResources, podRequests, preference, reachesVolumes, selectsNode, shortages, untoleratedTaint } from './fit.ts';
+import {
+  HOSTNAME,
+  holdsResources,
+  podRequests,
+  preference,
+  reachesVolumes,
+  requiredHosts,
+  selectsNode,
+  shortages,
+  untoleratedTaint,
+} from './fit.ts';
 
 const NAME = 'scheduler';
 const CYCLE = 'cycle';
@@ -56,20 +66,19 @@ export class Scheduler implements Controller {
     for (const pod of pods) {
       if (pod.spec.nodeName || pod.metadata.deletionTimestamp || (pod.spec.schedulingGates ?? []).length > 0) continue;
       if (pod.spec.schedulerName !== 'default-scheduler') continue;
-      const likeness = JSON.stringify([
-        podRequests(pod),
-        pod.spec.nodeSelector,
-        pod.spec.affinity,
-        pod.spec.tolerations,
-        this.volumeAffinities(pod),
-      ]);
-      const known = refused.get(likeness);
+      const known = refused.size === 0 ? undefined : refused.get(this.likeness(pod));
       const verdict = this.claimsVerdict(pod) ?? (known === undefined ? this.choose(pod) : { refusal: known });
       if ('refusal' in verdict) {
-        if (!('claims' in verdict)) refused.set(likeness, verdict.refusal);
+        if (!('claims' in verdict)) refused.set(this.likeness(pod), verdict.refusal);
         this.refuse(pod, verdict.refusal);
       } else if ('node' in verdict) this.bind(pod, verdict.node);
     }
+  }
+
+  /** The same for pods that ask the same of their node. */
+  private likeness(pod: KubeObject): string {
+    const { nodeSelector, affinity, tolerations } = pod.spec;
+    return JSON.stringify([podRequests(pod), nodeSelector, affinity, tolerations, this.volumeAffinities(pod)]);
   }
 
   private look(key: string): void {
@@ -84,8 +93,11 @@ export class Scheduler implements Controller {
   }
 
   private account(previous: KubeObject | undefined, next: KubeObject | undefined): void {
-    if (previous !== undefined && holdsResources(previous)) this.add(previous, -1);
-    if (next !== undefined && holdsResources(next)) this.add(next, 1);
+    const held = previous !== undefined && holdsResources(previous);
+    const holds = next !== undefined && holdsResources(next);
+    if (held && holds && previous.spec === next.spec) return;
+    if (held) this.add(previous, -1);
+    if (holds) this.add(next, 1);
     const key = keyOf((next ?? previous) as KubeObject);
     if (next === undefined || next.spec.nodeName) {
       this.unbound.delete(key);
@@ -143,8 +155,8 @@ export class Scheduler implements Controller {
     const count = (reason: string, times = 1): void => {
       reasons.set(reason, (reasons.get(reason) ?? 0) + times);
     };
-    const candidates = this.candidates(pod);
     const affinities = this.volumeAffinities(pod);
+    const candidates = this.candidates(pod, affinities.length === 0);
     let best: { node: KubeObject; preference: number; load: number } | undefined;
     for (const key of candidates) {
       const node = store.get('nodes', key);
@@ -174,12 +186,14 @@ export class Scheduler implements Controller {
     };
   }
 
-  /** Nodes worth a look: those with the rarest label the pod selects by. */
-  private candidates(pod: KubeObject): readonly string[] {
+  /** Nodes worth a look: those with the rarest label the pod selects by, or that its affinity names where that may be `pinned`. */
+  private candidates(pod: KubeObject, pinned: boolean): readonly string[] {
     const { store } = this.world;
     const sets = Object.entries((pod.spec.nodeSelector ?? {}) as Record<string, string>).map(([key, value]) =>
       store.indexes.nodesWithLabel(key, value),
     );
+    const hosts = pinned ? requiredHosts(pod) : undefined;
+    if (hosts !== undefined) sets.push(new Set(hosts.flatMap((host) => [...store.indexes.nodesWithLabel(HOSTNAME, host)])));
     const smallest = sets.sort((a, b) => a.size - b.size)[0];
     return smallest === undefined ? store.keys('nodes') : [...smallest].sort();
   }
