@@ -29,7 +29,7 @@ describe('the process', () => {
   it('keeps everything through kill -9, and its versions never go back', async () => {
     const data = folder();
     const first = await start(data);
-    await call(first.url, 'POST', PODS, gpuPod('kept', 'h100', 2));
+    const created = await call(first.url, 'POST', PODS, gpuPod('kept', 'h100', 2));
     await until(
       'it is ready',
       async () => (await call(first.url, 'GET', `${PODS}/kept`)).body.status.containerStatuses?.[0].ready,
@@ -59,10 +59,19 @@ describe('the process', () => {
     const highest = Math.max(...acknowledged.map(({ resourceVersion }) => Number(resourceVersion)));
     expect(Number(after.body.metadata.resourceVersion)).toBeGreaterThanOrEqual(highest);
     expect(after.body.items).toEqual(before.body.items);
-    const watch = await fetch(
-      `${second.url}/api/v1/namespaces/gpu-dev/configmaps?watch=1&timeoutSeconds=1&resourceVersion=${before.body.metadata.resourceVersion}`,
-    );
-    expect((await watch.text()).trim().split('\n').length).toBeGreaterThanOrEqual(acknowledged.length);
+    const watched = async (kind: string, version: string) => {
+      const path = `/api/v1/namespaces/gpu-dev/${kind}?watch=1&timeoutSeconds=1&resourceVersion=${version}`;
+      return (await (await fetch(`${second.url}${path}`)).text()).trim().split('\n');
+    };
+    const [maps, versions] = await Promise.all([
+      watched('configmaps', before.body.metadata.resourceVersion),
+      watched('pods', created.body.metadata.resourceVersion),
+    ]);
+    expect(maps.length).toBeGreaterThanOrEqual(acknowledged.length);
+    // Each version that the pod had is whole, also what it shares with the one before it.
+    expect(versions.length).toBeGreaterThan(2);
+    const specs = versions.map((line) => JSON.parse(line).object.spec);
+    for (const spec of specs) expect(spec).toEqual(before.body.items[0].spec);
     await call(second.url, 'POST', PODS, podBody('more'));
     await until('it goes on', async () => (await call(second.url, 'GET', `${PODS}/more`)).body.status.phase === 'Running');
   });
