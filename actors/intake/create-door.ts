@@ -119,9 +119,9 @@ export class CreateDoor {
         ready.length === 0 ? new Map<string, string>() : await acceptCreates(posting(post), tx, ready).catch(asNotTogether);
       return { served: new Set(ready.map(({ id }) => id)), notices: told };
     });
-    for (const [id, { asked: each }] of plain) {
+    for (const [id, { create, asked: each }] of plain) {
       if (!served.has(id)) others.push(each);
-      else each.answer(acceptedAs(id, notices.get(id)));
+      else each.answer(acceptedAs(create, notices.get(id)));
     }
     return others;
   }
@@ -148,8 +148,10 @@ export class CreateDoor {
   }
 }
 
-function acceptedAs(id: string, notice: string | undefined): Accepted {
-  const accepted = { actor: `reservation/${id}`, key: `create:${id}`, reservationId: id, operationId: null, duplicate: false };
+function acceptedAs({ id, parsed }: Plain, notice: string | undefined): Accepted {
+  const { gpuType } = parsed.request;
+  const known = { reservationId: id, operationId: null, duplicate: false, gpuType };
+  const accepted = { actor: `reservation/${id}`, key: `create:${id}`, ...known };
   return notice === undefined ? accepted : { ...accepted, notice };
 }
 

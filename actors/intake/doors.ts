@@ -63,6 +63,8 @@ export interface Accepted {
   owner?: string | null;
   /** What whoever sent it should know, in words. */
   notice?: string;
+  /** Of a new reservation, the type in whose line it may wait, if that is known by now. */
+  gpuType?: string;
 }
 
 /**

@@ -29,6 +29,8 @@ export class QueueViews {
   /** The reading of each type that has not begun: all who need a newer one than the latest share it. */
   readonly #next = new Map<string, Promise<Places>>();
   readonly #running = new Map<string, Promise<unknown>>();
+  /** When the last reading of each type began, whether it has ended or not. */
+  readonly #readingSince = new Map<string, number>();
   /** Those of each type whose places are asked for next, together; and the asking under way. */
   readonly #asked = new Map<string, { ids: Set<string>; places: Promise<Places> }>();
   readonly #asking = new Map<string, Promise<unknown>>();
@@ -42,7 +44,8 @@ export class QueueViews {
 
   /**
    * The place of a reservation that waits for capacity; null if it does not. One that has just joined is counted anew, those who have left
-   * the line before it in the last {@link FRESH_MS} perhaps among those before it; its estimate is null if there is none in time.
+   * the line before it in the last {@link FRESH_MS} perhaps among those before it; its estimate is null if there is none in time, and one
+   * that will not be there in time is not waited for.
    * @param patienceMs how long an estimate may be waited for
    */
   async placeOf(gpuType: string, reservationId: string, patienceMs = PATIENCE_MS): Promise<QueuePlace | null> {
@@ -53,7 +56,7 @@ export class QueueViews {
     }
     const place = this.#fresh(gpuType)?.places.get(reservationId) ?? (await this.#ask(gpuType, reservationId)).get(reservationId);
     if (place === undefined) return null;
-    if (place.position > ESTIMATED) return place;
+    if (place.position > ESTIMATED || this.#readIn(gpuType) > patienceMs) return place;
     const places = await Promise.race([this.#read(gpuType), pause(patienceMs, null, { ref: false })]);
     return places?.get(reservationId) ?? place;
   }
@@ -123,6 +126,13 @@ export class QueueViews {
     return places;
   }
 
+  /** In how many milliseconds a reading that begins after this call will be there, as far as the last one tells. */
+  #readIn(gpuType: string): number {
+    const { begunAt, tookMs } = this.#latest.get(gpuType) ?? { begunAt: Number.NEGATIVE_INFINITY, tookMs: 0 };
+    const running = this.#readingSince.get(gpuType) ?? begunAt;
+    return Math.max(0, running + SPACING * tookMs - performance.now()) + tookMs;
+  }
+
   /** A reading that begins after this call. */
   #read(gpuType: string): Promise<Places> {
     const waiting = this.#next.get(gpuType);
@@ -130,6 +140,7 @@ export class QueueViews {
     const next = this.#turn(gpuType).then(() => {
       this.#next.delete(gpuType);
       const begunAt = performance.now();
+      this.#readingSince.set(gpuType, begunAt);
       const reading = queueView(this.#db, gpuType, this.#timeScale).then((places) => {
         this.#latest.set(gpuType, { begunAt, tookMs: performance.now() - begunAt, places });
         return places;

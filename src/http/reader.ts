@@ -18,6 +18,11 @@ import { principalOf, requireReservation } from './access.ts';
 import type { QueueViews } from './queue-views.ts';
 import { type ReservationView, viewOf } from './reservation-view.ts';
 
+export interface ViewOptions {
+  patienceMs?: number | undefined;
+  mayWaitFor?: string | undefined;
+}
+
 export class ReservationReader {
   readonly #db: Database;
   readonly #kernel: Kernel;
@@ -57,10 +62,16 @@ export class ReservationReader {
     }
   }
 
-  /** The view of one reservation, or null if there is none yet. @param patienceMs how long an estimate may be waited for */
-  async view(id: string, patienceMs?: number): Promise<ReservationView | null> {
+  /**
+   * The view of one reservation, or null if there is none yet.
+   * @param patienceMs how long an estimate may be waited for
+   * @param mayWaitFor a GPU type in whose line it probably waits: its place is asked for beside its row
+   */
+  async view(id: string, { patienceMs, mayWaitFor }: ViewOptions = {}): Promise<ReservationView | null> {
+    const place = mayWaitFor === undefined ? undefined : this.#queues.placeOf(mayWaitFor, id, patienceMs);
+    place?.catch(() => {}); // told below, if it matters
     const row = (await this.#rowsWith(id)).get(id);
-    return row === undefined ? null : this.#viewOf(row, patienceMs);
+    return row === undefined ? null : this.#viewOf(row, patienceMs, place);
   }
 
   /** The row of this one, as of now or later, among those of others that are asked for in the same moment. */
@@ -111,9 +122,9 @@ export class ReservationReader {
     };
   }
 
-  async #viewOf(row: ReservationRow, patienceMs?: number): Promise<ReservationView> {
+  async #viewOf(row: ReservationRow, patienceMs?: number, asked?: Promise<QueuePlace | null>): Promise<ReservationView> {
     const waits = row.status === 'queued' && row.substate === 'capacity';
-    const place = waits ? await this.#queues.placeOf(row.gpu_type, row.id, patienceMs) : null;
+    const place = waits ? await (asked ?? this.#queues.placeOf(row.gpu_type, row.id, patienceMs)) : null;
     return viewOf(row, place, this.#kernel.kinds.get('reservation'));
   }
 }

@@ -34,7 +34,7 @@ export async function submit(
   const message = { ...body, user_id: user, github_user: body['github_user'] ?? (user === own ? github : null) };
   const accepted = await door.accept(message, { door: 'http', key: null, by: senderOf(request) });
   const id = accepted.reservationId!;
-  const view = await until(BIRTH_MS, () => reader.view(id, ESTIMATE_MS));
+  const view = await until(BIRTH_MS, () => reader.view(id, { patienceMs: ESTIMATE_MS, mayWaitFor: accepted.gpuType }));
   if (view === null) {
     const letter = await findDeadLetter(db, accepted.actor, accepted.key);
     if (letter !== null) throw new Problem('GPU_MESSAGE_FAILED', letter.reason);
