@@ -1,10 +1,11 @@
 /**
- * The PGMQ door: a message is read, understood, turned into mailbox events and deleted in one transaction. A crash gives it back at once.
- * A batch goes the swift way, all together; if one of its messages cannot, nothing has happened, and they go one by one.
+ * The PGMQ door: a message is read, understood, turned into events and deleted in one transaction. A crash gives it back at once.
+ * A batch goes the swift way, all together, and who is free takes its events in that transaction; if one of the messages cannot, nothing has
+ * happened, and they go one by one, by mailbox.
  * What cannot be understood is archived, with its reason in the dead letters. A failing database leaves it in the queue. Anything else that
  * fails is tried a few times and then counts as poison.
  */
-import { type Store, isRetryableDatabaseError, type Transaction } from '../../persistence/database.ts';
+import { isRetryableDatabaseError, isUndone, type Store, type Transaction } from '../../persistence/database.ts';
 import { addDeadLetter } from '../../persistence/dead-letters.ts';
 import {
   archiveMessage,
@@ -21,7 +22,7 @@ import { Loop } from '../kernel/loop.ts';
 import { Problem } from '../problem.ts';
 import { redact } from '../secret.ts';
 import { KnownCatalogue } from './catalogue.ts';
-import { accept, type Sender } from './doors.ts';
+import { accept, type Post, posting, type Sender } from './doors.ts';
 import { findReservation } from './lookup.ts';
 import { acceptTogether, NotTogether } from './together.ts';
 
@@ -83,30 +84,31 @@ export class QueueDoor {
 
   /** Consume one batch. @returns how long to sleep: not at all while messages remain. */
   async consume(): Promise<number> {
-    const { kernel, pollMs, batchSize } = this.#settings;
+    const { pollMs, batchSize } = this.#settings;
     const count = await this.#swiftly();
-    if (count > 0) kernel.wake();
     // Less than a batch was all there was: for what comes after it there is a notification.
     return count >= batchSize ? 0 : pollMs;
   }
 
   /** @returns how many messages there were. */
   async #swiftly(): Promise<number> {
-    const { db, batchSize } = this.#settings;
+    const { kernel, batchSize } = this.#settings;
     try {
-      const count = await db.withTransaction((tx) => this.#together(tx, batchSize));
+      const count = await kernel.deliver((tx, post) => this.#together(tx, posting(post), batchSize));
       this.stats.accepted += count;
       return count;
     } catch (error) {
-      if (error instanceof NotTogether) return this.#carefully();
+      const isOfOne = error instanceof NotTogether || (isUndone(error) && !isRetryableDatabaseError(error));
+      if (isOfOne) return this.#carefully();
       return this.#failed(error);
     }
   }
 
   async #carefully(): Promise<number> {
-    const { db, batchSize } = this.#settings;
+    const { db, kernel, batchSize } = this.#settings;
     try {
       const { accepted, refused } = await db.withTransaction((tx) => this.#batch(tx, batchSize));
+      if (accepted > 0) kernel.wake();
       this.stats.accepted += accepted;
       this.stats.refused += refused;
       return accepted + refused;
@@ -122,14 +124,14 @@ export class QueueDoor {
   }
 
   /** Take a batch, and accept all of it or fail: with the message that failed if it was alone, else as a batch. */
-  async #together(tx: Transaction, limit: number): Promise<number> {
-    const { kernel, queue } = this.#settings;
+  async #together(tx: Transaction, door: Post, limit: number): Promise<number> {
+    const { queue } = this.#settings;
     const [messages, catalogue] = await Promise.all([takeFromQueue(tx, queue, limit), this.#catalogue.read(tx)]);
     const [first] = messages;
     if (first === undefined) return 0;
     const deliveries = messages.map((message) => ({ body: message.body, sender: this.#senderOf(message) }));
     try {
-      await acceptTogether(kernel, tx, deliveries, catalogue);
+      await acceptTogether(door, tx, deliveries, catalogue);
     } catch (error) {
       if (isRetryableDatabaseError(error) || error instanceof NotTogether) throw error;
       if (error instanceof Problem || messages.length > 1)

@@ -6,6 +6,7 @@ import { type ActorRow, lockActors, openActors } from '../../persistence/actor-s
 import { isUndone, type Queryable, type Transaction } from '../../persistence/database.ts';
 import { enqueue, findProcessed, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
 import { type BatchResult, type BatchSettings, commit, NOTHING } from './commit.ts';
+import { crashPoint } from './crash-points.ts';
 import { Decisions } from './decisions.ts';
 import { type ActorKind, isBirth, parseAddress, withVersions } from './kind.ts';
 import { ActorFailure, MessageFailure } from './set-aside.ts';
@@ -56,6 +57,7 @@ async function take(settings: BatchSettings, tx: Transaction, messages: readonly
     findProcessed(tx, messages, clock.now()),
     releaseHeldMail(tx, [...births.keys()]),
   ]);
+  await crashPoint('turn.locked');
   const born = [...opened].map((actor): ActorRow => {
     const { kind, version } = births.get(actor)!;
     return { actor, kind, machineVersion: version, seq: 0, status: 'unborn', snapshot: null };

@@ -36,7 +36,7 @@ export class Passages {
       case 'turn.locked':
       case 'turn.stepped':
       case 'turn.beforeCommit':
-        return this.#underWay(answerOf);
+        return [...(await this.#underWay(answerOf)), ...(queue === null ? [] : await this.#queued(queue))];
       case 'turn.afterCommit':
         return this.#mail(TAKEN);
       case 'effect.leased':
@@ -53,7 +53,7 @@ export class Passages {
     }
   }
 
-  /** The mail of actors that are locked, and the results that they are about to take without mail. */
+  /** The mail of actors that are locked, and the results that they are about to take without mail; what a door hands them is on its queue. */
   async #underWay(answerOf: (effectId: string) => object | null | undefined): Promise<Unit[]> {
     const { rows } = await this.#db.query<{ effectId: string; actor: string }>(RESULTS_UNDER_WAY, []);
     const results = rows.filter(({ effectId }) => answerOf(effectId));

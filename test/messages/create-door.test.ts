@@ -63,14 +63,14 @@ it('of two who ask for one id in one moment, one makes it and the other is told 
 
 it('who waits for a lock holds up nobody else, however many they are, neither with them nor behind them', async () => {
   const user = `blocked-${randomUUID().slice(0, 6)}`;
-  let release = () => {};
-  const held = new Promise<void>((resolve) => {
-    release = resolve;
-  });
+  const { promise: held, resolve: release } = Promise.withResolvers<void>();
+  const { promise: isLocked, resolve: lock } = Promise.withResolvers<void>();
   const holding = scene.db.withTransaction(async (tx) => {
     await tx.query(`select pg_advisory_xact_lock(hashtextextended('quota/' || $1, 0))`, [user]);
+    lock();
     await held;
   });
+  await isLocked;
   const order: string[] = [];
   const blocked = () => ask(fresh('create-api', { user_id: user })).then(() => order.push('blocked'));
   const first = ask(fresh('create-api'));

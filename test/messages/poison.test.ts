@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
 import { QueueDoor } from '../../actors/intake/queue-door.ts';
-import { type Body, type Door, fresh, startDoor } from './support.ts';
+import { type Body, type Door, fresh, startDoor, watchPosts } from './support.ts';
 
 let door: Door;
 afterEach(async () => {
@@ -11,12 +11,10 @@ afterEach(async () => {
 /** A door whose kernel fails on messages that a test marks, as a bug of ours would. */
 async function startFragile(options: { batchSize?: number; poisonReads?: number; code?: string } = {}): Promise<Door> {
   door = await startDoor({ door: options });
-  const post = door.kernel.post.bind(door.kernel);
-  door.kernel.post = async (messages, within) => {
+  watchPosts(door.kernel, (messages) => {
     if (messages.some((message) => JSON.stringify(message.event).includes('poison')))
       throw Object.assign(new Error('a bug of ours'), options.code === undefined ? {} : { code: options.code });
-    return post(messages, within);
-  };
+  });
   return door;
 }
 

@@ -2,10 +2,12 @@
 import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { QueueDoor, type QueueDoorSettings } from '../../actors/intake/queue-door.ts';
 import { Kernel, type KernelSettings } from '../../actors/kernel/kernel.ts';
 import { gpuDevKinds, type Ports } from '../../actors/kinds.ts';
 import { Database } from '../../persistence/database.ts';
+import type { Message } from '../../persistence/mailbox.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: a message is whatever its producer wrote.
@@ -51,7 +53,7 @@ export interface Door {
   door: QueueDoor;
   errors: unknown[];
   send(body: unknown, queue?: string): Promise<number>;
-  /** Everything waiting for an actor, in order. */
+  /** Everything that doors sent to an actor, in order: what it has taken, and what waits. */
   mail(id: string): Promise<{ key: string; event: Body; held: boolean; sender: string }[]>;
   letters(): Promise<Body[]>;
   archived(msgId: number, queue?: string): Promise<boolean>;
@@ -89,9 +91,7 @@ export async function startDoor(
     },
     send: async (body, to = queue) =>
       (await db.query<{ send: number }>('select pgmq.send($1, $2::jsonb) as send', [to, JSON.stringify(body)])).rows[0]!.send,
-    mail: async (id) =>
-      (await db.query<Body>('select key, event, held, sender from mailbox where actor = $1 order by id', [`reservation/${id}`]))
-        .rows,
+    mail: async (id) => (await db.query<Body>(SENT, [`reservation/${id}`])).rows,
     letters: async () => (await db.query<Body>('select * from dead_letters order by id')).rows,
     archived: async (msgId, from = queue) => (await db.query(ARCHIVED[from]!, [msgId])).rowCount === 1,
     waiting: async (from = queue) => (await db.query<{ n: number }>(WAITING[from]!)).rows[0]!.n,
@@ -101,6 +101,32 @@ export async function startDoor(
       await database.drop();
     },
   };
+}
+
+const SENT = `
+  select key, event, held, sender
+    from (select key, event, false as held, sender, seq as place, 1 as part from history where actor = $1
+          union all
+          select key, event, held, sender, id, 2 from mailbox where actor = $1) sent
+   where part = 2 or sender like 'queue:%' or sender like 'http%' order by part, place`;
+
+/** Let `check` see what doors send, before it is sent: what it throws, sending throws. Then `ms` pass before the end of the door's transaction. */
+export function watchPosts(kernel: Kernel, check: (messages: readonly Message[]) => void, ms = 0): void {
+  const [post, deliver] = [kernel.post.bind(kernel), kernel.deliver.bind(kernel)];
+  kernel.post = async (messages, within) => {
+    check(messages);
+    await pause(ms);
+    return post(messages, within);
+  };
+  kernel.deliver = (write) =>
+    deliver(async (tx, send) => {
+      const written = await write(tx, (messages) => {
+        check(messages);
+        send(messages);
+      });
+      await pause(ms);
+      return written;
+    });
 }
 
 export const ARCHIVED: Record<string, string> = {

@@ -5,7 +5,7 @@ import { Kernel } from '../../actors/kernel/kernel.ts';
 import { findActor } from '../../persistence/actor-store.ts';
 import { Database } from '../../persistence/database.ts';
 import { readHistory } from '../../persistence/history.ts';
-import { type Body, startDoor } from '../messages/support.ts';
+import { type Body, startDoor, watchPosts } from '../messages/support.ts';
 import { lampKind } from '../support/lamp.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 
@@ -103,13 +103,8 @@ describe('a queue', () => {
     const database = await createTestDatabase();
     const door = await startDoor({ database });
     const settings = { db: door.db, queue: 'gpu_reservations', visibilitySeconds: 1, pollMs: 20, batchSize: 1 };
-    const post = door.kernel.post.bind(door.kernel);
     let posted = 0;
-    door.kernel.post = async (messages, within) => {
-      posted++;
-      await pause(2_500);
-      return post(messages, within);
-    };
+    watchPosts(door.kernel, () => void posted++, 2_500);
     const doors = [0, 1].map(
       () => new QueueDoor({ ...settings, kernel: door.kernel, onError: (error) => void door.errors.push(error) }),
     );
