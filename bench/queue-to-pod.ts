@@ -27,20 +27,22 @@ export interface QueueToPodFigures extends Percentiles {
 
 /** GPUs of a node. */
 const GPUS = 8;
+/** Requests before the first that is measured: a service that has just started compiles what it runs, and its connections make plans. */
+const WARM_UP = 800;
 /** A service that cannot keep up is waited for: its figures say so. */
 const PATIENCE_MS = 300_000;
 
 export async function measureQueueToPod(server: BenchServer, options: QueueToPodOptions): Promise<QueueToPodFigures> {
   const requests = options.perSecond * options.seconds;
-  const stage = await Stage.start(server, { fleet: { h100: Math.ceil(Math.max(requests, 2_000) / GPUS) + 2 } });
+  const stage = await Stage.start(server, { fleet: { h100: Math.ceil((Math.max(requests, 2_000) + WARM_UP) / GPUS) } });
   try {
     await stage.healthy(await stage.service(options.environment));
     const wish = () => (options.withDisk ? create({ disk_name: 'default', user_id: `user-${users++}` }) : create());
     let users = 0;
-    // The first requests compile code and make plans; nobody would notice them in a service that has run for a minute.
-    const warmUp = Array.from({ length: GPUS }, wish);
-    await stage.sendAll(warmUp);
-    await stage.until('the first pods are there', () => stage.pods.created.size >= warmUp.length);
+    for (let sent = 0; sent < WARM_UP; sent += GPUS) {
+      await stage.sendAll(Array.from({ length: GPUS }, wish));
+      await stage.until('the first pods are there', () => stage.pods.created.size >= sent + GPUS);
+    }
 
     const sent = new Map<string, number>();
     let sentLate = 0;

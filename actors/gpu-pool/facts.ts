@@ -4,7 +4,6 @@ import { isRetryableDatabaseError, type Transaction } from '../../persistence/da
 import { holdersOn, type NodeRow, removeNodes, writeNodes } from '../../persistence/gpu-nodes.ts';
 import { assertLease, LeaseLostError } from '../../persistence/leases.ts';
 import type { Message } from '../../persistence/mailbox.ts';
-import type { Kernel } from '../kernel/kernel.ts';
 import { lockSlots } from './ledger.ts';
 import { moveSlots } from './node-types.ts';
 import type { PodView } from './ports.ts';
@@ -18,7 +17,8 @@ export interface Facts {
 }
 
 export interface Surroundings {
-  kernel: Kernel;
+  /** Where messages go. */
+  post: (messages: readonly Message[]) => unknown;
   lease: { name: string; token: number };
   pods: ReadonlyMap<string, PodView>;
   /** The type of each node on record. */
@@ -30,10 +30,10 @@ export interface Surroundings {
  * @throws LeaseLostError if another process tracks now
  */
 export async function writeFacts(tx: Transaction, around: Surroundings, { rows, gone, messages }: Facts): Promise<void> {
-  const { kernel, lease, pods, recorded } = around;
+  const { post, lease, pods, recorded } = around;
   if (rows.length + gone.length === 0) {
     const [told] = await Promise.all([ofKnownActors(tx, messages), assertLease(tx, lease.name, lease.token)]);
-    await kernel.post(told, tx);
+    await post(told);
     return;
   }
   await assertLease(tx, lease.name, lease.token);
@@ -45,7 +45,7 @@ export async function writeFacts(tx: Transaction, around: Surroundings, { rows, 
   if (gone.length > 0) await removeNodes(tx, gone);
   const news = newsOf(rows, gone, around);
   // A pool that was never opened is of a type that is not offered: it has nobody in line.
-  await kernel.post(await ofKnownActors(tx, [...messages, ...losses, ...news]), tx);
+  await post(await ofKnownActors(tx, [...messages, ...losses, ...news]));
 }
 
 /** Every pool that has won, lost or changed a node is told. */

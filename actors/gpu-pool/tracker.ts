@@ -24,6 +24,8 @@ import type { ClusterEvents, NodeView, PodView } from './ports.ts';
 const LEASE = 'tracker';
 /** How long changes are gathered, in milliseconds: what a pod goes through in that time costs its reservation one transaction. */
 const GATHER = 20;
+/** Messages that are taken by their actors in the transaction that tells them; more would hold the tracker's lease for too long. */
+const AT_ONCE = 200;
 /** How long new dev servers wait until they are looked at: a pod that nobody wants is no emergency. */
 const LOOK_AFTER = 200;
 /** When questions that found no answer are asked again, in milliseconds. */
@@ -318,9 +320,9 @@ export class Tracker {
 
   async #commit(facts: Facts, token: number): Promise<void> {
     const { db, kernel } = this.#settings;
-    const pods = this.#state.pods;
-    const lease = { name: LEASE, token };
-    await db.withTransaction((tx) => writeFacts(tx, { kernel, lease, pods, recorded: this.#recorded }, facts));
+    const around = { lease: { name: LEASE, token }, pods: this.#state.pods, recorded: this.#recorded };
+    if (facts.messages.length <= AT_ONCE) await kernel.deliver((tx, post) => writeFacts(tx, { ...around, post }, facts));
+    else await db.withTransaction((tx) => writeFacts(tx, { ...around, post: (messages) => kernel.post(messages, tx) }, facts));
     if (this.#token !== token) return;
     for (const row of facts.rows) {
       this.#written.set(row.node, JSON.stringify(row));

@@ -36,6 +36,8 @@ export interface KernelSettings {
   effectConcurrency?: number;
   leaseSeconds?: number;
   takeovers?: TakeoverPolicy;
+  /** How other processes are told to look; by a notification of the database if left out. */
+  wakeOthers?: () => void;
   /** Further channels to listen on (the queues' insert notifications). */
   listen?: Record<string, () => void>;
   /**
@@ -79,7 +81,7 @@ export class Kernel {
   readonly #sweeps: Loop;
   readonly #held: Loop;
   readonly #listener: Listener;
-  readonly #sender: WakeUpSender;
+  readonly #wakeOthers: () => void;
   readonly #counts = { turns: 0, batches: 0, effectsStarted: 0, effectFailures: 0, deadlinesFired: 0, errors: 0 };
   readonly #watchers = new Set<(actors: readonly string[]) => void>();
 
@@ -149,7 +151,8 @@ export class Kernel {
       if ((await this.sweepHeldMail()) > 0) this.#turns[0]!.wake();
       return 1_000;
     });
-    this.#sender = new WakeUpSender(settings.db);
+    const sender = new WakeUpSender(settings.db);
+    this.#wakeOthers = settings.wakeOthers ?? (() => sender.wake());
     this.#listener = settings.db.listen([MAIL_CHANNEL, ...Object.keys(settings.listen ?? {})], (channel) => {
       if (channel === null) settings.onReconnect?.();
       else settings.listen?.[channel]?.();
@@ -192,7 +195,7 @@ export class Kernel {
 
   /** Tell other processes to look (for doors in a process that does not run this kernel's loops, and for idle replicas). */
   wakeOthers(): void {
-    this.#sender.wake();
+    this.#wakeOthers();
   }
 
   /**

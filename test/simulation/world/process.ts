@@ -87,6 +87,7 @@ export class Process {
       db: this.db,
       kinds: kinds.map((kind) => watched(kind, ended, kills)),
       random: outside.random.next,
+      wakeOthers: () => {}, // the scheduler looks for work itself
       ...plan.kernel,
       onEffectFailure: ({ error }) => onFailure('effect', error),
     });

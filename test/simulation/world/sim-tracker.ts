@@ -83,10 +83,10 @@ export class SimTracker {
     this.#dirty.clear();
     this.#gone.clear();
     if (facts.rows.length + facts.gone.length + facts.messages.length === 0) return;
-    const { db, kernel } = this.#parts;
-    const around = { kernel, lease: { name: LEASE, token }, pods: this.#state.pods, recorded: this.#recorded };
+    const { kernel } = this.#parts;
+    const around = { lease: { name: LEASE, token }, pods: this.#state.pods, recorded: this.#recorded };
     try {
-      await db.withTransaction((tx) => writeFacts(tx, around, facts));
+      await kernel.deliver((tx, post) => writeFacts(tx, { ...around, post }, facts));
     } catch (error) {
       if (this.token === token && !(error instanceof LeaseLostError)) this.#again(facts);
       throw error;
