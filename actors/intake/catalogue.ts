@@ -52,15 +52,16 @@ export class KnownCatalogue {
   #version: number | null = null;
   #types: Catalogue = new Map();
 
-  /** As last read, however long ago; read if it never was. What is made of it counts only if {@link isCurrent}. */
-  async last(db: Queryable): Promise<Catalogue> {
-    return this.#version === null ? this.read(db) : this.#types;
+  /** As last read, however long ago; read if it never was. What is made of it counts only if it {@link isCurrent}. */
+  async last(db: Queryable): Promise<{ types: Catalogue; version: number | null }> {
+    if (this.#version === null) await this.read(db);
+    return { types: this.#types, version: this.#version };
   }
 
-  /** Whether it is still as last read. If not, it is read again the next time. */
-  async isCurrent(db: Queryable): Promise<boolean> {
-    const isCurrent = this.#version !== null && (await versionOf(db)) === this.#version;
-    if (!isCurrent) this.#version = null;
+  /** Whether this version is still the present one. If not, it is read again the next time. */
+  async isCurrent(db: Queryable, version: number | null): Promise<boolean> {
+    const isCurrent = version !== null && (await versionOf(db)) === version;
+    if (!isCurrent && this.#version === version) this.#version = null;
     return isCurrent;
   }
 

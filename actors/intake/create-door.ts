@@ -98,11 +98,11 @@ export class CreateDoor {
   /** Serve in one transaction what can be. @returns what cannot */
   async #together(asked: readonly Asked[]): Promise<Asked[]> {
     const { db, kernel } = this.#settings;
-    const catalogue = await this.#catalogue.last(db);
+    const { types, version } = await this.#catalogue.last(db);
     const plain = new Map<string, { create: Plain; asked: Asked }>();
     const others: Asked[] = [];
     for (const each of asked) {
-      const create = understood(each, () => plainOf(each.body, each.sender, catalogue));
+      const create = understood(each, () => plainOf(each.body, each.sender, types));
       if (create === null || plain.has(create.id)) others.push(each);
       else plain.set(create.id, { create, asked: each });
     }
@@ -112,7 +112,7 @@ export class CreateDoor {
       waitBriefly(tx);
       const creates = [...plain.values()].map(({ create }) => create);
       const owners = creates.map(({ parsed }) => parsed.owner);
-      const [free, isCurrent] = await Promise.all([freeUsers(tx, owners), this.#catalogue.isCurrent(tx)]);
+      const [free, isCurrent] = await Promise.all([freeUsers(tx, owners), this.#catalogue.isCurrent(tx, version)]);
       if (!isCurrent) throw new NotTogether('the catalogue has changed');
       const ready = creates.filter(({ parsed }) => free.has(parsed.owner));
       const told =

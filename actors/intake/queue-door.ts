@@ -5,7 +5,7 @@
  * What cannot be understood is archived, with its reason in the dead letters. A failing database leaves it in the queue. Anything else that
  * fails is tried a few times and then counts as poison.
  */
-import { isRetryableDatabaseError, isUndone, type Store, type Transaction } from '../../persistence/database.ts';
+import { isRetryableDatabaseError, type Store, type Transaction } from '../../persistence/database.ts';
 import { addDeadLetter } from '../../persistence/dead-letters.ts';
 import {
   archiveMessage,
@@ -98,9 +98,9 @@ export class QueueDoor {
       this.stats.accepted += count;
       return count;
     } catch (error) {
-      const isOfOne = error instanceof NotTogether || (isUndone(error) && !isRetryableDatabaseError(error));
-      if (isOfOne) return this.#carefully();
-      return this.#failed(error);
+      // A failing database fails them one by one as well; whatever else is wrong may be wrong with one of them alone.
+      if (error instanceof MessageFailure || isRetryableDatabaseError(error)) return this.#failed(error);
+      return this.#carefully();
     }
   }
 

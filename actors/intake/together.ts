@@ -38,11 +38,13 @@ export interface Plain {
  * @throws Problem, NotTogether, or the database's error; the transaction must be rolled back then.
  */
 export async function acceptTogether(
-  kernel: Post,
+  door: Post,
   tx: Transaction,
   deliveries: readonly Delivery[],
   catalogue: Catalogue,
 ): Promise<void> {
+  const kernel = onceOnly(door);
+  const gangs = new Set<string>();
   let plain = new Map<string, Plain>();
   const settle = async () => {
     const creates = [...plain.values()];
@@ -59,11 +61,34 @@ export async function acceptTogether(
         plain.set(create.id, create);
         continue;
       }
+      refuseSecond(gangs, (understood.body as { master_reservation_id?: unknown }).master_reservation_id);
     }
     await settle();
     await acceptAction(kernel, tx, understood.action, understood.body, sender);
   }
   await settle();
+}
+
+/** What was sent a moment ago is in no mailbox yet, where a repeated key would be found: so one that comes twice is not for all together. */
+function onceOnly(door: Post): Post {
+  const sent = new Set<string>();
+  return {
+    post: (messages, tx) => {
+      for (const { actor, key } of messages) {
+        if (sent.has(`${actor}\n${key}`)) throw new NotTogether('a key was used twice');
+        sent.add(`${actor}\n${key}`);
+      }
+      return door.post(messages, tx);
+    },
+  };
+}
+
+/** Nor would a member of a gang find those that came a moment before it. */
+function refuseSecond(gangs: Set<string>, gang: unknown): void {
+  if (typeof gang !== 'string') return;
+  const id = gang.toLowerCase();
+  if (gangs.has(id)) throw new NotTogether('two of one gang');
+  gangs.add(id);
 }
 
 /**

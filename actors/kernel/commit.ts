@@ -51,21 +51,29 @@ export interface TakenTurns {
   freed?: number;
 }
 
-/** Take turns in a transaction, write what they decided, commit, and hand on the effects that were leased. */
+/**
+ * Take turns in a transaction, write what they decided, commit, and hand on the effects that were leased.
+ * @param onCommit called when all is written: from now on the commit may come through, even if this fails
+ */
 export async function commit(
   settings: BatchSettings,
   take: (tx: Transaction) => Promise<TakenTurns | 'early' | null>,
+  onCommit: () => void = () => {},
 ): Promise<BatchResult> {
   const { db, clock, kinds, leaser, adopt } = settings;
   const { leased, effects, ...result } = await db.withTransaction(async (tx) => {
     const taken = await take(tx);
-    if (taken === null || taken === 'early') return { ...NOTHING, early: taken === 'early', leased: Promise.resolve([]) };
+    if (taken === null || taken === 'early') {
+      onCommit();
+      return { ...NOTHING, early: taken === 'early', leased: Promise.resolve([]) };
+    }
     const { decided, turns, now, freed = 0 } = taken;
     await crashPoint('turn.stepped');
     decided.messages = withVersions(kinds, decided.messages);
     const { leased } = await decided.write(tx, now, clock.now(), leaser());
     if (areCrashPointsArmed()) await Promise.all([tx.flush(), leased]);
     await crashPoint('turn.beforeCommit');
+    onCommit();
     return {
       turns,
       effects: decided.effects.length,

@@ -2,14 +2,13 @@
  * Messages that are taken in the transaction that sends them: who is accepted at a door is born when the acceptance is committed, and what
  * is asked of an actor that is free has been decided then. Only what cannot be taken at once goes by mailbox.
  */
-import { type ActorRow, lockActors, openActors } from '../../persistence/actor-store.ts';
-import { isUndone, type Queryable, type Transaction } from '../../persistence/database.ts';
+import { type ActorRow, lockActors, openActors, waitBriefly } from '../../persistence/actor-store.ts';
+import { isRetryableDatabaseError, isUndone, type Queryable, type Transaction } from '../../persistence/database.ts';
 import { enqueue, findProcessed, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
 import { type BatchResult, type BatchSettings, commit, NOTHING } from './commit.ts';
 import { crashPoint } from './crash-points.ts';
 import { Decisions } from './decisions.ts';
 import { type ActorKind, isBirth, parseAddress, withVersions } from './kind.ts';
-import { ActorFailure, MessageFailure } from './set-aside.ts';
 import { atOnce, knownKinds, passOn, step } from './steps.ts';
 
 /** Rows of a door, and what it sends by `post`. It is run anew if its first transaction had to be given up. */
@@ -23,17 +22,21 @@ export type Write<T> = (tx: Transaction, post: (messages: readonly Message[]) =>
 export async function deliver<T>(settings: BatchSettings, write: Write<T>): Promise<BatchResult & { value: T }> {
   let value: T | undefined;
   let isWritten = false;
+  let isSent = false;
   try {
-    const result = await commit(settings, async (tx) => {
+    const turns = async (tx: Transaction) => {
       const messages: Message[] = [];
       value = await write(tx, (more) => void messages.push(...more));
       isWritten = true;
       return messages.length === 0 ? null : take(settings, tx, messages);
+    };
+    const result = await commit(settings, turns, () => {
+      isSent = true;
     });
     return { ...result, value: value as T };
   } catch (error) {
     // Only of what is known not to have happened another try is made: an answer to the commit may be lost.
-    const isOver = error instanceof MessageFailure || error instanceof ActorFailure || isUndone(error);
+    const isOver = isUndone(error) || (!isSent && !isRetryableDatabaseError(error));
     if (!isWritten || !isOver) throw error;
     return settings.db.withTransaction(async (tx) => {
       const messages: Message[] = [];
@@ -47,6 +50,8 @@ export async function deliver<T>(settings: BatchSettings, write: Write<T>): Prom
 async function take(settings: BatchSettings, tx: Transaction, messages: readonly Message[]) {
   const { kinds, clock, putOff } = settings;
   const known = knownKinds(kinds);
+  // Whoever holds a row for longer than a turn takes holds up nobody: it goes by mailbox then.
+  waitBriefly(tx);
   const births = new Map(birthsOf(kinds, messages).map((birth) => [birth.actor, birth]));
   const blocked = new Set(putOff.list());
   const others = [...new Set(messages.map(({ actor }) => actor))].filter((actor) => !births.has(actor) && !blocked.has(actor));

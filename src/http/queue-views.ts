@@ -56,8 +56,12 @@ export class QueueViews {
     }
     const place = this.#fresh(gpuType)?.places.get(reservationId) ?? (await this.#ask(gpuType, reservationId)).get(reservationId);
     if (place === undefined) return null;
-    if (place.position > ESTIMATED || this.#readIn(gpuType) > patienceMs) return place;
-    const places = await Promise.race([this.#read(gpuType), pause(patienceMs, null, { ref: false })]);
+    if (place.position > ESTIMATED) return place;
+    const isLate = this.#readIn(gpuType) > patienceMs;
+    const reading = this.#read(gpuType);
+    reading.catch(() => {}); // told to those who wait for it
+    if (isLate) return place;
+    const places = await Promise.race([reading, pause(patienceMs, null, { ref: false })]);
     return places?.get(reservationId) ?? place;
   }
 

@@ -220,15 +220,19 @@ export class Streams {
         put(line, id, session);
       }
     }
-    for (const [gpuType, line] of waiting) {
-      const { places, next } = await this.#settings.reader.placesOf(gpuType, [...line.keys()], this.#toldUpTo.get(gpuType) ?? 0);
-      this.#toldUpTo.set(gpuType, next);
-      let told = 0;
-      // Who is not in the answer is told by the next step what it does instead.
-      for (const [id, { position, estimatedStart: estimated_start, reason: waits_because }] of places) {
-        for (const session of line.get(id)!) session.tellPlace(id, { position, estimated_start, waits_because });
-        if (++told % AT_A_TIME === 0) await nextTick();
-      }
+    // A line whose reading takes long, or fails, holds up no other.
+    const told = await Promise.allSettled([...waiting].map(([gpuType, line]) => this.#tellLine(gpuType, line)));
+    for (const each of told) if (each.status === 'rejected') this.#settings.onError(each.reason);
+  }
+
+  async #tellLine(gpuType: string, line: ReadonlyMap<string, Session[]>): Promise<void> {
+    const { places, next } = await this.#settings.reader.placesOf(gpuType, [...line.keys()], this.#toldUpTo.get(gpuType) ?? 0);
+    this.#toldUpTo.set(gpuType, next);
+    let told = 0;
+    // Who is not in the answer is told by the next step what it does instead.
+    for (const [id, { position, estimatedStart: estimated_start, reason: waits_because }] of places) {
+      for (const session of line.get(id)!) session.tellPlace(id, { position, estimated_start, waits_because });
+      if (++told % AT_A_TIME === 0) await nextTick();
     }
   }
 

@@ -13,7 +13,7 @@ async function simulate(...args: string[]): Promise<{ code: number | null; outpu
   return { code, output };
 }
 
-test('every rule holds in three hundred histories with crashes, losses and delays', { timeout: 120_000 }, async () => {
+test('every rule holds in three hundred histories with crashes, losses and delays', { timeout: 300_000 }, async () => {
   const { code, output } = await simulate('--seeds', '300', '--workers', '2');
   expect(code, output).toBe(0);
   expect(output).toMatch(/^300 seeds, \d+ turns, 0 failed$/m);

@@ -83,10 +83,12 @@ export class SimTracker {
     this.#dirty.clear();
     this.#gone.clear();
     if (facts.rows.length + facts.gone.length + facts.messages.length === 0) return;
-    const { kernel } = this.#parts;
+    const { db, kernel } = this.#parts;
+    const isBrief = facts.rows.length + facts.gone.length === 0;
     const around = { lease: { name: LEASE, token }, pods: this.#state.pods, recorded: this.#recorded };
     try {
-      await kernel.deliver((tx, post) => writeFacts(tx, { ...around, post }, facts));
+      if (isBrief) await kernel.deliver((tx, post) => writeFacts(tx, { ...around, post }, facts));
+      else await db.withTransaction((tx) => writeFacts(tx, { ...around, post: (messages) => kernel.post(messages, tx) }, facts));
     } catch (error) {
       if (this.token === token && !(error instanceof LeaseLostError)) this.#again(facts);
       throw error;
