@@ -294,8 +294,6 @@ export class Tracker {
     } catch (error) {
       if (error instanceof LeaseLostError) return 100;
       throw error;
-    } finally {
-      this.#settings.kernel.wake();
     }
     return 0;
   }
@@ -324,7 +322,10 @@ export class Tracker {
     // Turns under the lock of all slots would hold up every pool: with nodes, the messages go by mailbox.
     const isBrief = facts.rows.length + facts.gone.length === 0 && facts.messages.length <= AT_ONCE;
     if (isBrief) await kernel.deliver((tx, post) => writeFacts(tx, { ...around, post }, facts));
-    else await db.withTransaction((tx) => writeFacts(tx, { ...around, post: (messages) => kernel.post(messages, tx) }, facts));
+    else {
+      await db.withTransaction((tx) => writeFacts(tx, { ...around, post: (messages) => kernel.post(messages, tx) }, facts));
+      kernel.wake();
+    }
     if (this.#token !== token) return;
     for (const row of facts.rows) {
       this.#written.set(row.node, JSON.stringify(row));

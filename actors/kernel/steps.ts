@@ -125,7 +125,7 @@ export async function step(
     if (message.id !== 0) decided.processed.push(message);
     if (message.processed) continue;
     const row = byActor.get(message.actor)!;
-    const kind = settings.kinds.get(row.kind)!;
+    const kind = kindOf(settings, message);
     const held = decided.actors.get(message.actor) ?? (await load(tx, kind, row));
     decided.actors.set(message.actor, held);
     try {
