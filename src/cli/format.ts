@@ -39,11 +39,13 @@ export function fromNow(moment: string, now = Date.now()): string {
   return distance >= 0 ? `in ${span(distance)}` : `${span(-distance)} ago`;
 }
 
-/** A local time of day, with the date if it is another day. */
+/** A local time of day, with the local date if it is another day: `23:10`, `2026-03-01 00:40`. */
 export function clock(moment: string, now = new Date()): string {
   const date = new Date(moment);
   const time = date.toTimeString().slice(0, 5);
-  return date.toDateString() === now.toDateString() ? time : `${date.toISOString().slice(0, 10)} ${time}`;
+  if (date.toDateString() === now.toDateString()) return time;
+  const two = (part: number): string => String(part).padStart(2, '0');
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${time}`;
 }
 
 /** `running.serving`, `queued.capacity`, `failed`. */

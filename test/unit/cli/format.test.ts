@@ -1,6 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Progress } from '../../../src/cli/follow.ts';
-import { clean, fromNow, span, table } from '../../../src/cli/format.ts';
+import { clean, clock, fromNow, span, table } from '../../../src/cli/format.ts';
 
 const MINUTE = 60_000;
 
@@ -16,6 +16,18 @@ describe('text for people', () => {
     ]);
     expect(fromNow('2026-01-01T00:10:00Z', Date.parse('2026-01-01T00:00:00Z'))).toBe('in 10 min');
     expect(fromNow('2026-01-01T00:00:00Z', Date.parse('2026-01-01T00:10:00Z'))).toBe('10 min ago');
+  });
+
+  it('tells a moment by the clock and the calendar of whoever reads it, the day only where it is another', () => {
+    vi.stubEnv('TZ', 'Pacific/Auckland');
+    try {
+      const now = new Date('2026-11-21T10:30:00Z'); // 23:30 there, on the 21st
+      expect(clock('2026-11-21T10:45:00Z', now)).toBe('23:45');
+      expect(clock('2026-11-21T11:17:00Z', now)).toBe('2026-11-22 00:17');
+      expect(clock('2026-11-20T10:45:00Z', now)).toBe('2026-11-20 23:45');
+    } finally {
+      vi.unstubAllEnvs();
+    }
   });
 
   it('lets no text from elsewhere command the terminal', () => {
