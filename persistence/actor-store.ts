@@ -84,8 +84,12 @@ export const LOCK_ONE = `
 
 export const WAIT_BRIEFLY = `set local lock_timeout = '100ms'`;
 
+const brief = new WeakSet<Transaction>();
+
 /** In this transaction, wait for locks no longer than a turn takes: whoever holds one for longer is no turn. */
 export function waitBriefly(tx: Transaction): void {
+  if (brief.has(tx)) return;
+  brief.add(tx);
   tx.send(WAIT_BRIEFLY, []);
 }
 

@@ -44,9 +44,15 @@ export function linkOf(previous: string, row: AuditRow, details: string): string
 
 type SealableRow = AuditRow & { details_text: string };
 
+// Each is looked up by its id: joined, the whole log may be read for those few.
 const NEXT_PENDING = `
-  select l.id, to_char(l.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at, l.actor, l.door, l.action, l.object, l.details, l.details::text as details_text, l.address, l.request_id, l.key_prefix
-    from audit_pending p join audit_log l using (id) order by p.id limit $1`;
+  select l.*
+    from (select id from audit_pending order by id limit $1) p
+   cross join lateral (
+     select l.id, to_char(l.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at, l.actor, l.door, l.action, l.object, l.details,
+            l.details::text as details_text, l.address, l.request_id, l.key_prefix
+       from audit_log l where l.id = p.id offset 0) l
+   order by p.id`;
 
 const LAST_SEAL = 'select seq, hash from audit_seals order by seq desc limit 1';
 

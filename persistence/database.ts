@@ -45,6 +45,11 @@ export interface TransactionOptions {
   readonly?: boolean;
   /** Join this transaction, and neither commit nor roll back. */
   within?: Transaction;
+  /**
+   * Read what was committed. It goes out with the commit, on the same connection, and costs no round trip; what becomes of it says nothing of
+   * the transaction. Not for one that joins another.
+   */
+  behind?: (db: Queryable) => Promise<void>;
 }
 
 /** Hears notifications for good. */
@@ -238,9 +243,11 @@ export class Database implements Store {
         const result = await work(transaction);
         // After a failed statement the server turns a commit into a rollback, so it may go out before the answers are in.
         transaction.command('commit');
+        const read = options.behind?.({ query: (text, values) => client.query(prepared(text, values)) }).catch(() => {});
         await transaction.flush();
         // Of a statement whose answer nobody has awaited yet.
         if (transaction.firstError !== null) throw transaction.firstError;
+        await read;
         return result;
       } catch (error) {
         transaction.end();

@@ -75,11 +75,12 @@ export const CLAIM = `
 
 /**
  * Count these reservations for their owners, in the transaction that accepts them.
+ * @param areOwnersHeld whether the owners' locks are held already, by {@link freeUsers}
  * @returns whose quota does not suffice; if there are any, nothing was counted
  */
-export async function claimQuota(tx: Transaction, claims: readonly Claim[]): Promise<Exceeded[]> {
+export async function claimQuota(tx: Transaction, claims: readonly Claim[], areOwnersHeld = false): Promise<Exceeded[]> {
   const owners = claims.map(({ owner }) => owner);
-  tx.send(LOCK_USERS, [owners]);
+  if (!areOwnersHeld) tx.send(LOCK_USERS, [owners]);
   const { rows } = await tx.query<Exceeded>(CLAIM, [
     claims.map(({ reservationId }) => reservationId),
     owners,

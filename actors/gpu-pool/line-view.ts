@@ -52,50 +52,30 @@ export async function queueView(
   );
 }
 
-/** A place that was counted, from which on others can be. `at` is the time by which its holder stands in the line. */
-export interface Mark {
-  at: string;
-  id: string;
-  position: number;
-}
-
-const BEGINNING: Mark = { at: '-infinity', id: '', position: 0 };
-
-// The line is counted once for all who are asked for, no farther than to the last of them, and only from the mark on. Written so that it is
-// never planned as a comparison of everyone in the line with everyone who is asked for, whatever the statistics say of a new table: those who
-// are asked for are looked up one by one, and found in the line by a hash table ("is true" keeps it from becoming a join).
+// The line is counted once for all who are asked for, from its end to the first of them: most who ask have just joined it. How many wait in all
+// is kept beside it. Written so that it is never planned as a comparison of everyone in the line with everyone who is asked for, whatever the
+// statistics say of a new table: those who are asked for are looked up one by one, and found in the line by a hash table ("is true" keeps it
+// from becoming a join).
 export const PLACES = `
-  with last as (select max(own.submitted_at) as submitted_at
-                  from unnest($2::text[]) as asked(id)
-                 cross join lateral (select c.submitted_at, c.gpu_type, c.status from capacity_requests c
-                                      where c.reservation_id = asked.id offset 0) own
-                 where own.gpu_type = $1 and own.status = 'waiting'),
-       line as (select c.reservation_id as id, c.submitted_at,
-                       $5::int + row_number() over (order by c.submitted_at, c.reservation_id)::int as position
+  with first as (select min(own.submitted_at) as submitted_at
+                   from unnest($2::text[]) as asked(id)
+                  cross join lateral (select c.submitted_at, c.gpu_type, c.status from capacity_requests c
+                                       where c.reservation_id = asked.id offset 0) own
+                  where own.gpu_type = $1 and own.status = 'waiting'),
+       line as (select c.reservation_id as id, row_number() over (order by c.submitted_at desc, c.reservation_id desc)::int as from_end
                   from capacity_requests c
-                 where c.gpu_type = $1 and c.status = 'waiting' and c.submitted_at <= (select submitted_at from last)
-                   and (c.submitted_at, c.reservation_id) > ($3::timestamptz, $4::text))
-  select line.id, line.position, line.submitted_at::text as at,
+                 where c.gpu_type = $1 and c.status = 'waiting' and c.submitted_at >= (select submitted_at from first))
+  select line.id, (select waiting from line_lengths where gpu_type = $1)::int - line.from_end + 1 as position,
          (select own.waits_because from capacity_requests own where own.reservation_id = line.id) as because
-    from line where (line.id in (select unnest($2::text[]))) is true order by line.position`;
+    from line where (line.id in (select unnest($2::text[]))) is true order by line.from_end desc`;
 
-/**
- * Places of these in the line of their type, without estimates, and the last of them as a mark. Those who do not wait for its capacity, or
- * stand before the mark, are not in the answer.
- * @param from counts from 1 at the beginning if left out; if given, who has left the line before it since it was made is still counted
- */
-export async function readPlaces(
-  db: Queryable,
-  gpuType: string,
-  ids: readonly string[],
-  from: Mark = BEGINNING,
-): Promise<{ places: Map<string, QueuePlace>; last: Mark | null }> {
-  type Place = Mark & { because: string | null };
-  const { rows } = await db.query<Place>(PLACES, [gpuType, ids, from.at, from.id, from.position]);
-  const places = new Map(
+/** Places of these in the line of their type, counted from 1, without estimates. Those who do not wait for its capacity are not in the answer. */
+export async function readPlaces(db: Queryable, gpuType: string, ids: readonly string[]): Promise<Map<string, QueuePlace>> {
+  type Place = { id: string; position: number; because: string | null };
+  const { rows } = await db.query<Place>(PLACES, [gpuType, ids]);
+  return new Map(
     rows.map(({ id, position, because }) => [id, { position, estimatedStart: null, reason: reasonOf(position, because) }]),
   );
-  return { places, last: rows.at(-1) ?? null };
 }
 
 function reasonOf(position: number, because: string | null): string | null {

@@ -10,11 +10,11 @@ export function claimOf(id: string, { owner, request }: ParsedCreate): Claim {
 }
 
 /**
- * Count these reservations.
+ * Count these reservations. See {@link claimQuota}.
  * @throws Problem naming what the owner has, wants and may have, if that is too much; nothing is counted then
  */
-export async function takeQuota(tx: Transaction, claims: readonly Claim[]): Promise<void> {
-  const [exceeded] = await claimQuota(tx, claims);
+export async function takeQuota(tx: Transaction, claims: readonly Claim[], areOwnersHeld = false): Promise<void> {
+  const [exceeded] = await claimQuota(tx, claims, areOwnersHeld);
   if (exceeded !== undefined) throw refusal(exceeded);
 }
 

@@ -115,10 +115,16 @@ export const CLAIM_IDS = `
 
 /**
  * Accept creates of different ids.
+ * @param held fails if the locks of their owners, asked for before, are not all held, and resolves otherwise; left out: they are waited for
  * @returns what those who sent them should know, by id
  * @throws NotTogether if an id or a disk is not free, Problem if a quota does not suffice, or the database's error
  */
-export async function acceptCreates(kernel: Post, tx: Transaction, creates: readonly Plain[]): Promise<Map<string, string>> {
+export async function acceptCreates(
+  kernel: Post,
+  tx: Transaction,
+  creates: readonly Plain[],
+  held?: Promise<void>,
+): Promise<Map<string, string>> {
   const wishes = creates.flatMap(({ parsed: { owner, disk }, sender }): DiskWish[] =>
     disk === null ? [] : [{ id: (sender.newId ?? uuidv7)(), owner, name: disk.name, sizeGb: disk.sizeGb }],
   );
@@ -132,8 +138,10 @@ export async function acceptCreates(kernel: Post, tx: Transaction, creates: read
     takeQuota(
       tx,
       creates.map(({ id, parsed }) => claimOf(id, parsed)),
+      held !== undefined,
     ),
     resolveDisks(tx, wishes),
+    held,
   ]);
   if (rows[0]!.claimed !== creates.length || rows[0]!.taken !== 0) throw new NotTogether('an id is taken');
   const messages: Message[] = [...disks.messages];

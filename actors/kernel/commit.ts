@@ -1,5 +1,5 @@
 /** The end of every batch of turns: what they decided is written and committed in one transaction, and the effects it leased are handed on. */
-import type { Store, Transaction } from '../../persistence/database.ts';
+import type { Store, Transaction, TransactionOptions } from '../../persistence/database.ts';
 import type { LeasedEffect } from '../../persistence/outbox.ts';
 import { areCrashPointsArmed, crashPoint } from './crash-points.ts';
 import type { Decisions, Leaser } from './decisions.ts';
@@ -54,14 +54,16 @@ export interface TakenTurns {
 /**
  * Take turns in a transaction, write what they decided, commit, and hand on the effects that were leased.
  * @param onCommit called when all is written: from now on the commit may come through, even if this fails
+ * @param behind reads what was committed: see {@link TransactionOptions.behind}
  */
 export async function commit(
   settings: BatchSettings,
   take: (tx: Transaction) => Promise<TakenTurns | 'early' | null>,
   onCommit: () => void = () => {},
+  behind?: TransactionOptions['behind'],
 ): Promise<BatchResult> {
   const { db, clock, kinds, leaser, adopt } = settings;
-  const { leased, effects, ...result } = await db.withTransaction(async (tx) => {
+  const turns = async (tx: Transaction) => {
     const taken = await take(tx);
     if (taken === null || taken === 'early') {
       onCommit();
@@ -82,7 +84,8 @@ export async function commit(
       early: false,
       leased,
     };
-  });
+  };
+  const { leased, effects, ...result } = await db.withTransaction(turns, behind === undefined ? {} : { behind });
   if (result.turns > 0) await crashPoint('turn.afterCommit');
   const adopted = await leased;
   await adopt(adopted);

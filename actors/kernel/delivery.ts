@@ -3,7 +3,13 @@
  * is asked of an actor that is free has been decided then. Only what cannot be taken at once goes by mailbox.
  */
 import { type ActorRow, lockActors, openActors, waitBriefly } from '../../persistence/actor-store.ts';
-import { isRetryableDatabaseError, isUndone, type Queryable, type Transaction } from '../../persistence/database.ts';
+import {
+  isRetryableDatabaseError,
+  isUndone,
+  type Queryable,
+  type Transaction,
+  type TransactionOptions,
+} from '../../persistence/database.ts';
 import { enqueue, findProcessed, type Message, releaseHeldMail } from '../../persistence/mailbox.ts';
 import { type BatchResult, type BatchSettings, commit, NOTHING } from './commit.ts';
 import { crashPoint } from './crash-points.ts';
@@ -17,9 +23,14 @@ export type Write<T> = (tx: Transaction, post: (messages: readonly Message[]) =>
 /**
  * Run `write`, and let the receivers of what it posts take it in the same transaction, as far as they are free. If a turn fails, all goes by
  * mailbox, where what fails is set aside and becomes a dead letter.
+ * @param behind reads what was committed, in the same breath; not if all goes by mailbox
  * @throws whatever `write` throws, or the database's error: nothing has happened then
  */
-export async function deliver<T>(settings: BatchSettings, write: Write<T>): Promise<BatchResult & { value: T }> {
+export async function deliver<T>(
+  settings: BatchSettings,
+  write: Write<T>,
+  behind?: TransactionOptions['behind'],
+): Promise<BatchResult & { value: T }> {
   let value: T | undefined;
   let isWritten = false;
   let isSent = false;
@@ -30,9 +41,10 @@ export async function deliver<T>(settings: BatchSettings, write: Write<T>): Prom
       isWritten = true;
       return messages.length === 0 ? null : take(settings, tx, messages);
     };
-    const result = await commit(settings, turns, () => {
+    const onCommit = () => {
       isSent = true;
-    });
+    };
+    const result = await commit(settings, turns, onCommit, behind);
     return { ...result, value: value as T };
   } catch (error) {
     // Only of what is known not to have happened another try is made: an answer to the commit may be lost.

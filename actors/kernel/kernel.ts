@@ -2,7 +2,7 @@
  * The kernel: runs actors of any kinds durably. Any number of kernels may run over one database at once; SKIP LOCKED, leases and fencing
  * tokens keep them apart, never a map in memory.
  */
-import type { Listener, Queryable, Store } from '../../persistence/database.ts';
+import type { Listener, Queryable, Store, TransactionOptions } from '../../persistence/database.ts';
 import { untilNextDeadline } from '../../persistence/deadlines.ts';
 import { findByKey, type HistoryEntry } from '../../persistence/history.ts';
 import type { Message } from '../../persistence/mailbox.ts';
@@ -213,10 +213,11 @@ export class Kernel {
   /**
    * Run `write` in a transaction in which the receivers of what it posts take it, as far as they are free: when it is committed, those who
    * are born by it exist, and what was asked is decided. The rest goes by mailbox, and whoever can take it is told.
+   * @param behind reads what was committed, in the same breath; not if all goes by mailbox
    * @throws whatever `write` throws, or the database's error: nothing has happened then.
    */
-  async deliver<T>(write: Write<T>): Promise<T> {
-    const result = await deliver(this.#batch, write);
+  async deliver<T>(write: Write<T>, behind?: TransactionOptions['behind']): Promise<T> {
+    const result = await deliver(this.#batch, write, behind);
     this.#follow(result);
     if (result.messages > 0 || result.effects > 0) this.wakeOthers();
     return result.value;

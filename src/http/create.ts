@@ -6,13 +6,13 @@ import { Problem } from '../errors.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { idempotencyKey, textOf } from './once.ts';
 import { problems } from './problems.ts';
-import type { ReservationReader } from './reader.ts';
+import type { ReservationReader, Seen } from './reader.ts';
 import { ReservationView } from './reservation-view.ts';
 import { submit } from './submit.ts';
 
 const Body = CreateMessage.extend({ user_id: UserName.nullish() });
 
-export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationReader, door: CreateDoor): void {
+export function createRoutes(app: Server, deps: HttpDeps, reader: ReservationReader, door: CreateDoor<Seen>): void {
   app.post(
     '/v1/reservations',
     {

@@ -14,7 +14,7 @@ import type { HttpDeps, Server } from './deps.ts';
 import { Job, JOB_STATUSES, jobOf, statusesOf } from './job-view.ts';
 import { idempotencyKey, textOf } from './once.ts';
 import { problems } from './problems.ts';
-import type { ReservationReader } from './reader.ts';
+import type { ReservationReader, Seen } from './reader.ts';
 import { submit } from './submit.ts';
 import { requireUser } from './user.ts';
 
@@ -56,7 +56,7 @@ const Requested = z.object({
 
 const REFUSALS = [400, 401, 403, 404, 409, 413, 415, 503] as const;
 
-export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader, door: CreateDoor): void {
+export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader, door: CreateDoor<Seen>): void {
   const { db } = deps;
   const tags = ['jobs'];
 

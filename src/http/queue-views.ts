@@ -3,7 +3,7 @@
  * readings come further apart, so that telling people their place never takes the time of giving them one.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import { ESTIMATED, type Mark, type QueuePlace, queueView, readPlaces } from '../../actors/gpu-pool/line-view.ts';
+import { ESTIMATED, type QueuePlace, queueView, readPlaces } from '../../actors/gpu-pool/line-view.ts';
 import type { Queryable } from '../../persistence/database.ts';
 
 type Places = ReadonlyMap<string, QueuePlace>;
@@ -34,8 +34,6 @@ export class QueueViews {
   /** Those of each type whose places are asked for next, together; and the asking under way. */
   readonly #asked = new Map<string, { ids: Set<string>; places: Promise<Places> }>();
   readonly #asking = new Map<string, Promise<unknown>>();
-  /** Of each type, the last place that was counted, when the line before it was, and the places that were asked for since. */
-  readonly #counted = new Map<string, { last: Mark; at: number; places: Map<string, QueuePlace> }>();
 
   constructor(db: Queryable, timeScale: number) {
     this.#db = db;
@@ -43,9 +41,8 @@ export class QueueViews {
   }
 
   /**
-   * The place of a reservation that waits for capacity; null if it does not. One that has just joined is counted anew, those who have left
-   * the line before it in the last {@link FRESH_MS} perhaps among those before it; its estimate is null if there is none in time, and one
-   * that will not be there in time is not waited for.
+   * The place of a reservation that waits for capacity; null if it does not. One that has just joined is counted anew; its estimate is null
+   * if there is none in time, and one that will not be there in time is not waited for.
    * @param patienceMs how long an estimate may be waited for
    */
   async placeOf(gpuType: string, reservationId: string, patienceMs = PATIENCE_MS): Promise<QueuePlace | null> {
@@ -54,8 +51,12 @@ export class QueueViews {
       const place = latest.places.get(reservationId);
       if (place !== undefined) return place;
     }
-    const place = this.#fresh(gpuType)?.places.get(reservationId) ?? (await this.#ask(gpuType, reservationId)).get(reservationId);
-    if (place === undefined) return null;
+    const place = (await this.#ask(gpuType, reservationId)).get(reservationId);
+    return place === undefined ? null : this.estimated(gpuType, reservationId, place, patienceMs);
+  }
+
+  /** The place with an estimate, if there is one in time. */
+  async estimated(gpuType: string, reservationId: string, place: QueuePlace, patienceMs = PATIENCE_MS): Promise<QueuePlace> {
     if (place.position > ESTIMATED) return place;
     const isLate = this.#readIn(gpuType) > patienceMs;
     const reading = this.#read(gpuType);
@@ -81,8 +82,7 @@ export class QueueViews {
     }
     const begin = from < others.length ? from : 0;
     const counted = others.slice(begin, begin + COUNTED);
-    if (counted.length > 0)
-      for (const [id, place] of (await readPlaces(this.#db, gpuType, counted)).places) places.set(id, place);
+    if (counted.length > 0) for (const [id, place] of await readPlaces(this.#db, gpuType, counted)) places.set(id, place);
     return { places, next: begin + COUNTED };
   }
 
@@ -97,36 +97,13 @@ export class QueueViews {
     const before = this.#asking.get(gpuType) ?? Promise.resolve();
     const places = before.then(() => {
       this.#asked.delete(gpuType);
-      return this.#count(gpuType, [...ids]);
+      return readPlaces(this.#db, gpuType, [...ids]);
     });
     this.#asked.set(gpuType, { ids, places });
     this.#asking.set(
       gpuType,
       places.catch(() => {}),
     );
-    return places;
-  }
-
-  /** What was counted lately. */
-  #fresh(gpuType: string) {
-    const counted = this.#counted.get(gpuType);
-    return counted !== undefined && performance.now() - counted.at < FRESH_MS ? counted : null;
-  }
-
-  /** Places of these: behind the last that was counted lately, few are to be counted; else the whole line. */
-  async #count(gpuType: string, ids: readonly string[]): Promise<Places> {
-    const fresh = this.#fresh(gpuType);
-    if (fresh !== null) {
-      const { places, last } = await readPlaces(this.#db, gpuType, ids, fresh.last);
-      if (last !== null && places.size === ids.length) {
-        for (const [id, place] of places) fresh.places.set(id, place);
-        fresh.last = last;
-        return places;
-      }
-    }
-    const at = performance.now();
-    const { places, last } = await readPlaces(this.#db, gpuType, ids);
-    if (last !== null) this.#counted.set(gpuType, { last, at, places });
     return places;
   }
 

@@ -1,9 +1,10 @@
 /** Reading reservations for answers: by id or the beginning of one, with place and estimate. */
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { findReservation } from '../../actors/intake/lookup.ts';
-import type { QueuePlace } from '../../actors/gpu-pool/line-view.ts';
+import { type QueuePlace, readPlaces } from '../../actors/gpu-pool/line-view.ts';
+import type { Made } from '../../actors/intake/create-door.ts';
 import type { Kernel } from '../../actors/kernel/kernel.ts';
-import type { Database } from '../../persistence/database.ts';
+import type { Database, Queryable } from '../../persistence/database.ts';
 import {
   findReservationRows,
   listReservationRows,
@@ -17,6 +18,12 @@ import type { Principal } from '../identity/principal.ts';
 import { principalOf, requireReservation } from './access.ts';
 import type { QueueViews } from './queue-views.ts';
 import { type ReservationView, viewOf } from './reservation-view.ts';
+
+/** A reservation and its place in a line, as they were when it was made. */
+export interface Seen {
+  row: ReservationRow;
+  place: QueuePlace | null;
+}
 
 export interface ViewOptions {
   patienceMs?: number | undefined;
@@ -72,6 +79,29 @@ export class ReservationReader {
     place?.catch(() => {}); // told below, if it matters
     const row = (await this.#rowsWith(id)).get(id);
     return row === undefined ? null : this.#viewOf(row, patienceMs, place);
+  }
+
+  /** Of reservations that have just been made, what their views need, by id. */
+  async see(db: Queryable, made: readonly Made[]): Promise<ReadonlyMap<string, Seen>> {
+    const types = Map.groupBy(made, ({ gpuType }) => gpuType);
+    const [rows, ...places] = await Promise.all([
+      findReservationRows(
+        db,
+        made.map(({ id }) => id),
+      ),
+      ...[...types].map(([gpuType, those]) => {
+        const ids = those.map(({ id }) => id);
+        return readPlaces(db, gpuType, ids);
+      }),
+    ]);
+    const placeOf = (id: string) => places.find((those) => those.has(id))?.get(id) ?? null;
+    return new Map(rows.map((row) => [row.id, { row, place: placeOf(row.id) }]));
+  }
+
+  /** The view of what was seen. @param patienceMs how long an estimate may be waited for */
+  async viewOf({ row, place }: Seen, patienceMs?: number): Promise<ReservationView> {
+    const told = place === null ? null : await this.#queues.estimated(row.gpu_type, row.id, place, patienceMs);
+    return viewOf(row, told, this.#kernel.kinds.get('reservation'));
   }
 
   /** The row of this one, as of now or later, among those of others that are asked for in the same moment. */

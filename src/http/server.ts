@@ -101,7 +101,7 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
 
 async function registerResources(app: Server, deps: HttpDeps, streams: { open: () => number }): Promise<void> {
   const reader = new ReservationReader(deps.db, deps.kernel, new QueueViews(deps.db, deps.timeScale));
-  const door = new CreateDoor(deps);
+  const door = new CreateDoor({ db: deps.db, kernel: deps.kernel, see: (db, made) => reader.see(db, made) });
   for (const routes of [
     reservationRoutes,
     createRoutes,

@@ -5,7 +5,7 @@ import { Problem } from '../errors.ts';
 import { findDeadLetter } from '../../persistence/insight.ts';
 import { principalOf } from './access.ts';
 import type { HttpDeps } from './deps.ts';
-import type { ReservationReader } from './reader.ts';
+import type { ReservationReader, Seen } from './reader.ts';
 import type { ReservationView } from './reservation-view.ts';
 import { requireUser, senderOf } from './user.ts';
 import { until } from './waiting.ts';
@@ -23,7 +23,7 @@ const ESTIMATE_MS = 15;
  */
 export async function submit(
   { db }: HttpDeps,
-  door: CreateDoor,
+  door: CreateDoor<Seen>,
   reader: ReservationReader,
   request: FastifyRequest,
   body: Record<string, unknown>,
@@ -34,7 +34,8 @@ export async function submit(
   const message = { ...body, user_id: user, github_user: body['github_user'] ?? (user === own ? github : null) };
   const accepted = await door.accept(message, { door: 'http', key: null, by: senderOf(request) });
   const id = accepted.reservationId!;
-  const view = await until(BIRTH_MS, () => reader.view(id, { patienceMs: ESTIMATE_MS, mayWaitFor: accepted.gpuType }));
+  const read = () => reader.view(id, { patienceMs: ESTIMATE_MS, mayWaitFor: accepted.gpuType });
+  const view = accepted.seen === undefined ? await until(BIRTH_MS, read) : await reader.viewOf(accepted.seen, ESTIMATE_MS);
   if (view === null) {
     const letter = await findDeadLetter(db, accepted.actor, accepted.key);
     if (letter !== null) throw new Problem('GPU_MESSAGE_FAILED', letter.reason);

@@ -91,13 +91,13 @@ describe('placement', () => {
       ids[type]!.push(await create(door, { gpu_type: type }));
     }
     for (const type of ['h100', 't4']) {
-      const { places } = await readPlaces(door.db, type, ids[type]!);
+      const places = await readPlaces(door.db, type, ids[type]!);
       expect(ids[type]!.map((id) => places.get(id)?.position)).toEqual(ids[type]!.map((_, index) => index + 1));
       expect(await availability(type)).toMatchObject({ queued: ids[type]!.length });
     }
     await post(door, ids['h100']![0]!, { type: 'cancel', by: null });
     await settle(door);
-    const position = async (type: string, id: string) => (await readPlaces(door.db, type, [id])).places.get(id)?.position;
+    const position = async (type: string, id: string) => (await readPlaces(door.db, type, [id])).get(id)?.position;
     expect(await position('h100', ids['h100']![1]!)).toBe(1);
     expect(await position('t4', ids['t4']![1]!)).toBe(2);
   });

@@ -72,6 +72,7 @@ export class MemoryStore implements Store {
       onCommit(transaction.tx, session);
       transaction.end(true);
       if (fate === 'unanswered') throw connectionLost();
+      await options.behind?.(this).catch(() => {});
       return result;
     } catch (error) {
       transaction.end(false);
