@@ -40,6 +40,8 @@ export interface ReservationRow {
   place: string;
   machine_version: number | null;
   snapshot: StoredSnapshot | null;
+  /** Its machine cannot be run until somebody has seen to it. */
+  is_quarantined: boolean;
 }
 
 const COLUMNS = `
@@ -47,7 +49,8 @@ const COLUMNS = `
   r.duration_hours, r.total_hours, r.created_at, r.launched_at, r.expires_at, r.reservation_ended as ended_at, r.failure_reason,
   r.ssh_command, r.node_name as node, r.node_port, r.jupyter_state, r.jupyter_url, r.jupyter_error, r.disk_id, r.disk_name, r.snapshot_id,
   r.secondary_users, r.warnings_sent, r.last_extension, r.oom_count, r.last_oom_at, r.master_reservation_id as gang_id,
-  r.created_at::text as place, a.machine_version, a.snapshot, m.problem as name_problem
+  r.created_at::text as place, a.machine_version, a.snapshot,
+  a.quarantined_at is not null as is_quarantined, m.problem as name_problem
   from reservations r left join actors a on a.actor = 'reservation/' || r.reservation_id
        left join domain_mappings m on m.reservation_id = r.reservation_id`;
 

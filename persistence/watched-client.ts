@@ -26,6 +26,23 @@ export class SilentConnectionError extends Error {
 const AT_WORK = `select 1 from pg_stat_activity where pid = $1 and state not like 'idle%' and wait_event_type is distinct from 'Client'`;
 const END = 'select pg_terminate_backend($1)';
 
+/** A prepared statement. */
+interface Named {
+  name: string;
+  text: string;
+  values: unknown[];
+}
+
+function isNamed(statement: unknown): statement is Named {
+  return (
+    typeof statement === 'object' &&
+    statement !== null &&
+    'name' in statement &&
+    'values' in statement &&
+    !('submit' in statement)
+  );
+}
+
 export class WatchedClient extends pg.Client {
   readonly openedAt = performance.now();
   /** Told when a connection was found dead: others of the same age may be as well. */
@@ -67,11 +84,31 @@ export class WatchedClient extends pg.Client {
   // biome-ignore lint/suspicious/noExplicitAny: the driver's method has many forms. All that are used here give a promise.
   override query(...statement: any[]): any {
     this.#gather();
-    const answer = (super.query as (...statement: unknown[]) => Promise<unknown>).apply(this, statement);
+    const [only] = statement as [unknown];
+    const answer = isNamed(only)
+      ? this.#ask(only)
+      : (super.query as (...statement: unknown[]) => Promise<unknown>).apply(this, statement);
     if (this.#unanswered++ === 0) this.#since = performance.now();
     this.#timer ??= this.#look(SILENCE_MS);
     answer.then(this.#heard, this.#heard);
     return answer;
+  }
+
+  /** A named statement, sent without the copy that the driver makes of each configuration: there are a dozen in a transaction. */
+  #ask({ name, text, values }: Named): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const query = new pg.Query(text, values);
+      Object.assign(query, {
+        name,
+        callback: (error: Error | null, result: unknown) => {
+          if (error === null || error === undefined) return resolve(result);
+          // It comes from the socket: who asked is more to the point.
+          Error.captureStackTrace(error);
+          reject(error);
+        },
+      });
+      super.query(query);
+    });
   }
 
   /** Close it without a farewell, for which a dead one would wait for ever. */
@@ -91,12 +128,12 @@ export class WatchedClient extends pg.Client {
       }
       const left = this.#since + SILENCE_MS - performance.now();
       if (left > 0) this.#timer = this.#look(left);
-      else void this.#ask();
+      else void this.#inquire();
     }, milliseconds).unref();
   }
 
   /** Ask the server on a connection of our own. If it cannot be reached, nothing is known, and it is asked again. */
-  async #ask(): Promise<void> {
+  async #inquire(): Promise<void> {
     const since = this.#since;
     const { bytesRead } = this.#socket;
     const pid = (this as unknown as { processID: number }).processID;

@@ -7,7 +7,8 @@ import type { HttpDeps, Server } from './deps.ts';
 import { idempotencyKey } from './once.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
-import { ReservationView, USER_EVENTS } from './reservation-view.ts';
+import { USER_EVENTS } from './accepted.ts';
+import { ReservationView } from './reservation-view.ts';
 import { ById } from './reservations.ts';
 import { refuseOtherUser } from './user.ts';
 

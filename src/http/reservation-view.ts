@@ -2,16 +2,11 @@
 import { z } from 'zod';
 import type { QueuePlace } from '../../actors/gpu-pool/line-view.ts';
 import type { ActorKind } from '../../actors/kernel/kind.ts';
-import { migrateSnapshot, revive } from '../../actors/kernel/revive.ts';
 import type { ReservationContext } from '../../machines/reservation.context.ts';
-import type { UserEvent } from '../../machines/reservation.events.ts';
 import type { ReservationRow } from '../../persistence/reservations.ts';
+import { acceptedBy, USER_EVENTS } from './accepted.ts';
 
 const Moment = z.string().meta({ format: 'date-time' });
-
-/** What a user may send, in the order of need. */
-export const USER_EVENTS = ['cancel', 'extend', 'add_user', 'remove_user', 'enable_jupyter', 'disable_jupyter'] as const;
-export type UserEventType = UserEvent['type'];
 
 export const STATES = [
   'queued',
@@ -109,35 +104,6 @@ function hostnameOf({ name, snapshot, name_problem: problem }: ReservationRow): 
   const { domain, hostname } = (snapshot?.context ?? {}) as Partial<Pick<ReservationContext, 'domain' | 'hostname'>>;
   if (domain == null) return null;
   return { name: `${name}.${domain}`, published: hostname?.name != null, problem: hostname?.problem ?? problem };
-}
-
-/** The user events that the machine accepts in this snapshot; none if it cannot be revived or has ended. */
-export function acceptedBy(row: ReservationRow, kind: ActorKind | undefined): UserEventType[] {
-  if (kind === undefined || row.snapshot === null || row.machine_version === null || row.snapshot.status !== 'active') return [];
-  try {
-    const live = revive(kind, migrateSnapshot(kind, row.snapshot, row.machine_version));
-    return USER_EVENTS.filter((type) => live.can(sample(type, row)));
-  } catch {
-    // A quarantined actor: an operator sees it in the dead letters and in the metrics; here it takes nothing.
-    return [];
-  }
-}
-
-/** The smallest event of a type; what its owner could send. */
-function sample(type: UserEventType, row: ReservationRow) {
-  const common = { by: row.user_id, at: new Date().toISOString() };
-  switch (type) {
-    case 'extend':
-      return { type, ...common, hours: 1 / 12 };
-    case 'add_user':
-      return { type, ...common, githubUsername: 'somebody-new' };
-    case 'remove_user':
-      return { type, ...common, githubUsername: row.secondary_users[0] ?? 'nobody' };
-    case 'cancel':
-    case 'enable_jupyter':
-    case 'disable_jupyter':
-      return { type, ...common };
-  }
 }
 
 function iso(date: Date | null): string | null {
