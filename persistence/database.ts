@@ -117,9 +117,10 @@ export function isUndone(error: unknown): boolean {
   return !isRetryableDatabaseError(error) || /^(40|55P03)/.test(error.code ?? '');
 }
 
-// Every statement's text is a constant, so each connection parses and plans it once. Statements without parameters are commands
-// (begin, savepoint, listen), not worth a name.
+// Every statement's text is a constant, so each connection parses and plans it once. What is asked without parameters outside a transaction is
+// not worth a name.
 const names = new Map<string, string>();
+const NOTHING: readonly unknown[] = [];
 
 function prepared(text: string, values: readonly unknown[] | undefined): pg.QueryConfig {
   if (values === undefined) return { text };
@@ -314,7 +315,7 @@ class OpenTransaction implements Transaction {
 
   /** Send `begin` or `commit`. */
   command(text: string): void {
-    this.#keep(this.#client.query(text));
+    this.#keep(this.#client.query(prepared(text, NOTHING)));
   }
 
   async flush(): Promise<void> {
@@ -344,9 +345,10 @@ class OpenTransaction implements Transaction {
     this.#open = false;
   }
 
-  /** What is behind an error: statements after a failed one fail only because of it (25P02). */
+  /** What is behind an error: statements after a failed one fail only because of it, also where their text was to be sent with it (26000). */
   causeOf(error: unknown): unknown {
-    return (error as { code?: unknown } | null)?.code === '25P02' ? (this.firstError ?? error) : error;
+    const { code } = (error ?? {}) as { code?: unknown };
+    return code === '25P02' || code === '26000' ? (this.firstError ?? error) : error;
   }
 
   #keep(answer: Promise<unknown>): void {

@@ -242,6 +242,8 @@ describe('errors', () => {
     await db.query(...note(1));
     const error = await db.query(...note(1)).catch((caught: unknown) => caught);
     expect(isRetryableDatabaseError(error)).toBe(false);
+    let holding = 0;
+    const { promise: bothHold, resolve: goOn } = Promise.withResolvers<void>();
     const deadlock = await Promise.allSettled(
       [
         ['a', 'b'],
@@ -251,7 +253,8 @@ describe('errors', () => {
           await tx.query('set local deadlock_timeout = 50');
           for (const name of order) {
             await tx.query('select pg_advisory_xact_lock(hashtext($1))', [name]);
-            await new Promise((resolve) => setTimeout(resolve, 100));
+            if (++holding === 2) goOn();
+            await bothHold;
           }
           return index;
         }),
