@@ -38,7 +38,7 @@ const ADD = 'insert into notes (id, body) values ($1, $2) returning id';
 const ids = async () => (await db.query<{ id: number }>('select id from notes order by id')).rows.map(({ id }) => id);
 /** Fresh texts are sent with the statement; known ones are not sent again. */
 let fresh = 0;
-const select = (value: string) => `select ${value} as value, ${++fresh} as fresh where $1::int is not null`;
+const select = (value: string) => ['select', value, 'as value,', ++fresh, 'as fresh where $1::int is not null'].join(' ');
 
 describe('statements of one moment', () => {
   it('are one synchronisation, begin and commit among them, and answered each with its own rows', async () => {
