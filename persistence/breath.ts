@@ -6,8 +6,9 @@
  */
 import pg from 'pg';
 
-/** A prepared statement, and who waits for its answer. */
+/** A statement, and who waits for its answer. */
 export interface Statement {
+  /** Under which the server keeps it; empty: it does not. */
   name: string;
   text: string;
   /** As the server takes them: nothing of them can fail on its way. */
@@ -25,6 +26,7 @@ interface Driver {
   handleRowDescription(message: unknown): void;
   handleDataRow(message: unknown): void;
   handleCommandComplete(message: unknown, connection: Connection): void;
+  handleEmptyQuery(connection: Connection): void;
   handleReadyForQuery(connection: Connection): void;
   handleError(error: Error, connection: Connection): void;
 }
@@ -45,6 +47,8 @@ export class Breath extends Query {
   readonly #unparsed: Driver[] = [];
   #answered = 0;
   #settled = 0;
+  /** The last of all, when the server has done it: outside a transaction it is committed only when the server is ready again. */
+  #last: Driver | null = null;
 
   constructor() {
     super('');
@@ -53,6 +57,8 @@ export class Breath extends Query {
   add({ name, text, values, resolve, reject }: Statement): void {
     const query = Object.assign(new Query(text, values), {
       name,
+      // Without a name, too, it is not a statement of the other protocol, which knows no breath.
+      queryMode: 'extended',
       callback: (error: Error | null | undefined, result: pg.QueryResult) => {
         this.#settled++;
         if (error === null || error === undefined) return resolve(result);
@@ -87,7 +93,7 @@ export class Breath extends Query {
   /** The server has understood the next of those whose text it was sent. */
   parsed(connection: Connection): void {
     const query = this.#unparsed.shift();
-    if (query === undefined) return;
+    if (query === undefined || query.name === '') return;
     connection.parsedStatements[query.name] = query.text;
     delete connection.submittedNamedStatements[query.name];
   }
@@ -101,23 +107,39 @@ export class Breath extends Query {
   }
 
   override handleCommandComplete(message: unknown, connection: Connection): void {
-    const query = this.#queries[this.#answered++]!;
+    const query = this.#queries[this.#answered]!;
     query.handleCommandComplete(message, connection);
-    query.handleReadyForQuery(connection);
+    this.#done(query, connection);
+  }
+
+  override handleEmptyQuery(connection: Connection): void {
+    this.#done(this.#queries[this.#answered]!, connection);
+  }
+
+  #done(query: Driver, connection: Connection): void {
+    this.#answered++;
+    if (this.#answered < this.#queries.length) query.handleReadyForQuery(connection);
+    else this.#last = query;
   }
 
   /** The next statement failed, or all did that have no answer: nobody answers them any more. */
   override handleError(error: Error, connection: Connection): void {
     for (const { name } of this.#unparsed) delete connection.submittedNamedStatements[name];
-    const [failed, ...rest] = this.#queries.slice(this.#answered);
+    const [failed, ...rest] = [...this.#takeLast(), ...this.#queries.slice(this.#answered)];
     this.#answered = this.#queries.length;
     failed?.handleError(error, connection);
-    const behind = error instanceof pg.DatabaseError && error.severity === 'ERROR' ? passedOver : () => error;
-    for (const query of rest) query.handleError(behind(), connection);
+    for (const query of rest) query.handleError(error instanceof pg.DatabaseError ? passedOver() : error, connection);
   }
 
   override handleReadyForQuery(connection: Connection): void {
+    for (const query of this.#takeLast()) query.handleReadyForQuery(connection);
     if (this.#answered < this.#queries.length) this.handleError(new Error('The server has not answered'), connection);
+  }
+
+  #takeLast(): Driver[] {
+    const last = this.#last === null ? [] : [this.#last];
+    this.#last = null;
+    return last;
   }
 }
 

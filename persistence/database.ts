@@ -221,7 +221,9 @@ export class Database implements Store {
       return await work(client, onError);
     } catch (error) {
       // A statement's own failure (a constraint, a bad value) leaves the connection sound; a lost connection does not.
-      if (isRetryableDatabaseError(error) && error instanceof Error) broken ??= error;
+      // Nor is one sound whose server has forgotten what it was taught.
+      if (error instanceof Error && (isRetryableDatabaseError(error) || (error as { code?: unknown }).code === '26000'))
+        broken ??= error;
       throw error;
     } finally {
       client.off('error', onError);
@@ -237,14 +239,15 @@ export class Database implements Store {
     if (options.within) return work(options.within);
     return this.#lend(async (client, spoil) => {
       const transaction = new OpenTransaction(client);
-      transaction.command(
+      transaction.begin(
         options.readonly ? 'begin isolation level repeatable read read only' : 'begin isolation level read committed',
       );
+      let read: Promise<void> | undefined;
       try {
         const result = await work(transaction);
         // After a failed statement the server turns a commit into a rollback, so it may go out before the answers are in.
         transaction.command('commit');
-        const read = options.behind?.({ query: (text, values) => client.query(prepared(text, values)) }).catch(() => {});
+        read = options.behind?.({ query: (text, values) => client.query(prepared(text, values)) }).catch(() => {});
         await transaction.flush();
         // Of a statement whose answer nobody has awaited yet.
         if (transaction.firstError !== null) throw transaction.firstError;
@@ -252,6 +255,8 @@ export class Database implements Store {
         return result;
       } catch (error) {
         transaction.end();
+        // Whoever is lent the connection next must not meet it.
+        await read;
         await client.query('rollback').catch(spoil);
         throw transaction.causeOf(error);
       } finally {
@@ -313,7 +318,12 @@ class OpenTransaction implements Transaction {
     this.#keep(this.#client.query(prepared(text, values)));
   }
 
-  /** Send `begin` or `commit`. */
+  /** Send `begin`. It has no name under which the server might not know it: without it, what follows would be committed one by one. */
+  begin(text: string): void {
+    this.#keep(this.#client.query({ name: '', text, values: [] }));
+  }
+
+  /** Send `commit`, or a command of savepoints. */
   command(text: string): void {
     this.#keep(this.#client.query(prepared(text, NOTHING)));
   }
@@ -325,6 +335,8 @@ class OpenTransaction implements Transaction {
   }
 
   async attempt<T>(work: () => Promise<T>): Promise<T> {
+    // What failed before the savepoint is not undone with it.
+    await this.flush();
     this.command('savepoint attempt');
     try {
       const result = await work();
@@ -335,6 +347,8 @@ class OpenTransaction implements Transaction {
       const cause = this.causeOf(error);
       await Promise.allSettled(this.#sent);
       await this.#client.query('rollback to savepoint attempt');
+      // An attempt around this one has a savepoint of the same name.
+      await this.#client.query('release savepoint attempt');
       this.#sent = [];
       this.firstError = null;
       throw cause;

@@ -160,6 +160,71 @@ describe('statements of one moment', () => {
     expect(await ids()).toEqual([1, 2]);
   });
 
+  it('and one alone are answered when they are committed, not when they are done: what fails with the commit is told', async () => {
+    await db.query('create table if not exists uniq (id int unique deferrable initially deferred)');
+    await db.query('insert into uniq values ($1)', [1]);
+    await expect(db.query('insert into uniq values ($1)', [1])).rejects.toMatchObject({ code: '23505' });
+    expect((await db.query('select * from uniq')).rowCount).toBe(1);
+  });
+
+  it('that the server has been made to forget undo their transaction whole, and the connection is replaced', async () => {
+    await db.query(ADD, [1, 'taught']);
+    await db.query('deallocate all');
+    const work = db.withTransaction(async (tx) => {
+      tx.send(ADD, [2, 'forgotten']);
+      await new Promise((resolve) => setImmediate(resolve));
+      await tx.query(select('1'), [1]).catch(() => {});
+      tx.send('insert into notes (id) values ($1)', [3]);
+    });
+    await expect(work).rejects.toMatchObject({ code: '26000' });
+    expect(await ids()).toEqual([1]);
+    await db.query(ADD, [4, 'again']);
+    expect(await ids()).toEqual([1, 4]);
+  });
+
+  it('in an attempt within an attempt are undone with the outer one', async () => {
+    await db.withTransaction(async (tx) => {
+      const outer = tx.attempt(async () => {
+        await tx.query(ADD, [1, 'of the outer']);
+        await tx.attempt(() => Promise.reject(new Error('the inner')));
+      });
+      await expect(outer).rejects.toThrow('the inner');
+      tx.send(ADD, [2, 'kept']);
+    });
+    expect(await ids()).toEqual([2]);
+  });
+
+  it('that failed between two attempts fail the transaction, whatever the second does', async () => {
+    const work = db.withTransaction(async (tx) => {
+      await tx.attempt(() => tx.query(select('1 / $1::int'), [0])).catch(() => {});
+      tx.send(ADD, [1, 'a']);
+      tx.send(ADD, [1, 'twice']);
+      await tx.attempt(() => tx.query(select('1 / $1::int'), [0])).catch(() => {});
+    });
+    await expect(work).rejects.toMatchObject({ code: '23505' });
+    expect(await ids()).toEqual([]);
+  });
+
+  it('read behind a transaction that failed are over before the connection is lent again', async () => {
+    let isOver = false;
+    const work = db.withTransaction(
+      async (tx) => {
+        const failing = tx.query(select('1 / $1::int'), [0]);
+        failing.catch(() => {});
+        await new Promise((resolve) => setImmediate(resolve));
+      },
+      {
+        behind: async (after) => {
+          await after.query(select('1'), [1]).catch(() => {});
+          await after.query(select('2'), [1]).catch(() => {});
+          isOver = true;
+        },
+      },
+    );
+    await expect(work).rejects.toMatchObject({ code: '22012' });
+    expect(isOver).toBe(true);
+  });
+
   it('nothing is read behind a transaction that failed', async () => {
     let seen: number | null = null;
     const work = db.withTransaction(
