@@ -117,10 +117,9 @@ export function isUndone(error: unknown): boolean {
   return !isRetryableDatabaseError(error) || /^(40|55P03)/.test(error.code ?? '');
 }
 
-// Every statement's text is a constant, so each connection parses and plans it once. What is asked without parameters outside a transaction is
-// not worth a name.
+// Every statement's text is a constant, so each connection parses and plans it once. Statements without parameters are commands
+// (begin, savepoint, listen), not worth a name.
 const names = new Map<string, string>();
-const NOTHING: readonly unknown[] = [];
 
 function prepared(text: string, values: readonly unknown[] | undefined): pg.QueryConfig {
   if (values === undefined) return { text };
@@ -239,7 +238,7 @@ export class Database implements Store {
     if (options.within) return work(options.within);
     return this.#lend(async (client, spoil) => {
       const transaction = new OpenTransaction(client);
-      transaction.begin(
+      transaction.command(
         options.readonly ? 'begin isolation level repeatable read read only' : 'begin isolation level read committed',
       );
       let read: Promise<void> | undefined;
@@ -318,14 +317,9 @@ class OpenTransaction implements Transaction {
     this.#keep(this.#client.query(prepared(text, values)));
   }
 
-  /** Send `begin`. It has no name under which the server might not know it: without it, what follows would be committed one by one. */
-  begin(text: string): void {
-    this.#keep(this.#client.query({ name: '', text, values: [] }));
-  }
-
-  /** Send `commit`, or a command of savepoints. */
+  /** Send `begin`, `commit`, or a command of savepoints. */
   command(text: string): void {
-    this.#keep(this.#client.query(prepared(text, NOTHING)));
+    this.#keep(this.#client.query(text));
   }
 
   async flush(): Promise<void> {

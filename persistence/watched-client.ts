@@ -3,10 +3,8 @@
  * after a quarter of an hour. A statement may as well be slow, or wait for a lock. So silence is no proof: another connection asks the
  * server what became of the statement, and only one that the server is not at work on is given up.
  */
-import type { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import pg from 'pg';
-import { Breath } from './breath.ts';
 
 /** Silence after which the server is asked, and how long the asking may take, in milliseconds. */
 const SILENCE_MS = 2_000;
@@ -52,7 +50,6 @@ export class WatchedClient extends pg.Client {
   readonly #config: pg.ClientConfig;
   readonly #socket: Socket;
   #gathering = false;
-  #breath: Breath | null = null;
   #unanswered = 0;
   #bytesRead = 0;
   /** When the last answer came, or the first statement went out that has none. */
@@ -70,55 +67,48 @@ export class WatchedClient extends pg.Client {
     super({ ...whole, connectionTimeoutMillis: CONNECT_MS, stream: () => socket });
     this.#config = whole;
     this.#socket = socket;
-    this.#connection.on('parseComplete', () => {
-      const { _activeQuery: active } = this as unknown as { _activeQuery: unknown };
-      if (active instanceof Breath) active.parsed(this.#connection as never);
-    });
-  }
-
-  get #connection(): EventEmitter & { stream: Socket } {
-    return (this as unknown as { connection: EventEmitter & { stream: Socket } }).connection;
   }
 
   /** Statements of one moment leave in one packet: each packet wakes the server, and costs both sides more than most statements do. */
   #gather(): void {
     if (this.#gathering) return;
     this.#gathering = true;
-    const { stream } = this.#connection;
+    const { stream } = (this as unknown as { connection: { stream: Socket } }).connection;
     stream.cork();
     process.nextTick(() => {
       this.#gathering = false;
-      this.#exhale();
       stream.uncork();
     });
-  }
-
-  /** Hand the statements that were gathered to the driver. */
-  #exhale(): void {
-    const breath = this.#breath;
-    this.#breath = null;
-    if (breath !== null) super.query(breath as never);
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: the driver's method has many forms. All that are used here give a promise.
   override query(...statement: any[]): any {
     this.#gather();
-    const answer = this.#send(statement);
+    const [only] = statement as [unknown];
+    const answer = isNamed(only)
+      ? this.#ask(only)
+      : (super.query as (...statement: unknown[]) => Promise<unknown>).apply(this, statement);
     if (this.#unanswered++ === 0) this.#since = performance.now();
     this.#timer ??= this.#look(SILENCE_MS);
     answer.then(this.#heard, this.#heard);
     return answer;
   }
 
-  #send(statement: readonly unknown[]): Promise<unknown> {
-    const [only] = statement;
-    if (isNamed(only)) {
-      this.#breath ??= new Breath();
-      const breath = this.#breath;
-      return new Promise((resolve, reject) => breath.add({ ...only, resolve, reject }));
-    }
-    this.#exhale();
-    return (super.query as (...statement: unknown[]) => Promise<unknown>).call(this, ...statement);
+  /** A named statement, sent without the copy that the driver makes of each configuration: there are a dozen in a transaction. */
+  #ask({ name, text, values }: Named): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const query = new pg.Query(text, values);
+      Object.assign(query, {
+        name,
+        callback: (error: Error | null, result: unknown) => {
+          if (error === null || error === undefined) return resolve(result);
+          // It comes from the socket: who asked is more to the point.
+          Error.captureStackTrace(error);
+          reject(error);
+        },
+      });
+      super.query(query);
+    });
   }
 
   /** Close it without a farewell, for which a dead one would wait for ever. */

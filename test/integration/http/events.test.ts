@@ -176,18 +176,21 @@ describe('POST /v1/reservations/:id/events', () => {
       { user: 'bob' },
     );
     await http.world.reaches(made.body.id, 'running');
-    let release = () => {};
-    const held = new Promise<void>((resolve) => {
-      release = resolve;
-    });
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    const { promise: isHeld, resolve: hold } = Promise.withResolvers<void>();
     const holding = http.world.db.withTransaction(async (tx) => {
       await tx.query('select 1 from actors where actor = $1 for update', [`reservation/${made.body.id}`]);
-      await held;
+      hold();
+      await released;
     });
-    const answer = await http.post(`/v1/reservations/${made.body.id}/events`, { type: 'cancel' }, { user: 'bob' });
-    expect([answer.status, answer.body.applied, answer.body.reservation.state]).toEqual([202, false, 'running']);
-    release();
-    await holding;
+    await isHeld;
+    try {
+      const answer = await http.post(`/v1/reservations/${made.body.id}/events`, { type: 'cancel' }, { user: 'bob' });
+      expect([answer.status, answer.body.applied, answer.body.reservation.state]).toEqual([202, false, 'running']);
+    } finally {
+      release();
+      await holding;
+    }
     await http.world.reaches(made.body.id, 'cancelled');
   });
 });
