@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ask, close, diskOf, open } from '../disks/session.ts';
 import { type Answer, type HttpWorld, type Json, startHttp } from './support.ts';
@@ -226,34 +227,36 @@ describe('a disk over HTTP', () => {
 
 describe('the snapshots of a disk', () => {
   it('are listed, and the disk can be set back to any of them and forward again', async () => {
-    for (let session = 0; session < 2; session++) await close(http.world, await open(http.world, 'versions'));
-    const [newer, older] = await snapshotsOf('versions');
+    const name = `versions-${randomUUID().slice(0, 8)}`;
+    for (let session = 0; session < 2; session++) await close(http.world, await open(http.world, name));
+    await http.world.until('what is on it is known', async () => (await snapshotsOf(name))[0]?.has_contents === true);
+    const [newer, older] = await snapshotsOf(name);
     expect(newer).toMatchObject({ is_latest: true, status: 'complete', has_contents: true });
-    const page = await http.get('/v1/disks/versions/snapshots?limit=1', 'ann');
+    const page = await http.get(`/v1/disks/${name}/snapshots?limit=1`, 'ann');
     expect(page.body.snapshots).toHaveLength(1);
-    expect((await http.get(`/v1/disks/versions/snapshots?cursor=${page.body.next_cursor}`, 'ann')).body.snapshots).toEqual([
+    expect((await http.get(`/v1/disks/${name}/snapshots?cursor=${page.body.next_cursor}`, 'ann')).body.snapshots).toEqual([
       older,
     ]);
 
-    const back = await post('/versions/restore', { snapshot_id: older.snapshot_id });
+    const back = await post(`/${name}/restore`, { snapshot_id: older.snapshot_id });
     expect(back.status).toBe(202);
     expect(await ends(back.body)).toMatchObject({ status: 'completed', action: 'restore' });
-    expect(await disk('versions')).toMatchObject({ latest_snapshot_id: older.snapshot_id, state: 'idle', snapshot_count: 2 });
-    const session = await open(http.world, 'versions');
+    expect(await disk(name)).toMatchObject({ latest_snapshot_id: older.snapshot_id, state: 'idle', snapshot_count: 2 });
+    const session = await open(http.world, name);
     const claim = await http.world.client.core.readNamespacedPersistentVolumeClaim({
       namespace: 'gpu-dev',
-      name: (await diskOf(http.world, 'versions'))!.volume_claim!,
+      name: (await diskOf(http.world, name))!.volume_claim!,
     });
     expect(claim.spec?.dataSource?.name).toBe(older.snapshot_id);
     await close(http.world, session);
-    expect(await snapshotsOf('versions')).toHaveLength(3);
+    expect(await snapshotsOf(name)).toHaveLength(3);
 
-    const forward = await post('/versions/restore', { snapshot_id: newer.snapshot_id });
+    const forward = await post(`/${name}/restore`, { snapshot_id: newer.snapshot_id });
     expect(await ends(forward.body)).toMatchObject({ status: 'completed' });
-    expect((await disk('versions')).latest_snapshot_id).toBe(newer.snapshot_id);
-    expect((await post('/versions/restore', { snapshot_id: 'snap-of-another' })).body.code).toBe('GPU_SNAPSHOT_UNKNOWN');
+    expect((await disk(name)).latest_snapshot_id).toBe(newer.snapshot_id);
+    expect((await post(`/${name}/restore`, { snapshot_id: 'snap-of-another' })).body.code).toBe('GPU_SNAPSHOT_UNKNOWN');
     const other = (await snapshotsOf('busy'))[0];
-    expect((await post('/versions/restore', { snapshot_id: other.snapshot_id })).body.code).toBe('GPU_SNAPSHOT_UNKNOWN');
+    expect((await post(`/${name}/restore`, { snapshot_id: other.snapshot_id })).body.code).toBe('GPU_SNAPSHOT_UNKNOWN');
   });
 
   it('D9: go when they are too old, each disk by itself, and never the one that it would start from', async () => {
