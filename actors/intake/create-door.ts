@@ -220,7 +220,7 @@ function understood({ body }: { body: unknown }, read: () => Plain | null): Plai
 
 /** Nothing is committed yet: whatever is wrong with one of them is told when it is served alone. */
 function asNotTogether(error: unknown): never {
-  if (isRetryableDatabaseError(error) || error instanceof NotTogether || error instanceof UsersBusy) throw error;
+  if (isRetryableDatabaseError(error) || error instanceof NotTogether) throw error;
   throw new NotTogether('one of them cannot be accepted', { cause: error });
 }
 

@@ -89,13 +89,16 @@ export class ReservationReader {
         db,
         made.map(({ id }) => id),
       ),
-      ...[...types].map(([gpuType, those]) => {
-        const ids = those.map(({ id }) => id);
-        return readPlaces(db, gpuType, ids);
-      }),
+      ...[...types].map(([gpuType, those]) =>
+        readPlaces(
+          db,
+          gpuType,
+          those.map(({ id }) => id),
+        ),
+      ),
     ]);
-    const placeOf = (id: string) => places.find((those) => those.has(id))?.get(id) ?? null;
-    return new Map(rows.map((row) => [row.id, { row, place: placeOf(row.id) }]));
+    const placed = new Map(places.flatMap((those) => [...those]));
+    return new Map(rows.map((row) => [row.id, { row, place: placed.get(row.id) ?? null }]));
   }
 
   /** The view of what was seen. @param patienceMs how long an estimate may be waited for */
