@@ -47,7 +47,7 @@ export class Admin {
     const [, , kind, ...rest] = path.split('/').map(decodeURIComponent);
     if (kind === 'state' && method === 'GET') return { status: 200, body: this.state() };
     if (kind === 'faults') {
-      if (method === 'GET') return { status: 200, body: { faults: this.faults.list() } };
+      if (method === 'GET') return { status: 200, body: { faults: this.faults.list(), held: this.faults.waiting } };
       if (method === 'DELETE') {
         this.faults.clear();
         return { status: 200, body: { faults: [] } };

@@ -25,6 +25,8 @@ export const faultSchema = z.discriminatedUnion('kind', [
     ...match,
   }),
   z.object({ kind: z.literal('latency'), ms: z.number().min(0), ...match }),
+  /** Keeps the request waiting until the faults are cleared, and does it then. */
+  z.object({ kind: z.literal('hold'), ...match }),
   /** Breaks the connection before the request is done, or after it was done but before its answer. */
   z.object({ kind: z.literal('drop'), when: z.enum(['before', 'after']).default('before'), ...match }),
 ]);
@@ -42,6 +44,7 @@ export class Faults {
   private readonly faults: Fault[] = [];
   private readonly random: Random;
   private nextId = 1;
+  private readonly held: (() => void)[] = [];
 
   constructor(seed: number) {
     this.random = createRandom(seedState(seed ^ 0x5f), true);
@@ -53,15 +56,22 @@ export class Faults {
     return fault;
   }
 
+  /** How many requests are held. */
+  get waiting(): number {
+    return this.held.length;
+  }
+
   list(): readonly Fault[] {
     return this.faults;
   }
 
+  /** No faults from now on; what they hold goes on. */
   clear(): void {
     this.faults.length = 0;
+    for (const release of this.held.splice(0)) release();
   }
 
-  /** What this request meets; waits out latencies itself. Undefined when it meets nothing. */
+  /** What this request meets; waits out latencies and holds itself. Undefined when it meets nothing. */
   async meet(verb: string, path: string): Promise<Outcome | undefined> {
     let outcome: Outcome | undefined;
     for (const fault of [...this.faults]) {
@@ -71,6 +81,10 @@ export class Faults {
       this.spend(fault);
       if (fault.kind === 'latency') {
         await sleep(fault.ms);
+        continue;
+      }
+      if (fault.kind === 'hold') {
+        await new Promise<void>((resolve) => this.held.push(resolve));
         continue;
       }
       if (fault.kind === 'drop') outcome = { drop: fault.when };

@@ -111,6 +111,7 @@ export async function serve(cluster: Cluster, port: number): Promise<Front> {
     async close() {
       clock.stop();
       streams.cut();
+      faults.clear();
       // The server no longer knows of these, and would wait for them.
       for (const socket of upgraded) socket.destroy();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));

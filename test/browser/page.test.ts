@@ -264,7 +264,7 @@ describe.skipIf(missing !== '')('the page', () => {
       const { rowCount } = await world.db.query(postpone, [`reservation/${id}`]);
       return rowCount === 1;
     });
-    await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
+    await world.clearFaults();
     const { page, close } = await open('/operators');
     const row = page.locator('[data-effect]', { hasText: 'pod.create' });
     await row.getByText(/in 59 min|in 1 h/).waitFor();

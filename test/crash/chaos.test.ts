@@ -17,6 +17,14 @@ afterAll(async () => {
   await scene?.stop();
 });
 
+/** One replica, just started, whatever became of those before it. */
+async function onlyOne(): Promise<Program> {
+  await Promise.all(replicas.map((replica) => replica.kill()));
+  replicas = [scene.worker()];
+  await replicas[0]!.ready();
+  return replicas[0]!;
+}
+
 describe('two replicas over one database', () => {
   it('serve 20 reservations on 16 GPUs while either is killed at random', async () => {
     let goOn = true;
@@ -59,33 +67,29 @@ describe('two replicas over one database', () => {
   }, 60_000);
 
   it('fence off one that slept through its lease in the middle of a call, and remove the pod that its call makes too late', async () => {
-    await replicas[1]!.kill();
-    const sleeper = replicas[0]!;
-    // The first call that creates a pod takes six seconds on its way: time enough for a whole life of the reservation.
-    await scene.simulate('/faults', { kind: 'latency', ms: 6_000, verb: 'POST', path: '/pods$', count: 1 });
+    const sleeper = await onlyOne();
+    // The first call that creates a pod is on its way for a whole life of the reservation.
+    await scene.simulate('/faults', { kind: 'hold', verb: 'POST', path: '/pods$', count: 1 });
     const [id] = await book(scene, 1, { disk_name: null, user_id: 'sleeper' });
-    await scene.until(
-      'the call is on its way',
-      async () => ((await scene.simulate('/faults')) as { faults: [] }).faults.length === 0,
-    );
+    await scene.until('the call is on its way', () => scene.isHolding());
     sleeper.signal('SIGSTOP');
     replicas[1] = scene.worker();
     await scene.reaches(id!, 'running');
     await cancel(scene, id!);
     await scene.reaches(id!, 'cancelled');
-    expect(scene.watch.now.get(id!)?.size).toBe(0);
+    await scene.until('its pod is gone', async () => scene.watch.now.get(id!)?.size === 0);
     sleeper.signal('SIGCONT');
+    await scene.clearFaults();
     await scene.until('the late call has made a pod', async () => scene.watch.ever.get(id!)?.size === 2);
     await scene.until('that pod is removed', async () => scene.watch.now.get(id!)?.size === 0);
     await expectClean(scene);
     expect(scene.watch.most.get(id!)).toBe(1);
     expect(await timesApplied(scene, id!, 'pod.created')).toBe(1);
-    expect(sleeper.running && replicas[1].running).toBe(true);
+    expect(sleeper.running && replicas[1]!.running).toBe(true);
   }, 60_000);
 
   it('let one that slept after its handler had run post nothing a second time', async () => {
-    await replicas[1]!.kill();
-    const sleeper = replicas[0]!;
+    const sleeper = await onlyOne();
     sleeper.write('SIGSTOP effect.done#1');
     const [id] = await book(scene, 1, { disk_name: null, user_id: 'sleeper' });
     await scene.until('the pod is made', async () => scene.watch.ever.get(id!)?.size === 1);

@@ -11,7 +11,7 @@ afterAll(async () => {
   await world?.stop();
 });
 afterEach(async () => {
-  await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
+  await world.clearFaults();
 });
 
 const namespace = 'gpu-dev';
@@ -144,7 +144,7 @@ describe('a pod that bears the labels of a reservation', () => {
     await world.until('its disk is being saved', async () => (await world.reservation(id))?.['substate'] === 'capturing');
     await gone(await plant(id, 1));
     expect((await world.reservation(id))!['substate']).toBe('capturing');
-    await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
+    await world.clearFaults();
     await world.reaches(id, 'cancelled');
   });
 

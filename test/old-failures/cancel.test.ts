@@ -13,9 +13,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await world?.stop();
 });
-afterEach(async () => {
-  await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
-});
+afterEach(() => world.clearFaults());
 
 const namespace = 'gpu-dev';
 
@@ -41,25 +39,23 @@ async function remainsOf(id: string): Promise<string[]> {
   return [...objects, ...rows.map((row) => row.what)];
 }
 
-async function slow(path: string, verb = 'POST'): Promise<void> {
-  await world.simulate('/faults', { kind: 'latency', ms: 700, verb, path, count: 1 });
-}
-
 interface Step {
   /** The substate in which the cancellation comes. */
   step: string;
   fields?: Record<string, unknown>;
   hold?: () => Promise<unknown>;
+  /** Where the call goes that is on its way when the cancellation comes. */
+  calls?: string;
 }
 
 const STEPS: Step[] = [
   { step: 'queued.disk', fields: { disk_name: 'shared' }, hold: () => holdDisk('shared') },
   { step: 'queued.capacity', fields: { gpu_type: 'a100' } },
-  { step: 'provisioning.attaching', fields: { disk_name: 'mine' }, hold: () => slow('persistentvolumeclaims') },
-  { step: 'provisioning.creating', hold: () => slow('/pods$') },
+  { step: 'provisioning.attaching', fields: { disk_name: 'mine' }, calls: 'persistentvolumeclaims' },
+  { step: 'provisioning.creating', calls: '/pods$' },
   { step: 'provisioning.pulling', fields: { image: 'example/not-on-the-node:1' } },
   { step: 'provisioning.probing' },
-  { step: 'provisioning.connecting', hold: () => slow('/services$') },
+  { step: 'provisioning.connecting', calls: '/services$' },
   { step: 'running.serving', fields: { disk_name: 'mine' } },
 ];
 
@@ -72,8 +68,9 @@ async function holdDisk(name: string): Promise<void> {
 describe('R4: a cancellation', () => {
   it.for(STEPS)(
     'R4: in $step leaves no pod, service, key, slot, name or disk, also when the creation was on its way',
-    async ({ step, fields, hold }) => {
+    async ({ step, fields, hold, calls }) => {
       await hold?.();
+      if (calls !== undefined) await world.simulate('/faults', { kind: 'hold', verb: 'POST', path: calls, count: 1 });
       const id = crypto.randomUUID() as string;
       await world.send({
         action: 'create_reservation',
@@ -87,7 +84,12 @@ describe('R4: a cancellation', () => {
         const row = await world.reservation(id);
         return row !== null && `${row['status']}.${row['substate']}` === step ? row : null;
       });
+      if (calls !== undefined) await world.until('the call is on its way', () => world.isHolding());
       await world.send({ action: 'cancel', reservation_id: id, user_id: 'ann' });
+      if (calls !== undefined) {
+        await world.until('it is heard', async () => (await world.reservation(id))?.['substate'] !== step.split('.')[1]);
+        await world.clearFaults();
+      }
       await world.reaches(id, 'cancelled');
       await world
         .until('nothing of it is left', async () => (await remainsOf(id)).length === 0)

@@ -17,7 +17,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await scene?.stop();
 });
-afterEach(() => scene.clearFaults());
+afterEach(() => world.clearFaults());
 
 describe('one reservation', () => {
   it('R1: triggered from all sides at once has exactly one pod', async () => {
@@ -129,14 +129,15 @@ describe('one reservation', () => {
   });
 
   it('S13: half made when its process ends is finished by the next process', async () => {
-    await world.simulate('/faults', { kind: 'latency', ms: 500, verb: 'POST', path: '/pods$', count: 1 });
+    await world.simulate('/faults', { kind: 'hold', verb: 'POST', path: '/pods$', count: 1 });
     const id = await scene.submit();
-    await world.until('its pod is being made', async () => (await world.reservation(id))?.['substate'] === 'creating');
+    await world.until('its pod is being made', () => world.isHolding());
     const stopped = world.kernel.stop(0);
     const next = new Kernel({ db: world.db, kinds: gpuDevKinds(scene.ports), pollMs: 50 });
     await stopped;
     await next.start();
     await world.reaches(id, 'running');
+    await world.clearFaults();
     expect(await scene.podsOf(id)).toHaveLength(1);
     await next.stop();
     world.kernel = new Kernel({ db: world.db, kinds: gpuDevKinds(scene.ports), pollMs: 50 });

@@ -14,7 +14,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await scene?.stop();
 });
-afterEach(() => scene.clearFaults());
+afterEach(() => world.clearFaults());
 
 describe('what fails', () => {
   it('S7: a build that failed is built again under a name of its own', async () => {

@@ -17,7 +17,6 @@ export interface Scene {
   cancel(...ids: string[]): Promise<void>;
   /** Pods whose name bears the id. */
   podsOf(id: string): Promise<{ metadata?: { name?: string } }[]>;
-  clearFaults(): Promise<void>;
   /** Wait until nothing is left to do, and check that nothing is left behind. */
   checkEnd(): Promise<void>;
   stop(): Promise<void>;
@@ -73,7 +72,6 @@ export async function startScene(options: WorldOptions): Promise<Scene> {
     },
     podsOf: async (id) =>
       (await world.client.core.listNamespacedPod({ namespace })).items.filter((pod) => pod.metadata!.name!.includes(id)),
-    clearFaults: async () => void (await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' })),
     checkEnd: async () => {
       let left: string[] = [];
       await world

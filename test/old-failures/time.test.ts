@@ -13,7 +13,7 @@ afterAll(async () => {
   await world?.stop();
 });
 afterEach(async () => {
-  await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
+  await world.clearFaults();
 });
 
 async function submit(fields: Record<string, unknown>): Promise<string> {
@@ -44,7 +44,7 @@ describe('time', () => {
       expect(met - due).toBeGreaterThanOrEqual(0);
       expect(met - due).toBeLessThan(1_000);
     }
-    await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
+    await world.clearFaults();
     await world.reaches(ids[0]!, 'expired');
   });
 

@@ -58,6 +58,10 @@ export interface World {
   until<T>(what: string, check: () => Promise<T | null | false>, ms?: number): Promise<T>;
   /** A POST to the simulation's own controls. */
   simulate(path: string, body?: unknown): Promise<unknown>;
+  /** Whether a fault of the kind `hold` keeps a call. */
+  isHolding(): Promise<boolean>;
+  /** End the faults of the cluster, and let what they hold go on. */
+  clearFaults(): Promise<void>;
   pods(): Promise<string[]>;
   /** Every history folds; no slot, name, effect or deadline is left of ended reservations. */
   checkClean(): Promise<void>;
@@ -196,6 +200,13 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
       const text = await response.text();
       if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
       return text === '' ? null : JSON.parse(text);
+    },
+    isHolding: async () => {
+      const response = await fetch(`http://127.0.0.1:${front.port}/simulation/faults`);
+      return ((await response.json()) as { held: number }).held > 0;
+    },
+    clearFaults: async () => {
+      await fetch(`http://127.0.0.1:${front.port}/simulation/faults`, { method: 'DELETE' });
     },
     pods: async () => (await client.core.listNamespacedPod({ namespace: 'gpu-dev' })).items.map((pod) => pod.metadata!.name!),
     checkClean: () => checkClean(world),

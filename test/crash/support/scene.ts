@@ -110,6 +110,16 @@ export class Scene {
     return response.json();
   }
 
+  /** Whether a fault of the kind `hold` keeps a call. */
+  async isHolding(): Promise<boolean> {
+    return ((await this.simulate('/faults')) as { held: number }).held > 0;
+  }
+
+  /** End the faults of the cluster, and let what they hold go on. */
+  async clearFaults(): Promise<void> {
+    await fetch(`${this.clusterUrl}/simulation/faults`, { method: 'DELETE' });
+  }
+
   async send(body: unknown): Promise<void> {
     await this.db.query(`select pgmq.send('gpu_reservations', $1::jsonb)`, [JSON.stringify(body)]);
   }

@@ -43,7 +43,7 @@ describe('a volume that is missing', () => {
     const first = await open(world, 'only');
     await world.simulate('/faults', { kind: 'error', status: 422, reason: 'Invalid', path: 'volumesnapshots' });
     expect((await close(world, first))['failure_reason']).toMatch(/given up: .*nothing of it was deleted/);
-    await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
+    await world.clearFaults();
     const disk = await diskOf(world, 'only');
     expect(disk).toMatchObject({ latest_snapshot_id: null, snapshot_count: 0 });
     await loseVolume(world, disk!.volume_claim!);

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startWorld, type World } from '../../support/world.ts';
-import { cancel, clearFaults, nodeBecomes, relabel, running, slotsOf, submit } from './support.ts';
+import { cancel, nodeBecomes, relabel, running, slotsOf, submit } from './support.ts';
 
 let world: World;
 beforeAll(async () => {
@@ -9,7 +9,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await world?.stop();
 });
-afterEach(() => clearFaults(world));
+afterEach(() => world.clearFaults());
 
 /** Everything is listed anew: what an old list told counts for nothing. */
 const relist = () => world.simulate('/faults', { kind: 'expire-watches' });

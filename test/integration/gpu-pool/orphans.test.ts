@@ -3,7 +3,7 @@ import { removeOrphans } from '../../../actors/gpu-pool/orphans.ts';
 import { LABEL, podName, serverLabels } from '../../../src/providers/kubernetes/objects.ts';
 import { KubernetesDevServers } from '../../../src/providers/kubernetes/dev-servers.ts';
 import { startWorld, type World } from '../../support/world.ts';
-import { cancel, clearFaults, podOf, running, submit } from './support.ts';
+import { cancel, podOf, running, submit } from './support.ts';
 
 let world: World;
 beforeAll(async () => {
@@ -21,7 +21,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await world?.stop();
 });
-afterEach(() => clearFaults(world));
+afterEach(() => world.clearFaults());
 
 const namespace = 'gpu-dev';
 
@@ -81,7 +81,7 @@ describe('orphans', () => {
     await world.simulate('/faults', { kind: 'error', status: 500, verb: 'DELETE', path: `${stuck}$` });
     await Promise.all(Array.from({ length: 12 }, (_, n) => plant(id, n + 1)));
     await world.until('the others are gone', () => isLeft([stuck]));
-    await clearFaults(world);
+    await world.clearFaults();
     await world.until('that one is gone too', () => isLeft([]));
   });
 

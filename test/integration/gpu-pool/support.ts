@@ -47,10 +47,6 @@ export async function slotsOf(world: World, id: string): Promise<number> {
   return (await world.db.query('select 1 from gpu_slots where reservation_id = $1', [id])).rowCount ?? 0;
 }
 
-export async function clearFaults(world: World): Promise<void> {
-  await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
-}
-
 /** A cluster of which a test tells what it likes. */
 export class HandDriven implements ClusterEvents {
   changes: ClusterChanges | null = null;

@@ -42,7 +42,7 @@ describe.each([
     await session('printf two > /home/dev/notes', async () => {
       await http.world.simulate('/faults', { kind: 'error', status: 422, reason: 'Invalid', path });
     });
-    await fetch(`http://127.0.0.1:${http.world.front.port}/simulation/faults`, { method: 'DELETE' });
+    await http.world.clearFaults();
     expect(await diskOf(http.world, 'papers')).toMatchObject({ latest_snapshot_id: first.snapshot_id, state: 'idle' });
 
     expect(await restore(first.snapshot_id)).toMatchObject({ status: 'completed', error: null });

@@ -5,7 +5,7 @@ import { KubernetesReality } from '../../../src/providers/kubernetes/reality.ts'
 import { FaultProxy } from '../../support/kubernetes/fault-proxy.ts';
 import { kubeconfigOf, startWorld, type World } from '../../support/world.ts';
 import { close, diskOf, loseVolume, open } from '../disks/session.ts';
-import { cancel, clearFaults, running, submit } from '../gpu-pool/support.ts';
+import { cancel, running, submit } from '../gpu-pool/support.ts';
 import { Comparisons, GRACE_MS, lineOf, marks, Planted } from './scene.ts';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => world?.stop());
 afterEach(async () => {
-  await clearFaults(world);
+  await world.clearFaults();
   await world.db.query('delete from reality_findings');
 });
 

@@ -5,7 +5,7 @@ import { RIGHTS } from '../../../src/providers/kubernetes/permissions.ts';
 import { KubernetesReality } from '../../../src/providers/kubernetes/reality.ts';
 import { realCluster } from '../../support/kubernetes/real-cluster.ts';
 import { startWorld, type World } from '../../support/world.ts';
-import { cancel, clearFaults, running } from '../gpu-pool/support.ts';
+import { cancel, running } from '../gpu-pool/support.ts';
 import { Comparisons, GRACE_MS, lineOf, marks, Planted } from './scene.ts';
 
 const real = await realCluster();
@@ -46,7 +46,7 @@ beforeAll(async () => {
 });
 afterAll(() => world?.stop());
 afterEach(async () => {
-  await clearFaults(world);
+  await world.clearFaults();
   await world.db.query('delete from reality_findings');
 });
 

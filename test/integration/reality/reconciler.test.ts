@@ -157,7 +157,7 @@ describe('the comparison of database and cluster', () => {
     await world.simulate('/faults', { kind: 'error', status: 500, path: 'secrets\\?' });
     const cut = await cli('admin reconcile');
     expect(cut.out).toMatch(/No answer, so nothing is said of it: Secret: listing Secrets: 500/);
-    await fetch(`http://127.0.0.1:${world.front.port}/simulation/faults`, { method: 'DELETE' });
+    await world.clearFaults();
     expect((await cli('admin reconcile')).out).not.toContain('No answer');
     expect((await http.get(`/v1/admin/reconciliations/${randomUUID()}`)).body).toMatchObject({ code: 'GPU_NOT_FOUND' });
   });

@@ -45,6 +45,16 @@ describe('faults', () => {
     expect(performance.now() - began).toBeGreaterThan(70);
   });
 
+  it('hold a request until they are cleared, and let the others pass', async () => {
+    await inject({ kind: 'hold', verb: 'POST', count: 1 });
+    const held = call(cluster.url, 'POST', PODS, podBody('held'));
+    await until('it is on its way', async () => (await call(cluster.url, 'GET', '/simulation/faults')).body.held === 1);
+    expect((await call(cluster.url, 'POST', PODS, podBody('passes'))).status).toBe(201);
+    expect((await call(cluster.url, 'GET', `${PODS}/held`)).status).toBe(404);
+    await call(cluster.url, 'DELETE', '/simulation/faults');
+    expect((await held).status).toBe(201);
+  });
+
   it('refuse connections for a while', async () => {
     await inject({ kind: 'refuse', ms: 150 });
     await until('it refuses', () =>
