@@ -1,11 +1,14 @@
 import { defineConfig } from 'vitest/config';
+import { PATIENCE_MS } from './test/support/patience.ts';
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // Hangs end by these; what must be quick says so itself.
+    testTimeout: 150_000,
+    hookTimeout: 150_000,
+    expect: { poll: { timeout: PATIENCE_MS } },
     pool: 'forks',
     // Much of the time is spent waiting for servers and time limits: one more than the cores of the smallest machine.
     maxWorkers: 3,

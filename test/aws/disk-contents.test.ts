@@ -87,7 +87,7 @@ describe.skipIf(moto.missing)('what is on disks, in a bucket', () => {
       `insert into disks (disk_id, disk_name, user_id, size_gb, created_at) values ($1, $2, 'ann@lab.org', 10, now())`,
       [disk.id, disk.name],
     );
-  }, 60_000);
+  });
   afterAll(async () => {
     await http?.stop();
     await front?.stop();
@@ -211,7 +211,7 @@ describe.skipIf(moto.missing)('what is on disks, in a bucket', () => {
     await hang();
     await move();
     expect(await objects()).toEqual(['somebody/elses/object']);
-  }, 120_000);
+  });
 
   it('is asked for at the start', async () => {
     const before = await objects();

@@ -58,7 +58,7 @@ for (const cluster of [simulated, real]) {
           await sdk.send(new DetachVolumeCommand({ VolumeId, InstanceId: InstanceId(node) }));
         },
       });
-    }, 120_000);
+    });
     afterAll(async () => {
       await csi?.stop();
       await Promise.all([subject?.close(), db?.close()]);

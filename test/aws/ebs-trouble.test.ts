@@ -28,26 +28,22 @@ const request = (change: Partial<VolumeRequest> = {}): VolumeRequest =>
 
 /** As the dispatcher does it: again after whatever passes, until it is done. Attempts that wait for their time are let go on at once. */
 async function insist<T>(work: () => Promise<T>): Promise<T> {
-  const done = await until(
-    'it is done',
-    async () => {
-      try {
-        return { value: await work() };
-      } catch (error) {
-        if (error instanceof NotYet || (error instanceof AwsError && error.failure !== 'refused')) {
-          await db.query(
-            `update ebs_volumes set attempted_at = attempted_at - interval '1 minute' where volume_id is null and attempted_at < now() - interval '50 ms'`,
-          );
-          await db.query(
-            `update ebs_snapshots set attempted_at = attempted_at - interval '1 minute' where ebs_snapshot_id is null and attempted_at < now() - interval '50 ms'`,
-          );
-          return null;
-        }
-        throw error;
+  const done = await until('it is done', async () => {
+    try {
+      return { value: await work() };
+    } catch (error) {
+      if (error instanceof NotYet || (error instanceof AwsError && error.failure !== 'refused')) {
+        await db.query(
+          `update ebs_volumes set attempted_at = attempted_at - interval '1 minute' where volume_id is null and attempted_at < now() - interval '50 ms'`,
+        );
+        await db.query(
+          `update ebs_snapshots set attempted_at = attempted_at - interval '1 minute' where ebs_snapshot_id is null and attempted_at < now() - interval '50 ms'`,
+        );
+        return null;
       }
-    },
-    30_000,
-  );
+      throw error;
+    }
+  });
   return done.value;
 }
 const driven = (settings = {}) =>
@@ -115,7 +111,7 @@ describe('EC2 on a bad day', () => {
     expect([...stub.state.snapshots.values()].map(({ content }) => content).sort()).toEqual(
       disks.map(({ diskId }) => diskId).sort(),
     );
-  }, 60_000);
+  });
 
   it('throttling is waited out within the budget, with pauses that differ, and a call comes to an end', async () => {
     stub.fault = () => 'throttle';

@@ -49,7 +49,7 @@ describe.skipIf(moto.missing)('builds for ECR', () => {
     ecr = new ECRClient({ endpoint: moto.url, region: 'us-east-2' });
     now = Date.now();
     built = [];
-  }, 60_000);
+  });
   afterAll(() => Promise.all([cluster?.stop(), front?.stop()]));
 
   it('the repository is made before the first build, once, and its login stands in a secret that builds can use', async () => {

@@ -50,7 +50,7 @@ describe.skipIf(moto.missing)('a file system of one person', () => {
       const headers = { 'x-amzn-errortype': 'ThrottlingException' };
       return { status: 429, headers, body: { ErrorCode: 'ThrottlingException', Message: 'Rate exceeded' } };
     });
-  }, 60_000);
+  });
   afterAll(async () => {
     await front?.stop();
     await db?.close();

@@ -12,7 +12,7 @@ beforeAll(async () => {
   expect((await buildPage()).how).not.toBe('failed');
   // What was built is not built again.
   expect((await buildPage()).how).toBe('fresh');
-}, 120_000);
+});
 
 describe('the built page', () => {
   it('is small: all of it, compressed, is less than 250 KB', () => {

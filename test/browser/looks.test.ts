@@ -88,7 +88,7 @@ describe.skipIf(missing !== '')('every page, light and dark, wide and narrow', (
     await reserve('eve', 'h100', 2, { duration_hours: 1.5 });
     await http.world.send({ action: 'nonsense', user_id: 'x' });
     opened = await scene.open('/board');
-  }, 120_000);
+  });
   afterAll(async () => {
     await scene?.stop();
     expect(opened?.wrongs).toEqual([]);

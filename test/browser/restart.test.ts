@@ -61,5 +61,5 @@ describe.skipIf(missing !== '')('a page that is open while its service dies', ()
     await context.close();
     second.signal('SIGTERM');
     await second.exited();
-  }, 120_000);
+  });
 });

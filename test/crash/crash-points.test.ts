@@ -43,54 +43,50 @@ async function dieAndRise(point: CrashPoint): Promise<void> {
 }
 
 describe('a process that is killed', () => {
-  it.each(CRASH_POINTS)(
-    'at %s loses nothing and does nothing twice',
-    async (point) => {
-      const id = randomUUID();
-      const deaths = dieAndRise(point);
-      const diskName = point.replace('.', '-');
+  it.each(CRASH_POINTS)('at %s loses nothing and does nothing twice', async (point) => {
+    const id = randomUUID();
+    const deaths = dieAndRise(point);
+    const diskName = point.replace('.', '-');
 
-      await scene.send({
-        action: 'create_reservation',
-        reservation_id: id,
-        user_id: 'mkowalski',
-        gpu_type: 'h100',
-        gpu_count: 2,
-        duration_hours: 1,
-        disk_name: diskName,
-      });
-      const running = await scene.reaches(id, 'running');
-      await scene.send({ action: 'extend', reservation_id: id, extension_hours: 1, user_id: 'mkowalski' });
-      const extended = await scene.until('it is extended', async () => {
-        const row = await scene.reservation(id);
-        return row?.['status'] === 'running' && row['last_extension'] !== null ? row : null;
-      });
-      expect(extended['last_extension']).toMatchObject({ granted: true, hours: 1 });
-      expect(extended['expires_at'] - running['expires_at']).toBe(3_600_000);
-      scene.advance(93);
-      await scene.until('it has warned', async () => (await scene.reservation(id))!['warnings_sent'].length > 0);
-      scene.advance(28);
-      await scene.until('the time is over', async () => {
-        const row = await scene.reservation(id);
-        return row?.['substate'] === 'grace' || row?.['status'] !== 'running';
-      });
-      scene.advance(3);
-      const ended = await scene.reaches(id, 'expired', 'failed');
-      expect(ended).toMatchObject({ status: 'expired', failure_reason: 'The reserved time is over' });
-      await expectClean(scene);
+    await scene.send({
+      action: 'create_reservation',
+      reservation_id: id,
+      user_id: 'mkowalski',
+      gpu_type: 'h100',
+      gpu_count: 2,
+      duration_hours: 1,
+      disk_name: diskName,
+    });
+    const running = await scene.reaches(id, 'running');
+    await scene.send({ action: 'extend', reservation_id: id, extension_hours: 1, user_id: 'mkowalski' });
+    const extended = await scene.until('it is extended', async () => {
+      const row = await scene.reservation(id);
+      return row?.['status'] === 'running' && row['last_extension'] !== null ? row : null;
+    });
+    expect(extended['last_extension']).toMatchObject({ granted: true, hours: 1 });
+    expect(extended['expires_at'] - running['expires_at']).toBe(3_600_000);
+    scene.advance(93);
+    await scene.until('it has warned', async () => (await scene.reservation(id))!['warnings_sent'].length > 0);
+    scene.advance(28);
+    await scene.until('the time is over', async () => {
+      const row = await scene.reservation(id);
+      return row?.['substate'] === 'grace' || row?.['status'] !== 'running';
+    });
+    scene.advance(3);
+    const ended = await scene.reaches(id, 'expired', 'failed');
+    expect(ended).toMatchObject({ status: 'expired', failure_reason: 'The reserved time is over' });
+    await expectClean(scene);
 
-      expect(scene.watch.ever.get(id)?.size).toBe(1);
-      expect(scene.watch.most.get(id)).toBe(1);
-      expect(await timesApplied(scene, id, 'extend')).toBe(1);
-      const { rows: disks } = await scene.db.query('select snapshot_count, latest_snapshot_id from disks where disk_name = $1', [
-        diskName,
-      ]);
-      expect(disks).toEqual([{ snapshot_count: 1, latest_snapshot_id: ended['snapshot_id'] }]);
-      const { rows: known } = await scene.db.query<{ snapshot_id: string }>('select snapshot_id from disk_snapshots');
-      expect(await scene.snapshots()).toHaveLength(known.length);
-      // If a death is still to come, the point was not on the way, and the test proves nothing.
-      await deaths;
-    },
-    60_000,
-  );
+    expect(scene.watch.ever.get(id)?.size).toBe(1);
+    expect(scene.watch.most.get(id)).toBe(1);
+    expect(await timesApplied(scene, id, 'extend')).toBe(1);
+    const { rows: disks } = await scene.db.query('select snapshot_count, latest_snapshot_id from disks where disk_name = $1', [
+      diskName,
+    ]);
+    expect(disks).toEqual([{ snapshot_count: 1, latest_snapshot_id: ended['snapshot_id'] }]);
+    const { rows: known } = await scene.db.query<{ snapshot_id: string }>('select snapshot_id from disk_snapshots');
+    expect(await scene.snapshots()).toHaveLength(known.length);
+    // If a death is still to come, the point was not on the way, and the test proves nothing.
+    await deaths;
+  });
 });

@@ -213,5 +213,5 @@ describe('a service comes back by itself after', () => {
     }
     await scene.until('all stand still', async () => (await scene.count('mail')) + (await scene.count('effects')) === 0);
     await scene.expectClean(SPINNERS);
-  }, 60_000);
+  });
 });

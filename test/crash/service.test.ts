@@ -65,4 +65,4 @@ it('the service itself is killed with -9 while a server runs, started again, and
 
   second.service.signal('SIGTERM');
   expect(await second.service.exited(), second.service.log).toEqual({ code: 0, signal: null });
-}, 60_000);
+});

@@ -104,7 +104,7 @@ describe('a connection on which an answer takes its time', () => {
     } finally {
       busy.end();
     }
-  }, 20_000);
+  });
 
   it('because the network held it back for a while is waited for once it comes in again', async () => {
     await far.query('select 1');
@@ -121,7 +121,7 @@ describe('a connection on which an answer takes its time', () => {
     } finally {
       busy.end();
     }
-  }, 20_000);
+  });
 });
 
 /** Do nothing, and let nobody else in this process do anything. */

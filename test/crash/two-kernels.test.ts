@@ -95,4 +95,4 @@ it('two kernels over one database apply every message once, in the order of its 
   expect(new Set(lit).size).toBe(lit.length);
   for await (const result of verifyAll(dbs[0]!, kernels[0]!.kinds)) expect(result).toMatchObject({ ok: true });
   expect(kernels.map((kernel) => kernel.stats().turns > 0)).toEqual([true, true]);
-}, 60_000);
+});

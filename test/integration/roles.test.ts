@@ -100,4 +100,4 @@ it('an unknown role, a Postgres that refuses and one that is silent end the star
   } finally {
     silent.close();
   }
-}, 60_000);
+});

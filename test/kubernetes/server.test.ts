@@ -30,14 +30,10 @@ describe.skipIf(cluster.missing)('a dev server on a real API server', () => {
     until('gone', async () => (await servers.remove(spec, { force: true })) === 'gone', 30_000);
   const running = async (spec: ServerSpec) => {
     const made = await servers.create(spec);
-    await until(
-      'the pod is ready',
-      async () => {
-        const pod = await cluster.client.core.readNamespacedPod({ namespace: cluster.namespace, name: made.name });
-        return pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True');
-      },
-      30_000,
-    );
+    await until('the pod is ready', async () => {
+      const pod = await cluster.client.core.readNamespacedPod({ namespace: cluster.namespace, name: made.name });
+      return pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True');
+    });
     return made;
   };
 

@@ -118,5 +118,5 @@ describe('a queue', () => {
     expect((await door.mail(id)).map((mail: Body) => mail.key)).toEqual([`create:${id}`]);
     expect(door.errors).toEqual([]);
     await door.stop();
-  }, 20_000);
+  });
 });

@@ -129,7 +129,7 @@ describe('a rolling upgrade', () => {
     await expectOneWay();
     const { rows } = await db.query(`select distinct snapshot #>> '{context,colour}' as colour from actors order by 1`);
     expect(rows).toEqual([{ colour: 'warm' }, { colour: 'white' }]);
-  }, 30_000);
+  });
 
   it('R17: mail, deadlines and effects of an actor of the new version wait while only the old code runs, and everybody else is served', async () => {
     const next = replica(nextKind(1_000));
@@ -168,7 +168,7 @@ describe('a rolling upgrade', () => {
     );
     for await (const result of verifyAll(db, next.kinds)) expect(result, result.actor).toMatchObject({ ok: true });
     expect(await setAside()).toBe(0);
-  }, 30_000);
+  });
 
   it('R17: a message that only the new code knows waits for it, though its actor is still of the old version', async () => {
     const old = await start(replica(oldKind()));
@@ -187,7 +187,7 @@ describe('a rolling upgrade', () => {
       ['then', 'applied'],
     ]);
     expect(await setAside()).toBe(0);
-  }, 30_000);
+  });
 
   // The old code's statement has begun, and sees version 1; before it locks the row, the new code commits.
   it.each([

@@ -1,4 +1,5 @@
 // A client of a stream of events: keeps what it got, waits for conditions, and can be cut off at any moment.
+import { PATIENCE_MS } from './patience.ts';
 import { request } from 'node:http';
 import type { IncomingMessage } from 'node:http';
 import { once } from 'node:events';
@@ -54,7 +55,7 @@ export class StreamClient {
   }
 
   /** Wait until this is true of what was heard. */
-  async until(what: string, check: (client: StreamClient) => boolean, ms = 10_000): Promise<void> {
+  async until(what: string, check: (client: StreamClient) => boolean, ms = PATIENCE_MS): Promise<void> {
     const end = Date.now() + ms;
     while (!check(this)) {
       const left = end - Date.now();

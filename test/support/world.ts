@@ -2,6 +2,7 @@
  * A whole gpu-dev in one process for tests: its own database, a simulated cluster over HTTP, the real providers, kernel, tracker and queue
  * doors, all with their loops running. Waits are on conditions.
  */
+import { PATIENCE_MS } from './patience.ts';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -153,7 +154,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   for (const door of doors.values()) door.start();
   tracker.start();
 
-  const until: World['until'] = async (what, check, ms = 15_000) => {
+  const until: World['until'] = async (what, check, ms = PATIENCE_MS) => {
     const end = Date.now() + ms;
     for (;;) {
       const found = await check();
@@ -251,12 +252,9 @@ const EFFECTS_LEFT = `
   select effect_id || ' ' || type || ' ' || coalesce(last_error, '') as effect
     from effects e join actors a using (actor) where a.status = 'done' and e.status = 'pending' limit 5`;
 
-/** How long what an ended actor asked for may still be under way, in milliseconds. */
-const LAST_MS = 10_000;
-
 async function checkClean({ db, kernel }: World): Promise<void> {
   for await (const result of verifyAll(db, kernel.kinds)) if (!result.ok) throw new Error(`${result.actor}: ${result.problem}`);
-  for (const end = Date.now() + LAST_MS; ; await pause(20)) {
+  for (const end = Date.now() + PATIENCE_MS; ; await pause(20)) {
     const { rows } = await db.query<{ what: string; n: number }>(LEFT_BEHIND);
     const left = rows.filter((row) => row.n > 0);
     if (left.length === 0) return;

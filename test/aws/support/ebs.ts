@@ -1,4 +1,5 @@
 /** Disks in EBS for a test: a database, a cluster or none, and an EC2. */
+import { PATIENCE_MS } from '../../support/patience.ts';
 import type { VolumeRequest, Volumes } from '../../../actors/disk/ports.ts';
 import { NotYet } from '../../../actors/errors.ts';
 import { Database } from '../../../persistence/database.ts';
@@ -75,7 +76,7 @@ export async function giveRow(db: Database, { diskId, owner, sizeGb }: Pick<Volu
 }
 
 /** What a handler does with NotYet: it comes again. */
-export async function persist<T>(work: () => Promise<T>, patience = 15_000): Promise<T> {
+export async function persist<T>(work: () => Promise<T>, patience = PATIENCE_MS): Promise<T> {
   const done = await until(
     'the provider is done',
     async () => {

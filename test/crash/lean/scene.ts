@@ -1,4 +1,5 @@
 /** Where lean workers run: a database with a table for their deliveries, and the promises that must hold when all is done. */
+import { PATIENCE_MS } from '../../support/patience.ts';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as pause } from 'node:timers/promises';
 import { join } from 'node:path';
@@ -59,7 +60,7 @@ export class LeanScene {
   }
 
   /** Wait until `check` gives something other than null or false, whatever the database does meanwhile. */
-  async until<T>(what: string, check: () => Promise<T | null | false>, ms = 30_000): Promise<T> {
+  async until<T>(what: string, check: () => Promise<T | null | false>, ms = PATIENCE_MS): Promise<T> {
     const end = Date.now() + ms;
     let problem: unknown = null;
     for (;;) {

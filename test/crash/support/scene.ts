@@ -1,4 +1,5 @@
 /** Where processes are killed: a database, a simulated cluster as a process, a clock that the test moves, and workers over them. */
+import { PATIENCE_MS } from '../../support/patience.ts';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -132,7 +133,7 @@ export class Scene {
   }
 
   /** Wait until `check` gives something other than null or false. Errors of a database that is away are waited out. */
-  async until<T>(what: string, check: () => Promise<T | null | false>, ms = 30_000): Promise<T> {
+  async until<T>(what: string, check: () => Promise<T | null | false>, ms = PATIENCE_MS): Promise<T> {
     const end = Date.now() + ms;
     let problem: unknown = null;
     for (;;) {

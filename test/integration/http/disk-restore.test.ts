@@ -52,5 +52,5 @@ describe.each([
 
     expect(await restore(saved.snapshot_id)).toMatchObject({ status: 'completed' });
     expect(await session('cat /home/dev/notes')).toBe('two');
-  }, 90_000);
+  });
 });

@@ -226,7 +226,7 @@ describe('what the pages watch', () => {
       `update api_keys set is_active = false, revoked_at = now() from api_users u where u.user_id = api_keys.user_id and u.name = 'finn'`,
     );
     await Promise.race([watched.over, pause(20_000).then(() => expect.fail('the stream goes on'))]);
-  }, 30_000);
+  });
 });
 
 describe('a reservation at any time', () => {

@@ -164,7 +164,7 @@ describe('while a stranger holds the mail of one actor', () => {
       `select sender from history where actor = 'lamp/pool' and key <> 'birth' order by seq`,
     );
     expect(history.map(({ sender }) => sender)).toEqual(['test', ...actorsOf(senders)]);
-  }, 20_000);
+  });
 
   it('whoever asks for the turns of that actor is answered all the same', async () => {
     const still = kernelOf(dark());

@@ -182,7 +182,7 @@ describe('rows that a stranger has locked and holds', () => {
     } finally {
       await stranger.end();
     }
-  }, 30_000);
+  });
 });
 
 describe('a handler that never ends', () => {

@@ -124,7 +124,7 @@ describe('S33: more than half of the running servers vanish, and nobody saw them
     expect((await world.db.query(sql)).rows).toEqual([
       { proof: 'the API server no longer has it; by the word of ada: the rack burnt down' },
     ]);
-  }, 60_000);
+  });
 
   it('also if they go few by few, within ten minutes', async () => {
     const { world, ids } = await unwatched();
@@ -143,7 +143,7 @@ describe('S33: more than half of the running servers vanish, and nobody saw them
     await lose(ids[6]!);
     await world.until('the seventh is held back', async () => tracker.brake !== null);
     expect(await statesOf(world, ids)).toEqual({ running: 6, failed: 6 });
-  }, 60_000);
+  });
 
   it('and holds nobody back any more when they are seen again', async () => {
     const { world, ids } = await unwatched();
@@ -154,7 +154,7 @@ describe('S33: more than half of the running servers vanish, and nobody saw them
     await world.until('nothing is held back any more', async () => tracker.brake === null);
     await world.until('nothing waits for a word', async () => (await readVanished(world.db, 600)).length === 0);
     expect(await statesOf(world, ids)).toEqual({ running: 12 });
-  }, 60_000);
+  });
 });
 
 describe('what is no reason for doubt', () => {
@@ -167,7 +167,7 @@ describe('what is no reason for doubt', () => {
     for (const pod of views(uids, ids)) changes().podDeleted(pod, true);
     for (const id of ids) await world.reaches(id, 'failed');
     expect([told, tracker.brake]).toEqual([[], null]);
-  }, 60_000);
+  });
 
   it('a node whose deletion the watch saw, with all that ran on it', async () => {
     const { world, ids } = await unwatched();
@@ -187,7 +187,7 @@ describe('what is no reason for doubt', () => {
     for (const id of on) await world.reaches(id, 'failed');
     expect(told).toEqual([]);
     expect(await statesOf(world, ids)).toEqual({ running: 12 - on.length, failed: on.length });
-  }, 60_000);
+  });
 
   it('half of them, or all where fewer than ten run', async () => {
     const { world, ids } = await unwatched();
@@ -202,5 +202,5 @@ describe('what is no reason for doubt', () => {
     const second = watch(world, []);
     for (const id of ids) await world.reaches(id, 'failed');
     expect(second.told).toEqual([]);
-  }, 60_000);
+  });
 });

@@ -143,7 +143,7 @@ describe('S33: another cluster in the place of ours', () => {
     expect(await states()).toEqual(['running', 'running', 'running']);
     expect(await ends()).toEqual([]);
     await program.kill();
-  }, 60_000);
+  });
 
   it('is refused at a start, as is another namespace: both are named, with the command that accepts the other', async () => {
     address.lead(otherFront.port);
@@ -161,7 +161,7 @@ describe('S33: another cluster in the place of ours', () => {
     }
     expect(await states()).toEqual(['running', 'running', 'running']);
     expect(await ends()).toEqual([]);
-  }, 60_000);
+  });
 
   it('that is met only after the start proves nothing either', async () => {
     address.lead(1);
@@ -170,7 +170,7 @@ describe('S33: another cluster in the place of ours', () => {
     await scene.until('its health tells', async () => (await health(url)).detail.includes('accept-cluster'));
     expect(await states()).toEqual(['running', 'running', 'running']);
     await program.kill();
-  }, 60_000);
+  });
 
   it('is ours by the word of an operator, and what it lacks is gone then', async () => {
     address.lead(otherFront.port);
@@ -197,5 +197,5 @@ describe('S33: another cluster in the place of ours', () => {
     expect(rows).toEqual([
       { accepted_by: 'ada', reason: 'the old one burnt down', server: expect.stringContaining('127.0.0.1') },
     ]);
-  }, 60_000);
+  });
 });

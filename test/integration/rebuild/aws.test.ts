@@ -50,7 +50,7 @@ describe.skipIf(moto.missing)('a database that was dropped, on AWS', () => {
       },
     });
     await loss.serve();
-  }, 120_000);
+  });
   afterAll(async () => {
     await csi?.stop();
     await loss?.stop();

@@ -12,7 +12,7 @@ const [RUNS, PLAIN, ENDS, GONE, SPARE, MUTE] = [1, 2, 3, 4, 5, 7].map(id) as [st
 beforeAll(async () => {
   loss = await Loss.start({ h100: 3 });
   await loss.serve();
-}, 120_000);
+});
 afterAll(() => loss?.stop());
 
 const create = (reservation: string, fields: object) =>

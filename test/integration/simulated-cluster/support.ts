@@ -1,3 +1,4 @@
+import { PATIENCE_MS } from '../../support/patience.ts';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -78,7 +79,7 @@ export async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<
 export async function until<T>(
   what: string,
   probe: () => Promise<T | undefined | false> | T | undefined | false,
-  ms = 5000,
+  ms = PATIENCE_MS,
 ): Promise<T> {
   const limit = Date.now() + ms;
   for (;;) {

@@ -1,4 +1,5 @@
 /** The service as a process over a real API server: a database of its own, and a proxy on its way to the cluster that makes bad days. */
+import { PATIENCE_MS } from '../../support/patience.ts';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -38,7 +39,7 @@ export class ServiceScene {
   readonly proxy: FaultProxy;
   readonly watch = new Pods();
   /** How long `until` and `reaches` wait at most. */
-  patienceMs = 60_000;
+  patienceMs = PATIENCE_MS;
   readonly #kubeconfig: string;
   readonly #folder: string;
   readonly #drop: () => Promise<void>;

@@ -1,7 +1,8 @@
 /** Wait for a condition, never for time. */
+import { PATIENCE_MS } from '../../../support/patience.ts';
 
 /** @returns the first result of `look` that is neither false, null nor undefined @throws Error with `what` if none comes in time */
-export async function until<T>(what: string, look: () => T | Promise<T>, timeoutMs = 10_000): Promise<NonNullable<T>> {
+export async function until<T>(what: string, look: () => T | Promise<T>, timeoutMs = PATIENCE_MS): Promise<NonNullable<T>> {
   const end = Date.now() + timeoutMs;
   for (;;) {
     const found = await look();
