@@ -7,6 +7,7 @@ import { Database } from '../../../persistence/database.ts';
 import { readHistory } from '../../../persistence/history.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { lampKind } from '../../support/lamp.ts';
+import { PATIENCE_MS } from '../../support/patience.ts';
 
 let test: TestDatabase;
 let db: Database;
@@ -194,10 +195,10 @@ describe('after an outage', () => {
     await late.post([{ actor: 'lamp/late', key: '1', event: { type: 'press' }, sender: 'test' }]);
     await late.start();
     const state = async () => (await findActor(db, 'lamp/late'))?.state;
-    await vi.waitFor(async () => expect(await state()).toBe('on'));
+    await vi.waitFor(async () => expect(await state()).toBe('on'), { timeout: PATIENCE_MS });
     expect(late.stats().deadlinesFired).toBe(0);
     catchingUp = false;
-    await vi.waitFor(async () => expect(await state()).toBe('off'), { timeout: 3_000 });
+    await vi.waitFor(async () => expect(await state()).toBe('off'), { timeout: PATIENCE_MS });
     await late.stop();
   });
 });
