@@ -33,11 +33,19 @@ export function randomName(random: () => number): string {
   return `${pick(ADJECTIVES)}-${pick(ANIMALS)}`;
 }
 
-// In the order of the names: of two who want the same ones at the same time, one waits for the other, and not both.
+// Each gets the first of its names that is free. In the order of the names: of two who want the same ones at the same time, one waits for the
+// other, and not both.
 export const CLAIM_NAMES = `
-  with claimed as (
+  with chosen as (
+    select w.reservation_id, free.domain_name
+      from unnest($1::text[], $2::text[]) as w(names, reservation_id)
+      cross join lateral (
+        select each.name as domain_name from unnest(string_to_array(w.names, ' ')) with ordinality as each(name, place)
+         where not exists (select 1 from domain_mappings taken where taken.domain_name = each.name)
+         order by each.place limit 1) free),
+  claimed as (
     insert into domain_mappings (domain_name, reservation_id)
-    select w.domain_name, w.reservation_id from unnest($1::text[], $2::text[]) as w(domain_name, reservation_id) order by w.domain_name
+    select domain_name, reservation_id from chosen order by domain_name
     on conflict do nothing
     returning domain_name, reservation_id)
   select found.reservation_id as id, found.domain_name as name, (select domain from served_domain) as domain
@@ -57,13 +65,16 @@ export interface NameWish {
   wish: string;
 }
 
-/** Tries for a name, and those of them that go without a random number. */
-const TRIES = 200;
-const PLAIN_TRIES = 19;
+/** How often names are asked for (two who want the same one at the same time both see it free), and from when on with a random number only. */
+const TRIES = 20;
+const CROWDED = 4;
+/** The last number behind a wish, and how many random names are drawn, before a random number goes behind them, which cannot run out. */
+const NUMBERS = 19;
+const DRAWS = 4;
 
 /**
- * Give reservations their names: the wish, or the wish with a number, or a random one. The row of a live name is never overwritten (R15).
- * Idempotent: a reservation that has a name keeps it.
+ * Give reservations their names, in one statement, however many names are taken: the wish, or the wish with a number, or a random one. The
+ * row of a live name is never overwritten (R15). Idempotent: a reservation that has a name keeps it.
  * @returns the names by reservation
  */
 export async function claimNames(
@@ -75,7 +86,7 @@ export async function claimNames(
   let open = wishes;
   for (let attempt = 1; open.length > 0; attempt++) {
     if (attempt > TRIES) throw new Error(`No free name was found in ${TRIES} tries`);
-    const tried = open.map(({ wish }) => nameOf(wish, attempt, random));
+    const tried = namesFor(open, attempt < CROWDED, random).map((each) => each.join(' '));
     const { rows } = await tx.query<ClaimedName & { id: string }>(CLAIM_NAMES, [tried, open.map(({ id }) => id)]);
     for (const { id, name, domain } of rows) names.set(id, { name, domain });
     open = open.filter(({ id }) => !names.has(id));
@@ -83,12 +94,20 @@ export async function claimNames(
   return names;
 }
 
-/** What is tried. A random name that is taken gets another draw first; later every name gets a random number, which cannot run out. */
-function nameOf(wish: string, attempt: number, random: () => number): string {
-  const wanted = sanitizeName(wish);
-  const base = wanted ?? randomName(random);
-  if (attempt > PLAIN_TRIES) return `${base}-${Math.floor(random() * 1_000_000)}`;
-  return attempt === 1 || wanted === null ? base : `${base}-${attempt}`;
+/** For each of them the names that it may get, the best first; the last has a random number and cannot run out. */
+function namesFor(wishes: readonly NameWish[], isFirst: boolean, random: () => number): string[][] {
+  const askers = new Map<string, number>();
+  return wishes.map(({ wish }) => {
+    const wanted = sanitizeName(wish);
+    const last = `${wanted ?? randomName(random)}-${Math.floor(random() * 1_000_000)}`;
+    if (!isFirst) return [last];
+    if (wanted === null) return [...Array.from({ length: DRAWS }, () => randomName(random)), last];
+    // Those who wish for one name together ask for it one behind the other.
+    const before = askers.get(wanted) ?? 0;
+    askers.set(wanted, before + 1);
+    const plain = [wanted, ...Array.from({ length: NUMBERS - 1 }, (_, index) => `${wanted}-${index + 2}`)];
+    return [...plain.slice(before), last];
+  });
 }
 
 export const FREE_NAMES = 'delete from domain_mappings where reservation_id = any($1::text[]) and fqdn is null';

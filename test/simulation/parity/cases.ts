@@ -39,7 +39,6 @@ type Parameters = fc.Arbitrary<unknown[]>;
 const { maybe, of, someOf, columns } = a;
 const all = (...parts: fc.Arbitrary<unknown>[]): Parameters => fc.tuple(...parts);
 const queue = fc.constant('gpu_reservations');
-const name = of('box', 'www-dev');
 const fqdn = of('box.dev.test', 'www-dev.dev.test');
 const json = (value: unknown) => JSON.stringify(value);
 const place = (row: unknown[]) => `${row[0]} ${row[1]}`;
@@ -286,7 +285,7 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [leases.HOLD_LEASE, all(of('tracker'), of('p1', 'p2'), of(3))],
   [leases.DROP_LEASE, all(of('tracker'), of('p1', 'p2'))],
   [leases.ASSERT_LEASE, all(of('tracker'), of(1, 2))],
-  [names.CLAIM_NAMES, columns(fc.tuple(name, a.reservation), ([, id]) => id)],
+  [names.CLAIM_NAMES, columns(fc.tuple(of('box', 'www-dev', 'box box-2', 'www-dev box box-2'), a.reservation), ([, id]) => id)],
   [names.FREE_NAMES, all(someOf(a.RESERVATIONS))],
   [names.LEAVE_NAMES, all(someOf(a.RESERVATIONS))],
   [published.READ_NAME, all(a.reservation)],

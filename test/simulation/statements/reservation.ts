@@ -8,7 +8,10 @@ import { count, moment, rows, twin } from '../store/statement.ts';
 import { SqlError } from '../store/tables.ts';
 
 twin(names.CLAIM_NAMES, (t, tx, [wanted, ids]) => {
-  const wishes = (wanted as string[]).map((name, index) => ({ name, reservationId: ids[index] as string }));
+  const wishes = (wanted as string[]).flatMap((each, index) => {
+    const name = each.split(' ').find((one) => t.domains.get(one, tx) === null);
+    return name === undefined ? [] : [{ name, reservationId: ids[index] as string }];
+  });
   // What the statement inserts is not seen by its other half, so a second row of the reservation cannot come back with it.
   const own = [...t.domains.rows(tx)].filter((row) => ids.includes(row.reservationId));
   const unpublished = { fqdn: null, zone: null, publishedAt: null, freedAt: null, problem: null };
