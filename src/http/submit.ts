@@ -11,7 +11,7 @@ import { requireUser, senderOf } from './user.ts';
 import { until } from './waiting.ts';
 
 /** How long the answer may wait for the reservation's first turn, and then for its place in the line. */
-const BIRTH_MS = 2_000;
+const BIRTH_MS = 5_000;
 const PLACE_MS = 250;
 /** How long it waits for an estimate: in a rush there is none in time, and the stream tells it. */
 const ESTIMATE_MS = 15;
@@ -22,7 +22,7 @@ const ESTIMATE_MS = 15;
  * @throws Problem
  */
 export async function submit(
-  { db }: HttpDeps,
+  { db, kernel }: HttpDeps,
   door: CreateDoor<Seen>,
   reader: ReservationReader,
   request: FastifyRequest,
@@ -35,7 +35,10 @@ export async function submit(
   const accepted = await door.accept(message, { door: 'http', key: null, by: senderOf(request) });
   const id = accepted.reservationId!;
   const read = () => reader.view(id, { patienceMs: ESTIMATE_MS, mayWaitFor: accepted.gpuType });
-  const view = accepted.seen === undefined ? await until(BIRTH_MS, read) : await reader.viewOf(accepted.seen, ESTIMATE_MS);
+  const seen = accepted.seen === undefined ? await read() : await reader.viewOf(accepted.seen, ESTIMATE_MS);
+  // One that could not be born with its acceptance is born by its mailbox: now, and not when its turn comes.
+  if (seen === null) await kernel.pump(accepted.actor);
+  const view = seen ?? (await until(BIRTH_MS, read));
   if (view === null) {
     const letter = await findDeadLetter(db, accepted.actor, accepted.key);
     if (letter !== null) throw new Problem('GPU_MESSAGE_FAILED', letter.reason);
