@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Program } from '../crash/support/process.ts';
 import { TestKeys } from '../support/api-keys.ts';
 import { Scene, SERVICE } from '../crash/support/scene.ts';
+import { PATIENCE_MS } from '../support/patience.ts';
 
 let scene: Scene;
 let keys: TestKeys;
@@ -81,8 +82,8 @@ it('an unknown role, a Postgres that refuses and one that is silent end the star
       const began = performance.now();
       const { code } = await program.exited();
       expect(code).toBe(1);
-      // Ten seconds is the promise; others use this machine too.
-      expect(performance.now() - began).toBeLessThan(20_000);
+      // Ten seconds is the promise; four programs start here at the same time as others' tests run.
+      expect(performance.now() - began).toBeLessThan(PATIENCE_MS);
       return program.log;
     };
     const [role, refused, password, mute] = await Promise.all([
