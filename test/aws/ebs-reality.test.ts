@@ -128,7 +128,7 @@ it('D12 D24: an orphan is reported with its age and what it costs, and never del
 
 it('R19: what is young belongs to somebody who is at work: it is no finding, and no record is changed for it', async () => {
   const diskId = await disk();
-  inEbs(diskId, {});
+  inEbs(diskId, {}, 60_000);
   await db.query(
     `insert into ebs_volumes (disk_id, generation, volume_id, zone, size_gb, state) values ($1, 1, 'vol-0', 'us-east-2a', 100, 'live')`,
     [diskId],
