@@ -5,6 +5,7 @@
  */
 import { Socket } from 'node:net';
 import pg from 'pg';
+import { KnownQuery } from './known-query.ts';
 
 /** Silence after which the server is asked, and how long the asking may take, in milliseconds. */
 const SILENCE_MS = 2_000;
@@ -97,17 +98,13 @@ export class WatchedClient extends pg.Client {
   /** A named statement, sent without the copy that the driver makes of each configuration: there are a dozen in a transaction. */
   #ask({ name, text, values }: Named): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const query = new pg.Query(text, values);
-      Object.assign(query, {
-        name,
-        callback: (error: Error | null, result: unknown) => {
-          if (error === null || error === undefined) return resolve(result);
-          // It comes from the socket: who asked is more to the point.
-          Error.captureStackTrace(error);
-          reject(error);
-        },
+      const query = new KnownQuery(name, text, values, (error, result) => {
+        if (error === null || error === undefined) return resolve(result);
+        // It comes from the socket: who asked is more to the point.
+        Error.captureStackTrace(error);
+        reject(error);
       });
-      super.query(query);
+      super.query(query as unknown as pg.Query);
     });
   }
 
