@@ -7,6 +7,7 @@ import { keyFor } from '../test/support/api-keys.ts';
 import { familySeconds, processorSeconds } from './support/processor.ts';
 import type { BenchServer } from './support/server.ts';
 import { create, memoryOf, type ServiceProcess, Stage } from './support/stage.ts';
+import { Listeners } from './support/listeners.ts';
 import { type Percentiles, percentilesOf, round } from './support/statistics.ts';
 
 export interface FrontDoorOptions {
@@ -44,36 +45,35 @@ const PATIENCE_MS = 60_000;
 export async function measureFrontDoor(server: BenchServer, options: FrontDoorOptions): Promise<FrontDoorFigures[]> {
   const stage = await Stage.start(server, { fleet: { h100: NODES } });
   const agent = new http.Agent({ keepAlive: true, maxSockets: 64 });
-  const listeners: Listener[] = [];
+  let listeners: Listeners | undefined;
   try {
     const service = await stage.service({ RATE_LIMIT_PER_KEY: '0' });
     await stage.healthy(service);
     const keys = await Promise.all(Array.from({ length: options.users }, (_, index) => keyFor(stage.db, `user-${index}`)));
-    for (let index = 0; index < options.streams; index++) {
-      listeners.push(await Listener.open(service, keys[index % keys.length]!));
-    }
+    const listening = Array.from({ length: options.streams }, (_, index) => keys[index % keys.length]!);
+    listeners = await Listeners.open(service.url, listening, PATIENCE_MS);
     const submit = (index: number) => post(service, agent, keys[index % keys.length]!);
     for (let index = 0; index < WARM_UP; index += AT_ONCE) {
       await Promise.all(Array.from({ length: AT_ONCE }, (_, lane) => submit(index + lane)));
     }
     const figures: FrontDoorFigures[] = [];
     for (const load of options.loads) {
-      figures.push(await run(stage, service, server.pid, listeners, submit, load));
+      figures.push(await run(service, server.pid, { listeners, each: options.streams / options.users }, submit, load));
       options.log?.(JSON.stringify(figures.at(-1)));
     }
     return figures;
   } finally {
-    for (const listener of listeners) listener.close();
+    listeners?.close();
     agent.destroy();
     await stage.stop();
   }
 }
 
 async function run(
-  stage: Stage,
   service: ServiceProcess,
   postgres: number,
-  listeners: readonly Listener[],
+  /** Who listens, and how many streams each user has. */
+  { listeners, each }: { listeners: Listeners; each: number },
   submit: (index: number) => Promise<{ status: number; id: string }>,
   { perSecond, seconds }: { perSecond: number; seconds: number },
 ): Promise<FrontDoorFigures> {
@@ -95,21 +95,19 @@ async function run(
     pending.push(
       submit(index).then(({ status, id }) => {
         took.push(performance.now() - at);
-        if (status === 202) sent.set(id, at);
+        if (status === 202) sent.set(id, performance.timeOrigin + at);
         else refused++;
       }),
     );
   }
   await Promise.all(pending);
-  const told = () => listeners.flatMap((listener) => listener.delays(sent));
-  const owed = (sent.size * listeners.length) / Math.min(listeners.length, new Set(listeners.map(({ key }) => key)).size);
-  await stage.until('all streams have told', () => told().length >= owed, PATIENCE_MS);
+  const times = await listeners.timesOf([...sent.keys()], sent.size * each, PATIENCE_MS);
   const after = [processorSeconds(pid), familySeconds(postgres)] as const;
   return {
     perSecond,
     submissions: count,
     submitMs: percentilesOf(took),
-    toldMs: percentilesOf(told()),
+    toldMs: percentilesOf(times.map(([id, at]) => Math.max(0, at - sent.get(id)!))),
     refused,
     sentLate: round(sentLate, 1),
     processorMs: {
@@ -118,53 +116,6 @@ async function run(
     },
     memoryMb: round(memoryOf(pid).now),
   };
-}
-
-const ID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g;
-const ID_LENGTH = 36;
-
-/** One stream of all that a user has, and when it first told of each reservation. */
-class Listener {
-  readonly key: string;
-  readonly #told = new Map<string, number>();
-  readonly #request: http.ClientRequest;
-  /** The end of what was heard, in which an id may have begun. */
-  #rest = '';
-
-  private constructor(key: string, request: http.ClientRequest) {
-    this.key = key;
-    this.#request = request;
-  }
-
-  static open({ url }: ServiceProcess, key: string): Promise<Listener> {
-    return new Promise((resolve, reject) => {
-      const request = http.get(`${url}/v1/stream`, { agent: false, headers: { authorization: `Bearer ${key}` } }, (response) => {
-        if (response.statusCode !== 200) return reject(new Error(`a stream was answered with ${response.statusCode}`));
-        const listener = new Listener(key, request);
-        response.setEncoding('latin1').on('data', (text: string) => listener.#hear(text));
-        response.on('error', () => {}); // it ends when it is closed
-        resolve(listener);
-      });
-      request.once('error', reject);
-    });
-  }
-
-  /** Ids are looked for in the text as it comes, and nothing is parsed: who measures must not take the processor from what is measured. */
-  #hear(text: string): void {
-    const at = performance.now();
-    const heard = this.#rest + text;
-    for (const [id] of heard.matchAll(ID)) if (!this.#told.has(id)) this.#told.set(id, at);
-    this.#rest = heard.slice(-ID_LENGTH);
-  }
-
-  /** How long after each of these submissions it told of it. */
-  delays(sent: ReadonlyMap<string, number>): number[] {
-    return [...sent].flatMap(([id, at]) => (this.#told.has(id) ? [Math.max(0, this.#told.get(id)! - at)] : []));
-  }
-
-  close(): void {
-    this.#request.destroy();
-  }
 }
 
 /** Submit a reservation, and wait for the whole answer. */

@@ -48,11 +48,15 @@ async function rowsRead(work: (door: Door) => Promise<unknown>): Promise<Record<
     // What a connection has read is counted when it has been idle for long enough, or told to: all of the door's, which made the line.
     const flush = 'select pg_stat_force_next_flush(), pg_sleep(0.2)';
     await Promise.all(Array.from({ length: 6 }, () => door.db.query(flush)));
-    const own = await startDoor({ database });
+    const named = { ...database, config: { ...database.config, applicationName: 'counted' } };
+    const own = await startDoor({ database: named });
     const before = await counted();
     await work(own);
     await own.kernel.stop(0);
     await own.db.close();
+    // A session that has been closed ends a moment later.
+    const sessions = `select 1 from pg_stat_activity where application_name = 'counted'`;
+    await expect.poll(async () => (await client.query(sessions)).rowCount).toBe(0);
     const after = await counted();
     return Object.fromEntries([...after].map(([table, read]) => [table, read - (before.get(table) ?? 0)]));
   } finally {
