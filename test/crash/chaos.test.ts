@@ -90,8 +90,11 @@ describe('two replicas over one database', () => {
 
   it('let one that slept after its handler had run post nothing a second time', async () => {
     const sleeper = await onlyOne();
-    sleeper.write('SIGSTOP effect.done#1');
+    await scene.simulate('/faults', { kind: 'hold', verb: 'POST', path: '/pods$', count: 1 });
     const [id] = await book(scene, 1, { disk_name: null, user_id: 'sleeper' });
+    await scene.until('the call is on its way', () => scene.isHolding());
+    await sleeper.tell('SIGSTOP effect.done#1');
+    await scene.clearFaults();
     await scene.until('the pod is made', async () => scene.watch.ever.get(id!)?.size === 1);
     replicas[1] = scene.worker();
     await scene.reaches(id!, 'running');

@@ -34,7 +34,7 @@ afterAll(async () => {
 /** Bring a new process up each time the worker has killed itself, with the next death armed; the last one lives on. */
 async function dieAndRise(point: CrashPoint): Promise<void> {
   const deaths = DEATHS[point];
-  worker.write(`SIGKILL ${point}#${deaths[0]}`);
+  await worker.tell(`SIGKILL ${point}#${deaths[0]}`);
   for (let death = 0; death < deaths.length; death++) {
     expect((await worker.exited()).signal, worker.log).toBe('SIGKILL');
     const next = deaths[death + 1];

@@ -89,6 +89,7 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   armCrashPoints((reached) => {
     if (reached === point && --left === 0) process.kill(process.pid, signal);
   });
+  process.stdout.write(`${JSON.stringify({ armed: point })}\n`);
 });
 await kernel.start();
 for (const door of doors.values()) door.start();

@@ -2,8 +2,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { PATIENCE_MS } from '../../support/patience.ts';
 
-const READY_MS = 30_000;
+const READY_MS = PATIENCE_MS;
 
 export class Program {
   readonly child: ChildProcess;
@@ -62,6 +63,13 @@ export class Program {
 
   write(line: string): void {
     this.child.stdin!.write(`${line}\n`);
+  }
+
+  /** Write a line, and wait for one that says that it is understood. */
+  async tell(line: string): Promise<void> {
+    const heard = once(createInterface({ input: this.child.stdout! }), 'line', { signal: AbortSignal.timeout(READY_MS) });
+    this.write(line);
+    await heard;
   }
 
   signal(signal: NodeJS.Signals): void {
