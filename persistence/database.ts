@@ -4,10 +4,9 @@
  * Values go in as parameters only. A function that takes a {@link Queryable} joins the transaction it is given; one that is called on the
  * {@link Database} itself is a transaction of its own.
  */
-import { createHash } from 'node:crypto';
 import pg from 'pg';
-import { arrayLiteral } from './array-literal.ts';
 import { PostgresListener } from './listener.ts';
+import { prepared } from './prepared.ts';
 import { WatchedClient } from './watched-client.ts';
 
 /** Anything that runs a statement: the pool's database, or an open transaction. */
@@ -115,20 +114,6 @@ function isRolledBack(error: unknown): error is pg.DatabaseError {
 export function isUndone(error: unknown): boolean {
   if (!isRolledBack(error)) return false;
   return !isRetryableDatabaseError(error) || /^(40|55P03)/.test(error.code ?? '');
-}
-
-// Every statement's text is a constant, so each connection parses and plans it once. Statements without parameters are commands
-// (begin, savepoint, listen), not worth a name.
-const names = new Map<string, string>();
-
-function prepared(text: string, values: readonly unknown[] | undefined): pg.QueryConfig {
-  if (values === undefined) return { text };
-  let name = names.get(text);
-  if (name === undefined) {
-    name = createHash('sha256').update(text).digest('hex').slice(0, 32);
-    names.set(text, name);
-  }
-  return { name, text, values: values.map((value) => (Array.isArray(value) ? (arrayLiteral(value) ?? value) : value)) };
 }
 
 /** Numbers of the pool for /metrics. */
@@ -244,6 +229,7 @@ export class Database implements Store {
       let read: Promise<void> | undefined;
       try {
         const result = await work(transaction);
+        if (transaction.unsent !== null) throw transaction.unsent;
         // After a failed statement the server turns a commit into a rollback, so it may go out before the answers are in.
         transaction.command('commit');
         read = options.behind?.({ query: (text, values) => client.query(prepared(text, values)) }).catch(() => {});
@@ -299,6 +285,8 @@ class OpenTransaction implements Transaction {
   readonly inTransaction = true;
   /** Why the transaction failed. Statements behind it fail too, and say only that. */
   firstError: unknown = null;
+  /** Why a statement was not sent: the server does not know that the transaction has failed. */
+  unsent: unknown = null;
   readonly #client: pg.PoolClient;
   #sent: Promise<unknown>[] = [];
   #open = true;
@@ -309,12 +297,26 @@ class OpenTransaction implements Transaction {
 
   query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<pg.QueryResult<Row>> {
     if (!this.#open) return Promise.reject(new Error('This transaction has ended'));
-    return this.#watched(this.#client.query<Row>(prepared(text, values)));
+    try {
+      return this.#watched(this.#client.query<Row>(this.#prepared(text, values)));
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   send(text: string, values: readonly unknown[]): void {
     if (!this.#open) throw new Error('This transaction has ended');
-    this.#keep(this.#client.query(prepared(text, values)));
+    this.#keep(this.#client.query(this.#prepared(text, values)));
+  }
+
+  #prepared(text: string, values: readonly unknown[] | undefined): pg.QueryConfig {
+    try {
+      return prepared(text, values);
+    } catch (error) {
+      this.firstError ??= error;
+      this.unsent ??= error;
+      throw error;
+    }
   }
 
   /** Send `begin`, `commit`, or a command of savepoints. */
@@ -331,10 +333,12 @@ class OpenTransaction implements Transaction {
   async attempt<T>(work: () => Promise<T>): Promise<T> {
     // What failed before the savepoint is not undone with it.
     await this.flush();
+    if (this.unsent !== null) throw this.unsent;
     this.command('savepoint attempt');
     try {
       const result = await work();
       await this.flush();
+      if (this.unsent !== null) throw this.unsent;
       this.command('release savepoint attempt');
       return result;
     } catch (error) {
@@ -345,6 +349,7 @@ class OpenTransaction implements Transaction {
       await this.#client.query('release savepoint attempt');
       this.#sent = [];
       this.firstError = null;
+      this.unsent = null;
       throw cause;
     }
   }

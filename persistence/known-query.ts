@@ -1,7 +1,7 @@
 /**
  * A named statement whose result is described once in a connection's life. The driver has each execution described anew: the server looks up
  * the types of all columns, and the driver prepares to read them, a dozen times in a transaction. But what a prepared statement gives never
- * changes: the server refuses to run one whose columns would be others (0A000).
+ * changes: the server refuses to run one whose columns would be others (0A000). Only of `fetch` and `execute` it may, so they are described anew.
  */
 import pg from 'pg';
 
@@ -47,6 +47,7 @@ function knownOf(connection: Connection): Known {
 
 export class KnownQuery extends Query {
   readonly #name: string;
+  readonly #mayChange: boolean;
   #isDescribed = false;
   #columns: Columns = { fields: [], _parsers: undefined, _prebuiltEmptyResultObject: null };
 
@@ -55,6 +56,7 @@ export class KnownQuery extends Query {
     super(text, values);
     Object.assign(this, { name, callback });
     this.#name = name;
+    this.#mayChange = /^\s*(fetch|execute)\b/i.test(text);
   }
 
   override prepare(connection: Connection): void {
@@ -78,6 +80,6 @@ export class KnownQuery extends Query {
 
   override handleCommandComplete(message: unknown, connection: Connection): void {
     super.handleCommandComplete(message, connection);
-    if (!this.#isDescribed) knownOf(connection).columns.set(this.#name, this.#columns);
+    if (!this.#isDescribed && !this.#mayChange) knownOf(connection).columns.set(this.#name, this.#columns);
   }
 }

@@ -44,6 +44,15 @@ function isNamed(statement: unknown): statement is Named {
   );
 }
 
+/** A command without parameters. */
+interface Plain {
+  text: string;
+}
+
+function isPlain(statement: unknown): statement is Plain {
+  return typeof statement === 'object' && statement !== null && Object.keys(statement).join() === 'text';
+}
+
 export class WatchedClient extends pg.Client {
   readonly openedAt = performance.now();
   /** Told when a connection was found dead: others of the same age may be as well. */
@@ -85,26 +94,35 @@ export class WatchedClient extends pg.Client {
   // biome-ignore lint/suspicious/noExplicitAny: the driver's method has many forms. All that are used here give a promise.
   override query(...statement: any[]): any {
     this.#gather();
-    const [only] = statement as [unknown];
-    const answer = isNamed(only)
-      ? this.#ask(only)
-      : (super.query as (...statement: unknown[]) => Promise<unknown>).apply(this, statement);
+    const [first] = statement as [unknown];
+    const only = typeof first === 'string' && statement.length === 1 ? { text: first } : first;
+    const answer =
+      isNamed(only) || isPlain(only)
+        ? this.#ask(only)
+        : (super.query as (...statement: unknown[]) => Promise<unknown>).apply(this, statement);
     if (this.#unanswered++ === 0) this.#since = performance.now();
     this.#timer ??= this.#look(SILENCE_MS);
     answer.then(this.#heard, this.#heard);
     return answer;
   }
 
-  /** A named statement, sent without the copy that the driver makes of each configuration: there are a dozen in a transaction. */
-  #ask({ name, text, values }: Named): Promise<unknown> {
+  /**
+   * A statement sent without the copy that the driver makes of each configuration: there are a dozen in a transaction. All go this way, so that
+   * answers are told in the order in which they come: of several errors the first is the cause.
+   */
+  #ask(statement: Named | Plain): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const query = new KnownQuery(name, text, values, (error, result) => {
+      // The driver loses its place if this throws.
+      const callback = (error: Error | null | undefined, result: unknown) => {
         if (error === null || error === undefined) return resolve(result);
         // It comes from the socket: who asked is more to the point.
-        Error.captureStackTrace(error);
+        if (error instanceof Error && Object.isExtensible(error)) Error.captureStackTrace(error);
         reject(error);
-      });
-      super.query(query as unknown as pg.Query);
+      };
+      const { text } = statement;
+      const query =
+        'name' in statement ? new KnownQuery(statement.name, text, statement.values, callback) : new pg.Query(text, callback);
+      super.query(query as pg.Query);
     });
   }
 

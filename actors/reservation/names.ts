@@ -34,7 +34,7 @@ export function randomName(random: () => number): string {
 }
 
 // Each gets the first of its names that is free. In the order of the names: of two who want the same ones at the same time, one waits for the
-// other, and not both.
+// other, and not both. Whoever asks again holds names already, and must not wait for another's: see claimNames.
 export const CLAIM_NAMES = `
   with chosen as (
     select w.reservation_id, free.domain_name
@@ -86,7 +86,8 @@ export async function claimNames(
   let open = wishes;
   for (let attempt = 1; open.length > 0; attempt++) {
     if (attempt > TRIES) throw new Error(`No free name was found in ${TRIES} tries`);
-    const tried = namesFor(open, attempt < CROWDED, random).map((each) => each.join(' '));
+    // Who holds a name and waits for another's may be waited for by its holder: behind the first names come those that nobody else asks for.
+    const tried = namesFor(open, attempt < CROWDED && names.size === 0, random).map((each) => each.join(' '));
     const { rows } = await tx.query<ClaimedName & { id: string }>(CLAIM_NAMES, [tried, open.map(({ id }) => id)]);
     for (const { id, name, domain } of rows) names.set(id, { name, domain });
     open = open.filter(({ id }) => !names.has(id));

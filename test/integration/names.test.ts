@@ -68,6 +68,20 @@ describe('names of servers', () => {
     expect((await db.query('select 1 from domain_mappings')).rowCount).toBe(1);
   });
 
+  it('are found by eight transactions that all wish for the same few, and none waits for one that waits for it', async () => {
+    const few = ['box', 'lab', 'job', 'x', 'www', ''];
+    const given: string[] = [];
+    const work = async () => {
+      for (let batch = 0; batch < 15; batch++) {
+        const wishes = Array.from({ length: 6 }, () => wishing(few[Math.floor(Math.random() * few.length)]!)[0]!);
+        given.push(...(await claim(wishes)).names);
+      }
+    };
+    await Promise.all(Array.from({ length: 8 }, work));
+    expect(given).toHaveLength(8 * 15 * 6);
+    expect(new Set(given).size).toBe(given.length);
+  });
+
   it('go to one of two who want the same at the same time, and the other gets the next', async () => {
     const [first, second] = wishing('both', 2);
     let other: Promise<{ names: string[] }> | undefined;

@@ -57,6 +57,41 @@ describe('statements of one moment', () => {
     expect(await ids()).toEqual([7]);
   });
 
+  it('are all undone if one of them cannot even be sent, whoever hears of that', async () => {
+    const cycle: Record<string, unknown> = {};
+    cycle['self'] = cycle;
+    const sent = db.withTransaction(async (tx) => {
+      tx.send(ADD, [1, 'before']);
+      tx.send(ADD, [2, cycle]);
+    });
+    await expect(sent).rejects.toThrow(/circular/i);
+    const unheard = db.withTransaction(async (tx) => {
+      tx.send(ADD, [1, 'before']);
+      await tx.query(ADD, [2, cycle]).catch(() => {});
+      tx.send(ADD, [3, 'behind']);
+    });
+    await expect(unheard).rejects.toThrow(/circular/i);
+    expect(await ids()).toEqual([]);
+    const attempted = db.withTransaction(async (tx) => {
+      tx.send(ADD, [1, 'before']);
+      await tx.attempt(async () => tx.send(ADD, [2, cycle])).catch(() => {});
+      tx.send(ADD, [3, 'behind']);
+    });
+    await attempted;
+    expect(await ids()).toEqual([1, 3]);
+    expect((await db.query(ADD, [4, 'next'])).rows).toEqual([{ id: 4 }]);
+  });
+
+  it('without parameters are told in their order with those that have them: the first error is the cause', async () => {
+    for (let round = 0; round < 20; round++) {
+      const work = db.withTransaction(async (tx) => {
+        tx.query('select 1 / 0').catch(() => {});
+        tx.send(ADD, [2, 'behind']);
+      });
+      await expect(work).rejects.toMatchObject({ code: '22012' });
+    }
+  });
+
   it('behind one that failed are told so, and why when they are awaited first', async () => {
     const work = db.withTransaction(async (tx) => {
       const failing = tx.query(select('1 / $1::int'), [0]);
