@@ -328,17 +328,16 @@ class OpenTransaction implements Transaction {
     const sent = this.#sent;
     this.#sent = [];
     for (const answer of await Promise.allSettled(sent)) if (answer.status === 'rejected') throw this.causeOf(answer.reason);
+    if (this.unsent !== null) throw this.unsent;
   }
 
   async attempt<T>(work: () => Promise<T>): Promise<T> {
     // What failed before the savepoint is not undone with it.
     await this.flush();
-    if (this.unsent !== null) throw this.unsent;
     this.command('savepoint attempt');
     try {
       const result = await work();
       await this.flush();
-      if (this.unsent !== null) throw this.unsent;
       this.command('release savepoint attempt');
       return result;
     } catch (error) {

@@ -19,12 +19,17 @@ interface Connection {
 
 /** The driver's own parts of a query, which its types leave out. */
 interface DriverQuery {
+  name: string;
+  text: string;
   _result: Columns;
   _accumulateRows: boolean;
   prepare(connection: Connection): void;
   handleRowDescription(message: unknown): void;
   handleCommandComplete(message: unknown, connection: Connection): void;
 }
+
+/** Commands that give what another statement gives. */
+const MAY_CHANGE = /^\s*(fetch|execute)\b/i;
 
 const Query = pg.Query as unknown as new (text: string, values: unknown[]) => DriverQuery;
 
@@ -46,8 +51,6 @@ function knownOf(connection: Connection): Known {
 }
 
 export class KnownQuery extends Query {
-  readonly #name: string;
-  readonly #mayChange: boolean;
   #isDescribed = false;
   #columns: Columns = { fields: [], _parsers: undefined, _prebuiltEmptyResultObject: null };
 
@@ -55,13 +58,11 @@ export class KnownQuery extends Query {
   constructor(name: string, text: string, values: unknown[], callback: (error: Error | null, result: unknown) => void) {
     super(text, values);
     Object.assign(this, { name, callback });
-    this.#name = name;
-    this.#mayChange = /^\s*(fetch|execute)\b/i.test(text);
   }
 
   override prepare(connection: Connection): void {
     const { columns, quiet } = knownOf(connection);
-    const mine = columns.get(this.#name);
+    const mine = columns.get(this.name);
     if (mine === undefined) {
       super.prepare(connection);
       return;
@@ -80,6 +81,7 @@ export class KnownQuery extends Query {
 
   override handleCommandComplete(message: unknown, connection: Connection): void {
     super.handleCommandComplete(message, connection);
-    if (!this.#isDescribed && !this.#mayChange) knownOf(connection).columns.set(this.#name, this.#columns);
+    if (this.#isDescribed || MAY_CHANGE.test(this.text)) return;
+    knownOf(connection).columns.set(this.name, this.#columns);
   }
 }

@@ -96,12 +96,12 @@ export async function claimNames(
 }
 
 /** For each of them the names that it may get, the best first; the last has a random number and cannot run out. */
-function namesFor(wishes: readonly NameWish[], isFirst: boolean, random: () => number): string[][] {
+function namesFor(wishes: readonly NameWish[], mayBePlain: boolean, random: () => number): string[][] {
   const askers = new Map<string, number>();
   return wishes.map(({ wish }) => {
     const wanted = sanitizeName(wish);
     const last = `${wanted ?? randomName(random)}-${Math.floor(random() * 1_000_000)}`;
-    if (!isFirst) return [last];
+    if (!mayBePlain) return [last];
     if (wanted === null) return [...Array.from({ length: DRAWS }, () => randomName(random)), last];
     // Those who wish for one name together ask for it one behind the other.
     const before = askers.get(wanted) ?? 0;

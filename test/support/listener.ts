@@ -1,9 +1,9 @@
 // A client of a stream of events: keeps what it got, waits for conditions, and can be cut off at any moment.
-import { PATIENCE_MS } from './patience.ts';
 import { request } from 'node:http';
 import type { IncomingMessage } from 'node:http';
 import { once } from 'node:events';
 import { readEvents, type ServerEvent } from '../../src/cli/event-source.ts';
+import { PATIENCE_MS } from './patience.ts';
 
 export interface Heard extends ServerEvent {
   // biome-ignore lint/suspicious/noExplicitAny: tests look at whatever field they need.

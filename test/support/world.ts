@@ -2,7 +2,6 @@
  * A whole gpu-dev in one process for tests: its own database, a simulated cluster over HTTP, the real providers, kernel, tracker and queue
  * doors, all with their loops running. Waits are on conditions.
  */
-import { PATIENCE_MS } from './patience.ts';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,6 +23,8 @@ import { LocalKeys } from '../../src/providers/local/keys.ts';
 import { LocalVolumes } from '../../src/providers/local/volumes.ts';
 import { type Cluster, createCluster } from '../../src/simulated-cluster/cluster.ts';
 import { type Front, serve } from '../../src/simulated-cluster/http-server.ts';
+import { clearFaults, isHolding } from './faults.ts';
+import { PATIENCE_MS } from './patience.ts';
 import { createTestDatabase, type TestDatabase } from './postgres.ts';
 
 export interface WorldOptions {
@@ -202,13 +203,8 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
       if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
       return text === '' ? null : JSON.parse(text);
     },
-    isHolding: async () => {
-      const response = await fetch(`http://127.0.0.1:${front.port}/simulation/faults`);
-      return ((await response.json()) as { held: number }).held > 0;
-    },
-    clearFaults: async () => {
-      await fetch(`http://127.0.0.1:${front.port}/simulation/faults`, { method: 'DELETE' });
-    },
+    isHolding: () => isHolding(`http://127.0.0.1:${front.port}`),
+    clearFaults: () => clearFaults(`http://127.0.0.1:${front.port}`),
     pods: async () => (await client.core.listNamespacedPod({ namespace: 'gpu-dev' })).items.map((pod) => pod.metadata!.name!),
     checkClean: () => checkClean(world),
     stop: async () => {

@@ -1,5 +1,4 @@
 /** Disks in EBS for a test: a database, a cluster or none, and an EC2. */
-import { PATIENCE_MS } from '../../support/patience.ts';
 import type { VolumeRequest, Volumes } from '../../../actors/disk/ports.ts';
 import { NotYet } from '../../../actors/errors.ts';
 import { Database } from '../../../persistence/database.ts';
@@ -10,6 +9,7 @@ import type { KubernetesClient } from '../../../src/providers/kubernetes/client.
 import { startCluster, type TestCluster } from '../../integration/providers/support/cluster.ts';
 import { createTestDatabase } from '../../support/postgres.ts';
 import { until } from '../../integration/providers/support/wait.ts';
+import { PATIENCE_MS } from '../../support/patience.ts';
 
 // The SDK looks for credentials here first.
 process.env.AWS_ACCESS_KEY_ID ??= 'test';

@@ -1,5 +1,4 @@
 /** Where lean workers run: a database with a table for their deliveries, and the promises that must hold when all is done. */
-import { PATIENCE_MS } from '../../support/patience.ts';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as pause } from 'node:timers/promises';
 import { join } from 'node:path';
@@ -12,6 +11,7 @@ import { Program } from '../support/process.ts';
 import { courierKind, tallyKind } from './courier.ts';
 import { spinnerKind } from './spinner.ts';
 import { databaseEnvironment } from '../../support/database-environment.ts';
+import { PATIENCE_MS } from '../../support/patience.ts';
 
 const WORKER = fileURLToPath(new URL('./worker.ts', import.meta.url));
 

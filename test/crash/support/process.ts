@@ -4,8 +4,6 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { PATIENCE_MS } from '../../support/patience.ts';
 
-const READY_MS = PATIENCE_MS;
-
 export class Program {
   readonly child: ChildProcess;
   /** How it ended; null while it runs. */
@@ -41,7 +39,7 @@ export class Program {
 
   /** Wait for the line that says that it is ready, or its end. @returns what the line says, null if it ended before. */
   async ready(): Promise<Record<string, unknown> | null> {
-    const line = once(createInterface({ input: this.child.stdout! }), 'line', { signal: AbortSignal.timeout(READY_MS) });
+    const line = once(createInterface({ input: this.child.stdout! }), 'line', { signal: AbortSignal.timeout(PATIENCE_MS) });
     const first = await Promise.race([line.then(([text]) => String(text)), this.#exit.then(() => null)]);
     line.catch(() => {}); // it ended first
     return first === null ? null : (JSON.parse(first) as Record<string, unknown>);
@@ -67,7 +65,7 @@ export class Program {
 
   /** Write a line, and wait for one that says that it is understood. */
   async tell(line: string): Promise<void> {
-    const heard = once(createInterface({ input: this.child.stdout! }), 'line', { signal: AbortSignal.timeout(READY_MS) });
+    const heard = once(createInterface({ input: this.child.stdout! }), 'line', { signal: AbortSignal.timeout(PATIENCE_MS) });
     this.write(line);
     await heard;
   }

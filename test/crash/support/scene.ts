@@ -1,5 +1,4 @@
 /** Where processes are killed: a database, a simulated cluster as a process, a clock that the test moves, and workers over them. */
-import { PATIENCE_MS } from '../../support/patience.ts';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -11,6 +10,8 @@ import { makeScratch, removeScratch } from '../../support/scratch.ts';
 import { PodWatch } from './pods.ts';
 import { Program } from './process.ts';
 import { databaseEnvironment } from '../../support/database-environment.ts';
+import { clearFaults, isHolding } from '../../support/faults.ts';
+import { PATIENCE_MS } from '../../support/patience.ts';
 
 const CLUSTER = fileURLToPath(new URL('../../../src/simulated-cluster/main.ts', import.meta.url));
 export const WORKER = fileURLToPath(new URL('../worker.ts', import.meta.url));
@@ -112,13 +113,13 @@ export class Scene {
   }
 
   /** Whether a fault of the kind `hold` keeps a call. */
-  async isHolding(): Promise<boolean> {
-    return ((await this.simulate('/faults')) as { held: number }).held > 0;
+  isHolding(): Promise<boolean> {
+    return isHolding(this.clusterUrl);
   }
 
   /** End the faults of the cluster, and let what they hold go on. */
-  async clearFaults(): Promise<void> {
-    await fetch(`${this.clusterUrl}/simulation/faults`, { method: 'DELETE' });
+  clearFaults(): Promise<void> {
+    return clearFaults(this.clusterUrl);
   }
 
   async send(body: unknown): Promise<void> {

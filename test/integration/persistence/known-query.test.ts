@@ -84,6 +84,16 @@ describe('a named statement', () => {
     expect(await statement('select 1 as one')()).toMatchObject({ rows: [{ one: 1 }] });
   });
 
+  it('that gives what another one gives is described each time: that may be another by now', async () => {
+    const run = statement('execute other');
+    await client.query('prepare other as select 7 as id');
+    expect(await run()).toMatchObject({ rows: [{ id: 7 }], described: 1 });
+    await client.query('deallocate other');
+    await client.query(`prepare other as select 'seven'::text as name`);
+    expect(await run()).toMatchObject({ rows: [{ name: 'seven' }], described: 1 });
+    await client.query('deallocate other');
+  });
+
   it('is not run when its columns would be others', async () => {
     const read = statement('select * from things where id = $1');
     expect((await read(1)).rows).toHaveLength(1);

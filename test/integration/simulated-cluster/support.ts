@@ -1,4 +1,3 @@
-import { PATIENCE_MS } from '../../support/patience.ts';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,6 +8,7 @@ import { KubeConfig } from '@kubernetes/client-node';
 import { createCluster } from '../../../src/simulated-cluster/cluster.ts';
 import { type Front, serve } from '../../../src/simulated-cluster/http-server.ts';
 import type { SettingsInput } from '../../../src/simulated-cluster/settings.ts';
+import { PATIENCE_MS } from '../../support/patience.ts';
 
 /** Delays short enough for tests, long enough to be seen. */
 export const QUICK = {

@@ -1,5 +1,4 @@
 /** The service as a process over a real API server: a database of its own, and a proxy on its way to the cluster that makes bad days. */
-import { PATIENCE_MS } from '../../support/patience.ts';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -14,6 +13,7 @@ import { configOf, follow } from '../../support/kubernetes/stand-ins/follow.ts';
 import { createTestDatabase } from '../../support/postgres.ts';
 import { makeScratch, removeScratch } from '../../support/scratch.ts';
 import { databaseEnvironment } from '../../support/database-environment.ts';
+import { PATIENCE_MS } from '../../support/patience.ts';
 
 /** Dev servers as the API server tells of them, by reservation: now, ever, and most at once. */
 class Pods {
