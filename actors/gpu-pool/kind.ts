@@ -6,7 +6,7 @@ import type { Transaction } from '../../persistence/database.ts';
 import type { ActorKind, Gathered, StampedEvent, Turn } from '../kernel/kind.ts';
 import { hasGangBeyond, type Left, type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
 import { joinGang, leaveGang } from './gangs.ts';
-import { addRequests, grantSlots, holdPlanned, type Requested, releaseEnded, releaseSlots, shareSlots } from './ledger.ts';
+import { addRequests, grantSlots, type Requested, releaseEnded, releaseSlots, shareSlots } from './ledger.ts';
 import { maintenanceAfter, maintenanceBefore, tellMaintenance, wordsFor, writeMaintenance } from './maintenance.ts';
 import { type Plan, plan } from './planner.ts';
 
@@ -96,8 +96,7 @@ async function prepare(tx: Transaction, event: Message, turn: Turn): Promise<Mes
   // One plan a turn is enough: what earlier messages of this turn changed is in the rows.
   if (turn.last) {
     const maintenance = maintenanceAfter(event, turn.snapshot);
-    const { planned, left, waiting, all } = await planLine(tx, gpuType, maintenance?.allowed ?? null);
-    await grantSlots(tx, planned.grants, event.at);
+    const { planned, left, waiting, all } = await serveLine(tx, gpuType, maintenance?.allowed ?? null, event.at);
     decision.grants = planned.grants.map(({ reservationId, generation, node, slots, zone }) => ({
       reservationId,
       generation,
@@ -126,12 +125,12 @@ interface Decided {
   all: boolean;
 }
 
-/** A plan whose slots are ours to grant until the turn ends. @param only the users who are served; null: all */
-async function planLine(tx: Transaction, gpuType: string, only: readonly string[] | null): Promise<Decided> {
+/** Plan, and grant what is planned. @param only the users who are served; null: all */
+async function serveLine(tx: Transaction, gpuType: string, only: readonly string[] | null, at: string): Promise<Decided> {
   shareSlots(tx);
   for (let round = 1; ; round++) {
     const decided = await planOnce(tx, gpuType, only);
-    if (await holdPlanned(tx, decided.planned.grants)) return decided;
+    if (await grantSlots(tx, decided.planned.grants, at)) return decided;
     if (round < PLANS) continue;
     // Nobody loses a message: the refresh plans again.
     const nothingFits = decideBy(await readPool(tx, gpuType, 0), true);

@@ -22,21 +22,6 @@ export async function lockSlots(tx: Transaction): Promise<void> {
   await tx.query(LOCK_SLOTS, []);
 }
 
-export const HOLD_PLANNED = `select 1 from gpu_slots s join unnest($1::text[], $2::int[]) as w(node, slot) on s.node = w.node and s.slot = w.slot
-      where s.reservation_id is null
-      order by s.node, s.slot for update of s`;
-
-/**
- * Hold the slots of a plan until the transaction ends.
- * @returns false if one of them is no longer free: somebody changed the ledger by hand, and there must be a new plan.
- */
-export async function holdPlanned(tx: Transaction, grants: readonly PlannedGrant[]): Promise<boolean> {
-  const wanted = grants.flatMap(({ node, slots }) => slots.map((slot) => ({ node, slot })));
-  if (wanted.length === 0) return true;
-  const { rowCount } = await tx.query(HOLD_PLANNED, [wanted.map(({ node }) => node), wanted.map(({ slot }) => slot)]);
-  return rowCount === wanted.length;
-}
-
 export type Requested = Extract<PoolMessage, { type: 'capacity.requested' }>;
 
 export const ADD_REQUESTS = `
@@ -70,22 +55,33 @@ export function addRequests(tx: Transaction, requests: readonly { gpuType: strin
   tx.send(ADD_REQUESTS, [storableJson(rows)]);
 }
 
+// All of them or none: somebody may have changed the ledger by hand. In the order of the slots, so that two who do that cannot wait for each
+// other in a circle.
 export const GRANT_SLOTS = `
-  update gpu_slots s set reservation_id = g.reservation_id, generation = g.generation, held_since = $5
-    from unnest($1::text[], $2::int[], $3::text[], $4::int[]) as g(node, slot, reservation_id, generation)
-   where s.node = g.node and s.slot = g.slot and s.reservation_id is null`;
+  with wanted as (
+    select * from unnest($1::text[], $2::int[], $3::text[], $4::int[]) as g(node, slot, reservation_id, generation)),
+  held as materialized (
+    select s.node, s.slot from gpu_slots s join wanted w on s.node = w.node and s.slot = w.slot
+     where s.reservation_id is null order by s.node, s.slot for update of s)
+  update gpu_slots s set reservation_id = w.reservation_id, generation = w.generation, held_since = $5
+    from wanted w
+   where s.node = w.node and s.slot = w.slot and s.reservation_id is null
+     and (select count(*) from held) = (select count(*) from wanted)`;
 
+/** Requests whose slots were granted in the statement before. */
 export const GRANT_REQUESTS = `
   update capacity_requests r set status = 'granted', node = g.node, granted_at = $4, waits_because = null
     from unnest($1::text[], $2::int[], $3::text[]) as g(reservation_id, generation, node)
-   where r.reservation_id = g.reservation_id and r.generation = g.generation and r.status = 'waiting'`;
+   where r.reservation_id = g.reservation_id and r.generation = g.generation and r.status = 'waiting'
+     and exists (select 1 from gpu_slots s where s.reservation_id = g.reservation_id)`;
 
 /**
  * Give slots to waiting requests.
- * @throws if a slot is not free or a request does not wait: the whole turn is rolled back, and nothing was promised.
+ * @returns false if one of the slots is not free, and nothing was given: somebody changed the ledger by hand, and there must be a new plan
+ * @throws if a request does not wait: the whole turn is rolled back, and nothing was promised
  */
-export async function grantSlots(tx: Transaction, grants: readonly PlannedGrant[], at: string): Promise<void> {
-  if (grants.length === 0) return;
+export async function grantSlots(tx: Transaction, grants: readonly PlannedGrant[], at: string): Promise<boolean> {
+  if (grants.length === 0) return true;
   const wanted = grants.flatMap(({ slots, ...grant }) => slots.map((slot) => ({ ...grant, slot })));
   const [slots, requests] = await Promise.all([
     tx.query(GRANT_SLOTS, [
@@ -102,7 +98,8 @@ export async function grantSlots(tx: Transaction, grants: readonly PlannedGrant[
       at,
     ]),
   ]);
-  if (slots.rowCount === wanted.length && requests.rowCount === grants.length) return;
+  if (slots.rowCount === 0 && requests.rowCount === 0) return false;
+  if (slots.rowCount === wanted.length && requests.rowCount === grants.length) return true;
   const whom = grants.map(({ reservationId, node }) => `${reservationId} on ${node}`).join(', ');
   throw new Error(`The ledger refuses what was planned (${whom}): ${slots.rowCount} of ${wanted.length} slots are free`);
 }

@@ -8,7 +8,7 @@ import type { ReservationMessage } from '../../machines/reservation.events.ts';
 import { findActor } from '../../persistence/actor-store.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { Message } from '../../persistence/mailbox.ts';
-import type { Kernel } from '../kernel/kernel.ts';
+import type { PostNow } from '../kernel/delivery.ts';
 import { Problem } from '../problem.ts';
 import { entryOf, entryOfCreate, sendAudit } from './audit-entry.ts';
 import { readCatalogue, refuseMaintenance } from './catalogue.ts';
@@ -38,13 +38,16 @@ export interface Sender {
 }
 
 /** Where the messages go that a door makes: to a kernel, within the door's transaction. */
-export type Post = Pick<Kernel, 'post'>;
+export interface Post {
+  /** @param expected actors that the receivers will probably write to */
+  post(messages: readonly Message[], tx: Transaction, expected?: readonly string[]): Promise<number>;
+}
 
 /** The delivery of a kernel as a door's post. */
-export function posting(post: (messages: readonly Message[]) => void): Post {
+export function posting(post: PostNow): Post {
   return {
-    post: (messages) => {
-      post(messages);
+    post: (messages, _tx, expected) => {
+      post(messages, expected);
       return Promise.resolve(messages.length);
     },
   };

@@ -73,12 +73,12 @@ export async function acceptTogether(
 function onceOnly(door: Post): Post {
   const sent = new Set<string>();
   return {
-    post: (messages, tx) => {
+    post: (messages, tx, expected) => {
       for (const { actor, key } of messages) {
         if (sent.has(`${actor}\n${key}`)) throw new NotTogether('a key was used twice');
         sent.add(`${actor}\n${key}`);
       }
-      return door.post(messages, tx);
+      return door.post(messages, tx, expected);
     },
   };
 }
@@ -129,7 +129,7 @@ export async function acceptCreates(
     disk === null ? [] : [{ id: (sender.newId ?? uuidv7)(), owner, name: disk.name, sizeGb: disk.sizeGb }],
   );
   // In the order in which one alone takes them: its user, then its disk.
-  const [{ rows }, , disks] = await Promise.all([
+  const claims = Promise.all([
     tx.query<{ claimed: number; taken: number }>(CLAIM_IDS, [
       creates.map(({ id }) => id),
       creates.map(({ parsed }) => parsed.owner),
@@ -143,11 +143,26 @@ export async function acceptCreates(
     resolveDisks(tx, wishes),
     held,
   ]);
+  claims.catch(() => {}); // told by what waits for them
+  const pools = [...new Set(creates.map(({ parsed }) => `gpu-pool/${parsed.request.gpuType}`))];
+  const audit = creates.map(({ id, parsed, sender }) => entryOfCreate(id, parsed, sender));
+  // Without a disk all that is to be posted is known, and its receivers are asked for in the same breath.
+  if (wishes.length === 0) {
+    await kernel.post(
+      creates.map(({ id, parsed, sender }) => submission(id, parsed, sender, null)),
+      tx,
+      pools,
+    );
+    sendAudit(tx, audit);
+  }
+  const [{ rows }, , disks] = await claims;
   if (rows[0]!.claimed !== creates.length || rows[0]!.taken !== 0) throw new NotTogether('an id is taken');
+  if (wishes.length === 0) return new Map();
   const messages: Message[] = [...disks.messages];
   /** Disks whose volumes few nodes can use, by the type that is to have them. */
   const fixed = new Map<string, { name: string; place: VolumePlace | null }[]>();
   const notices = new Map<string, string>();
+  const used: string[] = [];
   for (const { id, parsed, sender } of creates) {
     const disk = parsed.disk === null ? null : disks.find(parsed.owner, parsed.disk.name);
     if (disk === undefined) throw new NotTogether('a disk is not there to be used');
@@ -158,14 +173,12 @@ export async function acceptCreates(
       const size = sizeWish({ ...disk, name: parsed.disk!.name }, parsed.askedSizeGb, id);
       messages.push(...size.messages);
       if (size.notice !== null) notices.set(id, size.notice);
+      used.push(`disk/${disk.id}`);
     }
     messages.push(submission(id, parsed, sender, disk?.id ?? null));
   }
   for (const [gpuType, those] of fixed) await refuseElsewhere(tx, gpuType, those);
-  await kernel.post(messages, tx);
-  sendAudit(
-    tx,
-    creates.map(({ id, parsed, sender }) => entryOfCreate(id, parsed, sender)),
-  );
+  await kernel.post(messages, tx, [...used, ...pools]);
+  sendAudit(tx, audit);
   return notices;
 }

@@ -10,7 +10,7 @@ import { crashPoint } from './crash-points.ts';
 import { Decisions } from './decisions.ts';
 import { BlockedActor, isLockTimeout } from './put-off.ts';
 import { ActorFailure, MessageFailure, setActorAside, setMessageAside } from './set-aside.ts';
-import { knownKinds, passOn, step, understood } from './steps.ts';
+import { inboxesOf, knownKinds, passOn, step, understood } from './steps.ts';
 import { UnprocessableError } from './turn.ts';
 
 /**
@@ -94,12 +94,15 @@ async function attempt(settings: BatchSettings, only?: string): Promise<BatchRes
       if (locked.actors.length === 0 || now === null) return null;
       if (locked.actors.length >= actorsPerBatch) settings.onFull?.();
       await crashPoint('turn.locked');
-      const { mail, early } = understood(settings, await readMail(tx, locked.actors, mailPerActor), now);
+      const { mail, left, early } = understood(settings, await readMail(tx, locked.actors, mailPerActor), now);
       if (mail.length === 0) return early ? 'early' : null;
       if (actorsPerBatch === 1 && mail.length === 1) single = mail[0]!;
       const decided = new Decisions();
       await step(settings, tx, decided, locked.actors, mail, now);
-      const turns = mail.length + (await passOn(settings, tx, decided, { locked: locked.actors, mail, now, known }));
+      // All that waits was read, but of the unborn their birth alone.
+      const born = locked.actors.filter(({ status }) => status !== 'unborn').map(({ actor }) => actor);
+      const taken = { locked: locked.actors, mail, inboxes: inboxesOf(born, []), now, known, absent: left };
+      const turns = mail.length + (await passOn(settings, tx, decided, taken));
       return { decided, turns, now };
     });
   } catch (error) {

@@ -2,8 +2,9 @@
  * Messages that are taken in the transaction that sends them: who is accepted at a door is born when the acceptance is committed, and what
  * is asked of an actor that is free has been decided then. Only what cannot be taken at once goes by mailbox.
  */
-import { type ActorRow, lockActors, openActors, waitBriefly } from '../../persistence/actor-store.ts';
+import { type ActorRow, lockActors, openActors, readMoreMail, type WaitingMail, waitBriefly } from '../../persistence/actor-store.ts';
 import {
+  isAftermath,
   isRetryableDatabaseError,
   isUndone,
   type Queryable,
@@ -15,10 +16,16 @@ import { type BatchResult, type BatchSettings, commit, NOTHING } from './commit.
 import { crashPoint } from './crash-points.ts';
 import { Decisions } from './decisions.ts';
 import { type ActorKind, isBirth, parseAddress, withVersions } from './kind.ts';
-import { atOnce, knownKinds, passOn, step } from './steps.ts';
+import { atOnce, inboxesOf, knownKinds, makeReady, passOn, type Ready, step } from './steps.ts';
+
+/**
+ * Where a door posts messages. Their receivers are asked for at once, in the breath of what the door has sent before, and with them those whom
+ * the door expects to be written to by the receivers; a door that posts more later pays for another round trip.
+ */
+export type PostNow = (messages: readonly Message[], expected?: readonly string[]) => void;
 
 /** Rows of a door, and what it sends by `post`. It is run anew if its first transaction had to be given up. */
-export type Write<T> = (tx: Transaction, post: (messages: readonly Message[]) => void) => Promise<T>;
+export type Write<T> = (tx: Transaction, post: PostNow) => Promise<T>;
 
 /**
  * Run `write`, and let the receivers of what it posts take it in the same transaction, as far as they are free. If a turn fails, all goes by
@@ -37,9 +44,21 @@ export async function deliver<T>(
   try {
     const turns = async (tx: Transaction) => {
       const messages: Message[] = [];
-      value = await write(tx, (more) => void messages.push(...more));
+      const calls: Promise<Called>[] = [];
+      const post: PostNow = (more, expected = []) => {
+        if (more.length === 0) return;
+        if (calls.length > 0) return void messages.push(...more);
+        const called = call(settings, tx, more, expected);
+        calls.push(called);
+        // Told by what waits for it. What `write` sends behind it fails with it, and is not to blame.
+        called.catch((error: unknown) => {
+          isWritten ||= !isAftermath(error);
+        });
+      };
+      value = await write(tx, post);
       isWritten = true;
-      return messages.length === 0 ? null : take(settings, tx, messages);
+      const [first] = calls;
+      return first === undefined ? null : take(settings, tx, await first, messages);
     };
     const onCommit = () => {
       isSent = true;
@@ -59,38 +78,85 @@ export async function deliver<T>(
   }
 }
 
-async function take(settings: BatchSettings, tx: Transaction, messages: readonly Message[]) {
+/** Receivers that were asked for, and what must be known of them before they take their turns. */
+interface Called {
+  messages: readonly Message[];
+  /** Those who are born by one of the messages, with it. */
+  born: ActorRow[];
+  births: WaitingMail[];
+  ready: Ready;
+  locked: ActorRow[];
+  inboxes: ReadonlyMap<string, readonly WaitingMail[]>;
+  processed: ReadonlySet<Message>;
+  /** Messages that waited for those who are born. */
+  freed: number;
+  now: Date;
+}
+
+/** Ask for the receivers of messages and for those who are expected to be written to: locked or made, with their mail, in one breath. */
+async function call(
+  settings: BatchSettings,
+  tx: Transaction,
+  messages: readonly Message[],
+  expected: readonly string[],
+): Promise<Called> {
   const { kinds, clock, putOff } = settings;
-  const known = knownKinds(kinds);
   // Whoever holds a row for longer than a turn takes holds up nobody: it goes by mailbox then.
   waitBriefly(tx);
-  const births = new Map(birthsOf(kinds, messages).map((birth) => [birth.actor, birth]));
+  const byActor = new Map(birthsOf(kinds, messages).map((birth) => [birth.actor, birth]));
   const blocked = new Set(putOff.list());
-  const others = [...new Set(messages.map(({ actor }) => actor))].filter((actor) => !births.has(actor) && !blocked.has(actor));
-  // What was processed is only known of those who are locked: it must be read after them.
-  const [opened, locked, { now, processed }, freed] = await Promise.all([
-    openActors(tx, [...births.values()]),
-    others.length === 0 ? [] : lockActors(tx, others, known),
+  const receivers = new Set([...messages.map(({ actor }) => actor), ...expected]);
+  const others = [...receivers].filter((actor) => !byActor.has(actor) && !blocked.has(actor));
+  const births = new Map<string, WaitingMail>();
+  for (const message of birthMessages(kinds, messages))
+    if (!births.has(message.actor)) births.set(message.actor, atOnce(message));
+  // What was processed, and what waits, is only known of those who are locked: it must be read after them.
+  const [locked, opened, freed, { now, processed }, mail, ready] = await Promise.all([
+    others.length === 0 ? [] : lockActors(tx, others, knownKinds(kinds)),
+    openActors(tx, [...byActor.values()]),
+    releaseHeldMail(tx, [...byActor.keys()]),
     findProcessed(tx, messages, clock.now()),
-    releaseHeldMail(tx, [...births.keys()]),
+    readMoreMail(tx, [...births.keys(), ...others], [], settings.mailPerActor),
+    makeReady(settings, tx, [...births.values()]),
   ]);
   await crashPoint('turn.locked');
+  const late = [...births.keys()].find((actor) => !opened.has(actor) && kinds.get(parseAddress(actor).kind)?.gather !== undefined);
+  if (late !== undefined) throw new Error(`${late} exists already, and something was gathered for its birth`);
   const born = [...opened].map((actor): ActorRow => {
-    const { kind, version } = births.get(actor)!;
+    const { kind, version } = byActor.get(actor)!;
     return { actor, kind, machineVersion: version, seq: 0, status: 'unborn', snapshot: null };
   });
-  const first = new Map<string, Message>();
-  for (const message of birthMessages(kinds, messages))
-    if (opened.has(message.actor) && !first.has(message.actor)) first.set(message.actor, message);
+  const held = [...opened, ...locked.map(({ actor }) => actor)];
+  const ours = mail.filter(({ actor }) => held.includes(actor));
+  return {
+    messages,
+    born,
+    births: [...births.values()].filter(({ actor }) => opened.has(actor)),
+    ready,
+    locked,
+    inboxes: inboxesOf(held, ours),
+    processed,
+    freed,
+    now,
+  };
+}
+
+async function take(settings: BatchSettings, tx: Transaction, first: Called, more: readonly Message[]) {
+  const { now } = first;
+  const calls = more.length === 0 ? [first] : [first, await call(settings, tx, more, [])];
   const decided = new Decisions();
-  decided.messages = onceEach(messages.filter((message) => first.get(message.actor) !== message && !processed.has(message)));
-  const rows = [...born, ...locked];
-  const held = new Set(rows.map(({ actor }) => actor));
+  const births = new Set(calls.flatMap((each) => each.births.map(({ actor, key }) => `${actor}\n${key}`)));
+  const isLeft = ({ processed }: Called) => (message: Message) => !processed.has(message);
+  const left = onceEach(calls.flatMap((each) => each.messages.filter(isLeft(each))));
+  decided.messages = left.filter(({ actor, key }) => !births.has(`${actor}\n${key}`));
+  const locked = calls.flatMap((each) => [...each.born, ...each.locked]);
+  const held = new Set(locked.map(({ actor }) => actor));
   const absent = decided.messages.map(({ actor }) => actor).filter((actor) => !held.has(actor));
-  const mail = [...first.values()].map(atOnce);
-  await step(settings, tx, decided, born, mail, now);
-  const turns = mail.length + (await passOn(settings, tx, decided, { locked: rows, mail: [], now, known, absent }));
-  return { decided, turns, now, freed };
+  for (const { born, births: mail, ready } of calls) await step(settings, tx, decided, born, mail, now, ready);
+  // Those who were called last may have written to those who were called first.
+  const inboxes = calls.at(-1)!.inboxes;
+  const turns = births.size + (await passOn(settings, tx, decided, { locked, mail: [], inboxes, now, known: knownKinds(settings.kinds), absent }));
+  return { decided, turns, now, freed: calls.reduce((sum, { freed }) => sum + freed, 0) };
 }
 
 /** Of those with the same receiver and key, the first. */

@@ -3,6 +3,7 @@
  * can be. Receivers are locked too and take their turns in the same transaction, so that a request, its grant and the effect behind it are one
  * commit and not three. A receiver that is busy elsewhere, or has more mail than a batch reads, gets it by its mailbox.
  */
+import type { z } from 'zod';
 import { type ActorRow, lockActors, readMoreMail, type WaitingMail } from '../../persistence/actor-store.ts';
 import { isRetryableDatabaseError, type Transaction } from '../../persistence/database.ts';
 import { addCheckpoint } from '../../persistence/history.ts';
@@ -28,11 +29,17 @@ export function atOnce(message: Message): WaitingMail {
 /** What a batch has locked and read so far. */
 export interface Taken {
   locked: readonly ActorRow[];
+  /** Mail that is taken already. */
   mail: readonly WaitingMail[];
+  /**
+   * What else waits for those of whom it is known. It must have been read after all of `locked` were locked: whoever is locked later may have
+   * written to them before.
+   */
+  inboxes?: ReadonlyMap<string, readonly WaitingMail[]>;
   now: Date;
   known: readonly { kind: string; version: number }[];
   /** Receivers that are not to be locked any more: what is for them goes by mailbox. */
-  absent?: readonly string[];
+  absent?: Iterable<string>;
 }
 
 /**
@@ -42,24 +49,30 @@ export interface Taken {
 export async function passOn(settings: BatchSettings, tx: Transaction, decided: Decisions, taken: Taken): Promise<number> {
   const rows = new Map(taken.locked.map((row) => [row.actor, row]));
   const crowded = new Set([...crowdedOf(taken.mail, settings.mailPerActor), ...settings.putOff.list(), ...(taken.absent ?? [])]);
+  const inboxes = new Map(taken.inboxes);
   let turns = 0;
   for (let round = 0; round < settings.rounds && decided.messages.length > 0; round++) {
     const receivers = [...new Set(decided.messages.map(({ actor }) => actor))].filter((actor) => !crowded.has(actor));
     if (receivers.length === 0) return turns;
     const absent = receivers.filter((actor) => !rows.has(actor));
-    // Read again even for those that were here before: a sender that has joined since may have written to them in an earlier transaction.
+    // A sender that joins may have written to anybody in an earlier transaction.
+    if (absent.length > 0) inboxes.clear();
+    const unread = receivers.filter((actor) => !inboxes.has(actor));
     const read = decided.processed.map(({ id }) => id);
     // The reading comes behind the locks, in a statement of its own; what it finds for those who could not be locked is not ours.
     const [locked, mail] = await Promise.all([
       absent.length === 0 ? [] : lockActors(tx, absent, taken.known),
-      readMoreMail(tx, receivers, read, settings.mailPerActor),
+      unread.length === 0 ? [] : readMoreMail(tx, unread, read, settings.mailPerActor),
     ]);
     for (const row of locked) rows.set(row.actor, row);
     if (absent.length > 0) await crashPoint('turn.locked');
     if (!receivers.some((actor) => rows.has(actor))) return turns;
-    const ours = mail.filter(({ actor }) => rows.has(actor));
-    const { mail: waiting, left } = understood(settings, ours, taken.now);
+    for (const [actor, waiting] of inboxesOf(unread, mail)) if (rows.has(actor)) inboxes.set(actor, waiting);
+    const found = receivers.flatMap((actor) => inboxes.get(actor) ?? []).sort((a, b) => a.id - b.id);
+    const { mail: waiting, left } = understood(settings, found, taken.now);
     for (const actor of [...crowdedOf(waiting, settings.mailPerActor), ...left]) crowded.add(actor);
+    // What came since is for a later transaction: nothing of it was sent by anybody here.
+    for (const actor of receivers) if (rows.has(actor)) inboxes.set(actor, []);
     const isHere = ({ actor }: Message) => rows.has(actor) && !crowded.has(actor);
     const waits = new Set(waiting.map(({ actor, key }) => `${actor}\n${key}`));
     const here = decided.messages.filter((message) => isHere(message) && !waits.has(`${message.actor}\n${message.key}`));
@@ -69,6 +82,13 @@ export async function passOn(settings: BatchSettings, tx: Transaction, decided: 
     turns += taking.length;
   }
   return turns;
+}
+
+/** What was read, by who it is for; nobody of those whose mail was read is left out. */
+export function inboxesOf(actors: readonly string[], mail: readonly WaitingMail[]): Map<string, WaitingMail[]> {
+  const inboxes = new Map(actors.map((actor): [string, WaitingMail[]] => [actor, []]));
+  for (const message of mail) inboxes.get(message.actor)!.push(message);
+  return inboxes;
 }
 
 /**
@@ -107,6 +127,8 @@ export async function step(
   rows: readonly ActorRow[],
   mail: readonly WaitingMail[],
   now: Date,
+  /** Left out: they are made ready now. */
+  ready?: Ready,
 ): Promise<void> {
   const byActor = new Map(rows.map((row) => [row.actor, row]));
   // The last message of each actor that will be prepared. A deadline may turn out stale, so the one before it counts as last as well.
@@ -114,12 +136,7 @@ export async function step(
   const lastOf = (messages: readonly WaitingMail[]) => new Map(messages.map((message) => [message.actor, message])).values();
   const last = new Set([...lastOf(fresh), ...lastOf(fresh.filter(({ sender }) => sender !== 'deadline'))]);
   const stamp = { at: now.toISOString(), ...settings.stamp };
-  const checks = new Map(fresh.map((message) => [message, kindOf(settings, message).events.safeParse(message.event)]));
-  const gathered = await gather(
-    settings,
-    tx,
-    fresh.filter((message) => checks.get(message)!.success),
-  );
+  const { checks, gathered } = ready ?? (await makeReady(settings, tx, fresh));
 
   for (const message of mail) {
     if (message.id !== 0) decided.processed.push(message);
@@ -159,7 +176,25 @@ function kindOf({ kinds }: BatchSettings, { actor }: WaitingMail): ActorKind {
   return kinds.get(parseAddress(actor).kind)!;
 }
 
-/** What each kind does for all of its messages at once. */
+/** What is known of messages before the first of them is taken. */
+export interface Ready {
+  /** Whether each is an event of its kind. */
+  checks: ReadonlyMap<WaitingMail, z.ZodSafeParseResult<unknown>>;
+  /** What each kind has gathered for its own, by its name. */
+  gathered: ReadonlyMap<string, unknown>;
+}
+
+/** Check messages, and let each kind do what it does for all of its own at once. */
+export async function makeReady(settings: BatchSettings, tx: Transaction, mail: readonly WaitingMail[]): Promise<Ready> {
+  const checks = new Map(mail.map((message) => [message, kindOf(settings, message).events.safeParse(message.event)]));
+  const gathered = await gather(
+    settings,
+    tx,
+    mail.filter((message) => checks.get(message)!.success),
+  );
+  return { checks, gathered };
+}
+
 async function gather(
   { kinds }: BatchSettings,
   tx: Transaction,

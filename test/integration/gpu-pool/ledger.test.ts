@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { holdPlanned, lockSlots } from '../../../actors/gpu-pool/ledger.ts';
+import { grantSlots, lockSlots } from '../../../actors/gpu-pool/ledger.ts';
 import type { Transaction } from '../../../persistence/database.ts';
 import { removeNodes } from '../../../persistence/gpu-nodes.ts';
 import { startWorld, type World } from '../../support/world.ts';
@@ -62,11 +62,15 @@ describe('slots that vanish while the pool plans', () => {
     }
   });
 
-  it('are noticed before anything is promised: a plan holds all of its slots, or there must be another', async () => {
-    const held = (slots: number[]) =>
-      world.db.withTransaction((tx) => holdPlanned(tx, [{ reservationId: 'r', generation: 1, node: 't4-2', zone: null, slots }]));
-    expect(await held([2, 3])).toBe(true);
-    expect(await held([0, 2])).toBe(false);
-    expect(await held([])).toBe(true);
+  it('are given all or none: where one of a plan is not free, nothing was given, and there must be another plan', async () => {
+    const grant = (slots: number[]) =>
+      world.db.withTransaction(async (tx) => {
+        const at = new Date().toISOString();
+        const given = await grantSlots(tx, [{ reservationId: 'r', generation: 1, node: 't4-2', zone: null, slots }], at);
+        const { rowCount } = await tx.query(`select 1 from gpu_slots where reservation_id = 'r'`);
+        return { given, slots: rowCount };
+      });
+    expect(await grant([0, 2])).toEqual({ given: false, slots: 0 });
+    await expect(grant([2, 3])).rejects.toThrow('The ledger refuses what was planned');
   });
 });

@@ -255,7 +255,6 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [capacity.CLEAR_REASONS, all(a.gpuType, of([], [a.RESERVATIONS[0]]))],
   [ledger.SHARE_SLOTS, all()],
   [ledger.LOCK_SLOTS, all()],
-  [ledger.HOLD_PLANNED, columns(fc.tuple(a.node, of(0, 1, 3)), place)],
   [ledger.ADD_REQUESTS, all(requestRows)],
   [
     ledger.GRANT_SLOTS,

@@ -18,18 +18,6 @@ twin(ledger.LOCK_SLOTS, (t, tx) => {
   return rows([{}]);
 });
 
-twin(ledger.HOLD_PLANNED, (t, tx, [nodes, numbers]) => {
-  const wanted = (nodes as string[]).map((node, index) => `${node}\n${numbers[index]}`).sort();
-  let held = 0;
-  for (const key of wanted) {
-    const slot = t.slots.slot(key);
-    if (slot === undefined || t.slots.see(slot, tx)?.reservationId !== null) continue;
-    t.slots.lock(slot, tx);
-    if (slot.value?.reservationId === null) held++;
-  }
-  return count(held);
-});
-
 twin(ledger.ADD_REQUESTS, (t, tx, [list]) => {
   let added = 0;
   const asked = JSON.parse(list) as Record<string, unknown>[];
@@ -60,24 +48,29 @@ twin(ledger.ADD_REQUESTS, (t, tx, [list]) => {
 });
 
 twin(ledger.GRANT_SLOTS, (t, tx, [nodes, numbers, ids, generations, at]) => {
-  let granted = 0;
-  for (const [index, node] of (nodes as string[]).entries()) {
-    const slot = t.slots.slot(`${node}\n${numbers[index]}`);
+  const wanted = (nodes as string[]).map((node, index) => ({ index, key: `${node}\n${numbers[index]}` }));
+  const held: (() => void)[] = [];
+  for (const { index, key } of wanted.sort((a, b) => (a.key < b.key ? -1 : 1))) {
+    const slot = t.slots.slot(key);
     if (slot === undefined || t.slots.see(slot, tx)?.reservationId !== null) continue;
     t.slots.lock(slot, tx);
-    if (slot.value?.reservationId !== null) continue;
-    writeSlot(t, tx, slot, { ...slot.value, reservationId: ids[index], generation: generations[index], heldSince: moment(at) });
-    granted++;
+    const { value } = slot;
+    if (value?.reservationId !== null) continue;
+    const next = { ...value, reservationId: ids[index], generation: generations[index], heldSince: moment(at) };
+    held.push(() => writeSlot(t, tx, slot, next));
   }
-  return count(granted);
+  if (held.length < wanted.length) return count(0);
+  for (const grant of held) grant();
+  return count(held.length);
 });
 
 twin(ledger.GRANT_REQUESTS, (t, tx, [ids, generations, nodes, at]) => {
   let granted = 0;
+  const holders = new Set([...t.slots.everything(tx)].map(({ reservationId }) => reservationId));
   for (const [index, id] of (ids as string[]).entries()) {
     const slot = t.requests.slot(id);
     const waits = (row: RequestRow | null | undefined) => row?.status === 'waiting' && row.generation === generations[index];
-    if (slot === undefined || !waits(t.requests.see(slot, tx))) continue;
+    if (slot === undefined || !holders.has(id) || !waits(t.requests.see(slot, tx))) continue;
     t.requests.lock(slot, tx);
     if (!waits(slot.value)) continue;
     const next = { status: 'granted' as const, node: nodes[index], grantedAt: moment(at), waitsBecause: null };
