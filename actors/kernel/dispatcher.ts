@@ -21,6 +21,7 @@ import {
 import { NotYet, TerminalError } from '../errors.ts';
 import type { ProblemCode } from '../problem.ts';
 import { redact, withoutSecrets } from '../secret.ts';
+import { Abortion } from './abortion.ts';
 import { crashPoint } from './crash-points.ts';
 import { type ActorKind, type Clock, parseAddress, type RetryPolicy, withVersions } from './kind.ts';
 import { isLockTimeout } from './put-off.ts';
@@ -92,7 +93,7 @@ class DeadlyEffectError extends TerminalError {
 
 /** An effect that was leased and has not ended. */
 interface Running {
-  abort: AbortController;
+  abort: Abortion;
   done: Promise<void>;
   since: number;
   /** It was taken over so often that whoever runs it may die of it. */
@@ -255,9 +256,9 @@ export class Dispatcher {
   }
 
   #start(effect: LeasedEffect): void {
-    const abort = new AbortController();
+    const abort = new Abortion();
     this.#handling++;
-    const done = this.#run(effect, abort.signal);
+    const done = this.#run(effect, abort);
     const suspect = (effect.takeovers ?? 0) > SUSPECT;
     this.#running.set(effect.effectId, { abort, done, since: this.#now(), suspect });
   }
@@ -267,17 +268,24 @@ export class Dispatcher {
     return this.#settings.clock.now()?.getTime() ?? performance.now();
   }
 
-  async #run(effect: LeasedEffect, signal: AbortSignal): Promise<void> {
+  async #run(effect: LeasedEffect, abort: Abortion): Promise<void> {
     const { effectId, actor, attempts, takeovers = 0 } = effect;
     const kind = this.#settings.kinds.get(parseAddress(actor).kind)!;
     try {
       const { most } = this.#settings.takeovers ?? DEFAULT_TAKEOVERS;
       if (takeovers > most) throw new DeadlyEffectError(takeovers);
       const handler = kind.handlers[effect.type]!;
-      const work = handler(effect.params, { effectId, actor, attempts, signal });
+      const work = handler(effect.params, {
+        effectId,
+        actor,
+        attempts,
+        get signal() {
+          return abort.signal;
+        },
+      });
       // One that does not listen to its signal is not waited for; whatever it still does, its effect may be run again beside it.
       work.catch(() => {});
-      const result = await Promise.race([work, abortionOf(signal)]);
+      const result = await Promise.race([work, abort.told]);
       this.#handling--;
       this.#finished.push({ effect, result });
       this.#settings.onFinished();
@@ -362,11 +370,4 @@ export class Dispatcher {
     await crashPoint('effect.afterResult');
     if (told !== null) onMail();
   }
-}
-
-/** Rejects with the signal's reason when it is aborted. */
-function abortionOf(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
 }

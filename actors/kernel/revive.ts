@@ -1,5 +1,5 @@
 /** From the stored shape to a live snapshot and back. The one place that leans on the library's own format. */
-import type { AnyMachineSnapshot } from 'xstate';
+import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
 import { rememberJson } from '../../persistence/storable.ts';
 import type { ActorKind } from './kind.ts';
@@ -37,25 +37,50 @@ export function revive(kind: ActorKind, stored: StoredSnapshot): AnyMachineSnaps
     if (!checked.success) throw new ReviveError(`${kind.kind}: the stored context does not fit: ${checked.error.message}`);
   }
   try {
-    return kind.machine.restoreSnapshot({ ...stored, children: {} } as never, {} as never) as AnyMachineSnapshot;
+    const context = stored.context as object;
+    if (Object.keys((stored.historyValue ?? {}) as object).length > 0) return restore(kind.machine, stored);
+    const { status, output, error } = stored;
+    return { ...stateOf(kind.machine, stored), context, status, output, error } as AnyMachineSnapshot;
   } catch (error) {
     throw new ReviveError(`${kind.kind}: the stored state cannot be restored: ${String(error)}`, { cause: error });
   }
 }
 
-/** The stored shape of a live snapshot. It shares nothing with it: what comes out is plain JSON. */
+function restore(machine: AnyStateMachine, stored: StoredSnapshot): AnyMachineSnapshot {
+  return machine.restoreSnapshot({ ...stored, children: {} } as never, {} as never) as AnyMachineSnapshot;
+}
+
+const states = new WeakMap<AnyStateMachine, Map<string, AnyMachineSnapshot>>();
+
+/**
+ * What all snapshots in one state share, which is all but the context: restored once. The library also walks through the context, in search of
+ * actors that it refers to; ours refer to none. A test holds this against the library on every path of every machine.
+ */
+function stateOf(machine: AnyStateMachine, stored: StoredSnapshot): AnyMachineSnapshot {
+  let known = states.get(machine);
+  if (known === undefined) states.set(machine, (known = new Map()));
+  const name = JSON.stringify(stored.value);
+  let state = known.get(name);
+  if (state === undefined) known.set(name, (state = restore(machine, { ...stored, context: {} })));
+  return state;
+}
+
+/**
+ * The stored shape of a live snapshot: its JSON, made once, and what that was made of. Nobody changes either: a step makes a new context of
+ * the parts of the old one. Its state is told by the library itself only where it remembers where it left off.
+ */
 export function dehydrate(kind: ActorKind, snapshot: AnyMachineSnapshot): StoredSnapshot {
-  const persisted = kind.machine.getPersistedSnapshot(snapshot) as unknown as StoredSnapshot;
-  const json = JSON.stringify({
-    status: persisted.status,
-    value: persisted.value,
-    context: persisted.context,
-    historyValue: persisted.historyValue ?? {},
-    output: persisted.output ?? null,
-    error: persisted.error ?? null,
-  });
-  const stored = JSON.parse(json) as StoredSnapshot;
-  rememberJson(stored, json);
+  const { status, value, context, output, error, historyValue } = snapshot;
+  const remembered = Object.keys(historyValue).length > 0;
+  const stored: StoredSnapshot = {
+    status,
+    value,
+    context,
+    historyValue: remembered ? (kind.machine.getPersistedSnapshot(snapshot) as unknown as StoredSnapshot).historyValue : {},
+    output: output ?? null,
+    error: error ?? null,
+  };
+  rememberJson(stored, JSON.stringify(stored));
   return stored;
 }
 
