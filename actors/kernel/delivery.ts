@@ -2,7 +2,14 @@
  * Messages that are taken in the transaction that sends them: who is accepted at a door is born when the acceptance is committed, and what
  * is asked of an actor that is free has been decided then. Only what cannot be taken at once goes by mailbox.
  */
-import { type ActorRow, lockActors, openActors, readMoreMail, type WaitingMail, waitBriefly } from '../../persistence/actor-store.ts';
+import {
+  type ActorRow,
+  lockActors,
+  openActors,
+  readMoreMail,
+  type WaitingMail,
+  waitBriefly,
+} from '../../persistence/actor-store.ts';
 import {
   isAftermath,
   isRetryableDatabaseError,
@@ -120,8 +127,6 @@ async function call(
     makeReady(settings, tx, [...births.values()]),
   ]);
   await crashPoint('turn.locked');
-  const late = [...births.keys()].find((actor) => !opened.has(actor) && kinds.get(parseAddress(actor).kind)?.gather !== undefined);
-  if (late !== undefined) throw new Error(`${late} exists already, and something was gathered for its birth`);
   const born = [...opened].map((actor): ActorRow => {
     const { kind, version } = byActor.get(actor)!;
     return { actor, kind, machineVersion: version, seq: 0, status: 'unborn', snapshot: null };
@@ -146,7 +151,10 @@ async function take(settings: BatchSettings, tx: Transaction, first: Called, mor
   const calls = more.length === 0 ? [first] : [first, await call(settings, tx, more, [])];
   const decided = new Decisions();
   const births = new Set(calls.flatMap((each) => each.births.map(({ actor, key }) => `${actor}\n${key}`)));
-  const isLeft = ({ processed }: Called) => (message: Message) => !processed.has(message);
+  const isLeft =
+    ({ processed }: Called) =>
+    (message: Message) =>
+      !processed.has(message);
   const left = onceEach(calls.flatMap((each) => each.messages.filter(isLeft(each))));
   decided.messages = left.filter(({ actor, key }) => !births.has(`${actor}\n${key}`));
   const locked = calls.flatMap((each) => [...each.born, ...each.locked]);
@@ -155,7 +163,9 @@ async function take(settings: BatchSettings, tx: Transaction, first: Called, mor
   for (const { born, births: mail, ready } of calls) await step(settings, tx, decided, born, mail, now, ready);
   // Those who were called last may have written to those who were called first.
   const inboxes = calls.at(-1)!.inboxes;
-  const turns = births.size + (await passOn(settings, tx, decided, { locked, mail: [], inboxes, now, known: knownKinds(settings.kinds), absent }));
+  const turns =
+    births.size +
+    (await passOn(settings, tx, decided, { locked, mail: [], inboxes, now, known: knownKinds(settings.kinds), absent }));
   return { decided, turns, now, freed: calls.reduce((sum, { freed }) => sum + freed, 0) };
 }
 

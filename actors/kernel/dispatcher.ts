@@ -25,6 +25,7 @@ import { Abortion } from './abortion.ts';
 import { crashPoint } from './crash-points.ts';
 import { type ActorKind, type Clock, parseAddress, type RetryPolicy, withVersions } from './kind.ts';
 import { isLockTimeout } from './put-off.ts';
+import { Semaphore } from './semaphore.ts';
 
 const DEFAULT_RETRY: RetryPolicy = { attempts: 8, firstMs: 200, longestMs: 30_000 };
 
@@ -58,9 +59,14 @@ function isTold(failures: number): boolean {
 }
 
 /** Results posted in one statement, at most. */
-const RESULTS_AT_ONCE = 500;
+const RESULTS_AT_ONCE = 250;
 /** Effects that are leased, those whose results wait included, at most: this many times as many as may be handled at once. */
 const RESULTS_WAITING = 4;
+/**
+ * Effects that are leased and whose handlers have not ended, at most: this many times as many as may be handled at once. What is leased as it is
+ * written, and waits here for a place, needs no second statement; what one process has waiting the others cannot do meanwhile.
+ */
+const LEASED_AHEAD = 2;
 
 export interface DispatcherSettings {
   db: Store;
@@ -115,13 +121,14 @@ export class Dispatcher {
   readonly #running = new Map<string, Running>();
   /** Handlers that have ended well, and whose results are not posted. */
   #finished: Finished[] = [];
-  /** Of those leased, the ones whose handlers have not ended. */
-  #handling = 0;
+  /** Handlers that run, and those that wait for their place. */
+  readonly #handling: Semaphore;
   #wasFull = false;
   #stopped = false;
 
   constructor(settings: DispatcherSettings) {
     this.#settings = settings;
+    this.#handling = new Semaphore(settings.concurrency);
     this.types = new Set([...settings.kinds.values()].flatMap((kind) => Object.keys(kind.handlers)));
   }
 
@@ -139,7 +146,13 @@ export class Dispatcher {
   get room(): number {
     if (this.#stopped) return 0;
     const { concurrency } = this.#settings;
-    return Math.max(0, Math.min(concurrency - this.#handling, RESULTS_WAITING * concurrency - this.#running.size));
+    const ahead = LEASED_AHEAD * concurrency - this.#handling.size;
+    return Math.max(0, Math.min(ahead, RESULTS_WAITING * concurrency - this.#running.size));
+  }
+
+  /** True if more results wait than are given at once. */
+  get isCrowded(): boolean {
+    return this.#finished.length > RESULTS_AT_ONCE;
   }
 
   /** Run effects that a committed turn has leased for this dispatcher. */
@@ -189,6 +202,8 @@ export class Dispatcher {
   /** Take nothing new, wait up to `graceMs` for running handlers, then tell them to stop; their effects run again elsewhere. */
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
+    // What has not begun is given back at once.
+    this.#handling.abortWaiting(new NotYet(0, 'The process drains'));
     const timer = setTimeout(() => {
       for (const { abort } of this.#running.values()) abort.abort(new NotYet(0, 'The process drains'));
     }, graceMs);
@@ -257,7 +272,6 @@ export class Dispatcher {
 
   #start(effect: LeasedEffect): void {
     const abort = new Abortion();
-    this.#handling++;
     const done = this.#run(effect, abort);
     const suspect = (effect.takeovers ?? 0) > SUSPECT;
     this.#running.set(effect.effectId, { abort, done, since: this.#now(), suspect });
@@ -269,32 +283,33 @@ export class Dispatcher {
   }
 
   async #run(effect: LeasedEffect, abort: Abortion): Promise<void> {
-    const { effectId, actor, attempts, takeovers = 0 } = effect;
-    const kind = this.#settings.kinds.get(parseAddress(actor).kind)!;
+    const { takeovers = 0 } = effect;
     try {
       const { most } = this.#settings.takeovers ?? DEFAULT_TAKEOVERS;
       if (takeovers > most) throw new DeadlyEffectError(takeovers);
-      const handler = kind.handlers[effect.type]!;
-      const work = handler(effect.params, {
-        effectId,
-        actor,
-        attempts,
-        get signal() {
-          return abort.signal;
-        },
-      });
-      // One that does not listen to its signal is not waited for; whatever it still does, its effect may be run again beside it.
-      work.catch(() => {});
-      const result = await Promise.race([work, abort.told]);
-      this.#handling--;
+      const result = await this.#handling.run(abort, () => this.#handle(effect, abort));
       this.#finished.push({ effect, result });
       this.#settings.onFinished();
     } catch (error) {
-      this.#handling--;
       await this.#fail(effect, error);
-      this.#running.delete(effectId);
+      this.#running.delete(effect.effectId);
       this.#settings.onRoom();
     }
+  }
+
+  async #handle({ effectId, actor, attempts, type, params }: LeasedEffect, abort: Abortion): Promise<{ type: string } | null> {
+    const handler = this.#settings.kinds.get(parseAddress(actor).kind)!.handlers[type]!;
+    const work = handler(params, {
+      effectId,
+      actor,
+      attempts,
+      get signal() {
+        return abort.signal;
+      },
+    });
+    // One that does not listen to its signal is not waited for; whatever it still does, its effect may be run again beside it.
+    work.catch(() => {});
+    return Promise.race([work, abort.told]);
   }
 
   /** Record a failure; if that fails too, the lease runs out and the effect runs again. */

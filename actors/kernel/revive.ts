@@ -57,11 +57,11 @@ const states = new WeakMap<AnyStateMachine, Map<string, AnyMachineSnapshot>>();
  * actors that it refers to; ours refer to none. A test holds this against the library on every path of every machine.
  */
 function stateOf(machine: AnyStateMachine, stored: StoredSnapshot): AnyMachineSnapshot {
-  let known = states.get(machine);
-  if (known === undefined) states.set(machine, (known = new Map()));
+  const known = states.get(machine) ?? new Map<string, AnyMachineSnapshot>();
+  states.set(machine, known);
   const name = JSON.stringify(stored.value);
-  let state = known.get(name);
-  if (state === undefined) known.set(name, (state = restore(machine, { ...stored, context: {} })));
+  const state = known.get(name) ?? restore(machine, { ...stored, context: {} });
+  known.set(name, state);
   return state;
 }
 

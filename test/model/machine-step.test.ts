@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type AnyMachineSnapshot, initialTransition, transition } from 'xstate';
 import { startMachine, stepMachine } from '../../actors/kernel/machine-step.ts';
+import { dehydrate, revive } from '../../actors/kernel/revive.ts';
 import { diskModel } from './disk.model.ts';
 import type { Model } from './explore.ts';
 import { poolModel } from './gpu-pool.model.ts';
@@ -39,5 +40,24 @@ describe.each(MODELS.map((model): [string, Model] => [model.kind.kind, model]))(
       }
     }
     expect(steps).toBeGreaterThan(10);
+  });
+
+  it('stores and revives every snapshot of every path as the library does', () => {
+    const { kind } = model;
+    let snapshots = 0;
+    for (const path of choosePaths(model)) {
+      const [birth, ...events] = path.events;
+      let { live } = startMachine(kind.machine, kind.input({ ...birth!, at: BIRTH }));
+      for (const event of [null, ...events]) {
+        if (event !== null) ({ live } = stepMachine(kind.machine, live, { ...event, at: BIRTH }));
+        const asStored = JSON.parse(JSON.stringify(dehydrate(kind, live))) as ReturnType<typeof dehydrate>;
+        const { children: _none, ...theirs } = JSON.parse(JSON.stringify(kind.machine.getPersistedSnapshot(live)));
+        expect(asStored, path.name).toEqual({ output: null, error: null, ...theirs });
+        const library = kind.machine.restoreSnapshot({ ...structuredClone(asStored), children: {} } as never, {} as never);
+        expect(revive(kind, asStored), path.name).toEqual(library);
+        snapshots++;
+      }
+    }
+    expect(snapshots).toBeGreaterThan(10);
   });
 });
