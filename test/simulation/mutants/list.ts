@@ -158,8 +158,8 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'actors/kernel/steps.ts',
-        from: 'const mail = [...waiting, ...here.map(atOnce)];',
-        to: 'const mail = [...here.map(atOnce), ...waiting];',
+        from: 'const taking = [...waiting, ...here.map(atOnce)];',
+        to: 'const taking = [...here.map(atOnce), ...waiting];',
       },
     ],
   },
