@@ -116,12 +116,6 @@ export function isUndone(error: unknown): boolean {
   return !isRetryableDatabaseError(error) || /^(40|55P03)/.test(error.code ?? '');
 }
 
-/** True of what a statement fails with only because one before it has failed, also where its text was to be sent with that one (26000). */
-export function isAftermath(error: unknown): boolean {
-  const { code } = (error ?? {}) as { code?: unknown };
-  return code === '25P02' || code === '26000';
-}
-
 /** Numbers of the pool for /metrics. */
 export interface DatabaseStats {
   total: number;
@@ -363,9 +357,10 @@ class OpenTransaction implements Transaction {
     this.#open = false;
   }
 
-  /** What is behind an error. */
+  /** What is behind an error: statements after a failed one fail only because of it, also where their text was to be sent with it (26000). */
   causeOf(error: unknown): unknown {
-    return isAftermath(error) ? (this.firstError ?? error) : error;
+    const { code } = (error ?? {}) as { code?: unknown };
+    return code === '25P02' || code === '26000' ? (this.firstError ?? error) : error;
   }
 
   #keep(answer: Promise<unknown>): void {

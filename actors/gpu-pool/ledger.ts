@@ -73,7 +73,7 @@ export const GRANT_REQUESTS = `
   update capacity_requests r set status = 'granted', node = g.node, granted_at = $4, waits_because = null
     from unnest($1::text[], $2::int[], $3::text[]) as g(reservation_id, generation, node)
    where r.reservation_id = g.reservation_id and r.generation = g.generation and r.status = 'waiting'
-     and exists (select 1 from gpu_slots s where s.reservation_id = g.reservation_id)`;
+     and exists (select 1 from gpu_slots s where s.reservation_id = g.reservation_id and s.generation = g.generation)`;
 
 /**
  * Give slots to waiting requests.

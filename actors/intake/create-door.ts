@@ -163,13 +163,14 @@ export class CreateDoor<Seen = never> {
       const notices =
         ready.length === 0
           ? new Map<string, string>()
-          : await acceptCreates(posting(post), tx, ready, which === 'all' ? all : held.then(() => {})).catch(
-              async (error: unknown) => {
-                // Whatever else went wrong may have gone wrong because of those whose users are busy.
-                if (which === 'all') await all;
-                return asNotTogether(error);
-              },
-            );
+          : await acceptCreates(posting(post), tx, ready, {
+              areAll: true,
+              held: which === 'all' ? all : held.then(() => {}),
+            }).catch(async (error: unknown) => {
+              // Whatever else went wrong may have gone wrong because of those whose users are busy.
+              if (which === 'all') await all;
+              return asNotTogether(error);
+            });
       made.push(...ready.map(({ id, parsed }) => ({ id, gpuType: parsed.request.gpuType })));
       return { served: new Set(ready.map(({ id }) => id)), notices };
     };

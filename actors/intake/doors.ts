@@ -8,7 +8,7 @@ import type { ReservationMessage } from '../../machines/reservation.events.ts';
 import { findActor } from '../../persistence/actor-store.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { Message } from '../../persistence/mailbox.ts';
-import type { PostNow } from '../kernel/delivery.ts';
+import type { AllPosted, PostNow } from '../kernel/delivery.ts';
 import { Problem } from '../problem.ts';
 import { entryOf, entryOfCreate, sendAudit } from './audit-entry.ts';
 import { readCatalogue, refuseMaintenance } from './catalogue.ts';
@@ -39,15 +39,15 @@ export interface Sender {
 
 /** Where the messages go that a door makes: to a kernel, within the door's transaction. */
 export interface Post {
-  /** @param expected actors that the receivers will probably write to */
-  post(messages: readonly Message[], tx: Transaction, expected?: readonly string[]): Promise<number>;
+  /** @param all given if nothing more is posted; see {@link PostNow} */
+  post(messages: readonly Message[], tx: Transaction, all?: AllPosted): Promise<number>;
 }
 
 /** The delivery of a kernel as a door's post. */
 export function posting(post: PostNow): Post {
   return {
-    post: (messages, _tx, expected) => {
-      post(messages, expected);
+    post: (messages, _tx, all) => {
+      post(messages, all);
       return Promise.resolve(messages.length);
     },
   };

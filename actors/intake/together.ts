@@ -49,7 +49,7 @@ export async function acceptTogether(
   const settle = async () => {
     const creates = [...plain.values()];
     plain = new Map();
-    if (creates.length > 0) await acceptCreates(kernel, tx, creates);
+    if (creates.length > 0) await acceptCreates(kernel, tx, creates, { areAll: creates.length === deliveries.length });
   };
   for (const { body, sender } of deliveries) {
     const understood = actionOf(body);
@@ -73,12 +73,12 @@ export async function acceptTogether(
 function onceOnly(door: Post): Post {
   const sent = new Set<string>();
   return {
-    post: (messages, tx, expected) => {
+    post: (messages, tx, all) => {
       for (const { actor, key } of messages) {
         if (sent.has(`${actor}\n${key}`)) throw new NotTogether('a key was used twice');
         sent.add(`${actor}\n${key}`);
       }
-      return door.post(messages, tx, expected);
+      return door.post(messages, tx, all);
     },
   };
 }
@@ -115,6 +115,7 @@ export const CLAIM_IDS = `
 
 /**
  * Accept creates of different ids.
+ * @param areAll whether the transaction is for nothing else
  * @param held fails if the locks of their owners, asked for before, are not all held, and resolves otherwise; left out: they are waited for
  * @returns what those who sent them should know, by id
  * @throws NotTogether if an id or a disk is not free, Problem if a quota does not suffice, or the database's error
@@ -123,7 +124,7 @@ export async function acceptCreates(
   kernel: Post,
   tx: Transaction,
   creates: readonly Plain[],
-  held?: Promise<void>,
+  { areAll, held }: { areAll: boolean; held?: Promise<void> },
 ): Promise<Map<string, string>> {
   const wishes = creates.flatMap(({ parsed: { owner, disk }, sender }): DiskWish[] =>
     disk === null ? [] : [{ id: (sender.newId ?? uuidv7)(), owner, name: disk.name, sizeGb: disk.sizeGb }],
@@ -145,14 +146,12 @@ export async function acceptCreates(
   ]);
   claims.catch(() => {}); // told by what waits for them
   const pools = [...new Set(creates.map(({ parsed }) => `gpu-pool/${parsed.request.gpuType}`))];
+  const post = (messages: readonly Message[], others: readonly string[] = []) =>
+    areAll ? kernel.post(messages, tx, { expected: [...others, ...pools] }) : kernel.post(messages, tx);
   const audit = creates.map(({ id, parsed, sender }) => entryOfCreate(id, parsed, sender));
   // Without a disk all that is to be posted is known, and its receivers are asked for in the same breath.
   if (wishes.length === 0) {
-    await kernel.post(
-      creates.map(({ id, parsed, sender }) => submission(id, parsed, sender, null)),
-      tx,
-      pools,
-    );
+    await post(creates.map(({ id, parsed, sender }) => submission(id, parsed, sender, null)));
     sendAudit(tx, audit);
   }
   const [{ rows }, , disks] = await claims;
@@ -178,7 +177,7 @@ export async function acceptCreates(
     messages.push(submission(id, parsed, sender, disk?.id ?? null));
   }
   for (const [gpuType, those] of fixed) await refuseElsewhere(tx, gpuType, those);
-  await kernel.post(messages, tx, [...used, ...pools]);
+  await post(messages, used);
   sendAudit(tx, audit);
   return notices;
 }

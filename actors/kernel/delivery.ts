@@ -11,7 +11,6 @@ import {
   waitBriefly,
 } from '../../persistence/actor-store.ts';
 import {
-  isAftermath,
   isRetryableDatabaseError,
   isUndone,
   type Queryable,
@@ -26,10 +25,15 @@ import { type ActorKind, isBirth, parseAddress, withVersions } from './kind.ts';
 import { atOnce, inboxesOf, knownKinds, makeReady, passOn, type Ready, step } from './steps.ts';
 
 /**
- * Where a door posts messages. Their receivers are asked for at once, in the breath of what the door has sent before, and with them those whom
- * the door expects to be written to by the receivers; a door that posts more later pays for another round trip.
+ * Where a door posts messages. A door that says that these are all, and waits for nothing that it sends behind them, has their receivers called at
+ * once, in the breath of what it has sent before.
  */
-export type PostNow = (messages: readonly Message[], expected?: readonly string[]) => void;
+export type PostNow = (messages: readonly Message[], all?: AllPosted) => void;
+
+export interface AllPosted {
+  /** Actors that the receivers will probably write to: they are called as well. */
+  expected: readonly string[];
+}
 
 /** Rows of a door, and what it sends by `post`. It is run anew if its first transaction had to be given up. */
 export type Write<T> = (tx: Transaction, post: PostNow) => Promise<T>;
@@ -52,20 +56,18 @@ export async function deliver<T>(
     const turns = async (tx: Transaction) => {
       const messages: Message[] = [];
       const calls: Promise<Called>[] = [];
-      const post: PostNow = (more, expected = []) => {
-        if (more.length === 0) return;
-        if (calls.length > 0) return void messages.push(...more);
-        const called = call(settings, tx, more, expected);
+      const post: PostNow = (more, all) => {
+        if (calls.length > 0) throw new Error('A door has posted more than it said was all');
+        messages.push(...more);
+        if (all === undefined || messages.length === 0) return;
+        const called = call(settings, tx, messages, all.expected);
+        called.catch(() => {}); // told by what waits for it
         calls.push(called);
-        // Told by what waits for it. What `write` sends behind it fails with it, and is not to blame.
-        called.catch((error: unknown) => {
-          isWritten ||= !isAftermath(error);
-        });
       };
       value = await write(tx, post);
       isWritten = true;
-      const [first] = calls;
-      return first === undefined ? null : take(settings, tx, await first, messages);
+      if (messages.length === 0) return null;
+      return take(settings, tx, await (calls[0] ?? call(settings, tx, messages, [])));
     };
     const onCommit = () => {
       isSent = true;
@@ -146,27 +148,19 @@ async function call(
   };
 }
 
-async function take(settings: BatchSettings, tx: Transaction, first: Called, more: readonly Message[]) {
-  const { now } = first;
-  const calls = more.length === 0 ? [first] : [first, await call(settings, tx, more, [])];
+async function take(settings: BatchSettings, tx: Transaction, called: Called) {
+  const { messages, born, births, ready, locked, inboxes, processed, freed, now } = called;
   const decided = new Decisions();
-  const births = new Set(calls.flatMap((each) => each.births.map(({ actor, key }) => `${actor}\n${key}`)));
-  const isLeft =
-    ({ processed }: Called) =>
-    (message: Message) =>
-      !processed.has(message);
-  const left = onceEach(calls.flatMap((each) => each.messages.filter(isLeft(each))));
-  decided.messages = left.filter(({ actor, key }) => !births.has(`${actor}\n${key}`));
-  const locked = calls.flatMap((each) => [...each.born, ...each.locked]);
-  const held = new Set(locked.map(({ actor }) => actor));
+  const taken = new Set(births.map(({ actor, key }) => `${actor}\n${key}`));
+  const fresh = onceEach(messages.filter((message) => !processed.has(message)));
+  decided.messages = fresh.filter(({ actor, key }) => !taken.has(`${actor}\n${key}`));
+  const rows = [...born, ...locked];
+  const held = new Set(rows.map(({ actor }) => actor));
   const absent = decided.messages.map(({ actor }) => actor).filter((actor) => !held.has(actor));
-  for (const { born, births: mail, ready } of calls) await step(settings, tx, decided, born, mail, now, ready);
-  // Those who were called last may have written to those who were called first.
-  const inboxes = calls.at(-1)!.inboxes;
-  const turns =
-    births.size +
-    (await passOn(settings, tx, decided, { locked, mail: [], inboxes, now, known: knownKinds(settings.kinds), absent }));
-  return { decided, turns, now, freed: calls.reduce((sum, { freed }) => sum + freed, 0) };
+  await step(settings, tx, decided, born, births, now, ready);
+  const known = knownKinds(settings.kinds);
+  const turns = births.length + (await passOn(settings, tx, decided, { locked: rows, mail: [], inboxes, now, known, absent }));
+  return { decided, turns, now, freed };
 }
 
 /** Of those with the same receiver and key, the first. */

@@ -25,7 +25,6 @@ import { Abortion } from './abortion.ts';
 import { crashPoint } from './crash-points.ts';
 import { type ActorKind, type Clock, parseAddress, type RetryPolicy, withVersions } from './kind.ts';
 import { isLockTimeout } from './put-off.ts';
-import { Semaphore } from './semaphore.ts';
 
 const DEFAULT_RETRY: RetryPolicy = { attempts: 8, firstMs: 200, longestMs: 30_000 };
 
@@ -62,11 +61,6 @@ function isTold(failures: number): boolean {
 const RESULTS_AT_ONCE = 250;
 /** Effects that are leased, those whose results wait included, at most: this many times as many as may be handled at once. */
 const RESULTS_WAITING = 4;
-/**
- * Effects that are leased and whose handlers have not ended, at most: this many times as many as may be handled at once. What is leased as it is
- * written, and waits here for a place, needs no second statement; what one process has waiting the others cannot do meanwhile.
- */
-const LEASED_AHEAD = 2;
 
 export interface DispatcherSettings {
   db: Store;
@@ -121,14 +115,13 @@ export class Dispatcher {
   readonly #running = new Map<string, Running>();
   /** Handlers that have ended well, and whose results are not posted. */
   #finished: Finished[] = [];
-  /** Handlers that run, and those that wait for their place. */
-  readonly #handling: Semaphore;
+  /** Of those leased, the ones whose handlers have not ended. */
+  #handling = 0;
   #wasFull = false;
   #stopped = false;
 
   constructor(settings: DispatcherSettings) {
     this.#settings = settings;
-    this.#handling = new Semaphore(settings.concurrency);
     this.types = new Set([...settings.kinds.values()].flatMap((kind) => Object.keys(kind.handlers)));
   }
 
@@ -146,8 +139,7 @@ export class Dispatcher {
   get room(): number {
     if (this.#stopped) return 0;
     const { concurrency } = this.#settings;
-    const ahead = LEASED_AHEAD * concurrency - this.#handling.size;
-    return Math.max(0, Math.min(ahead, RESULTS_WAITING * concurrency - this.#running.size));
+    return Math.max(0, Math.min(concurrency - this.#handling, RESULTS_WAITING * concurrency - this.#running.size));
   }
 
   /** True if more results wait than are given at once. */
@@ -202,8 +194,6 @@ export class Dispatcher {
   /** Take nothing new, wait up to `graceMs` for running handlers, then tell them to stop; their effects run again elsewhere. */
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
-    // What has not begun is given back at once.
-    this.#handling.abortWaiting(new NotYet(0, 'The process drains'));
     const timer = setTimeout(() => {
       for (const { abort } of this.#running.values()) abort.abort(new NotYet(0, 'The process drains'));
     }, graceMs);
@@ -272,6 +262,7 @@ export class Dispatcher {
 
   #start(effect: LeasedEffect): void {
     const abort = new Abortion();
+    this.#handling++;
     const done = this.#run(effect, abort);
     const suspect = (effect.takeovers ?? 0) > SUSPECT;
     this.#running.set(effect.effectId, { abort, done, since: this.#now(), suspect });
@@ -287,10 +278,14 @@ export class Dispatcher {
     try {
       const { most } = this.#settings.takeovers ?? DEFAULT_TAKEOVERS;
       if (takeovers > most) throw new DeadlyEffectError(takeovers);
-      const result = await this.#handling.run(abort, () => this.#handle(effect, abort));
+      // A turn that was under way when the process began to drain has leased it.
+      if (this.#stopped) throw new NotYet(0, 'The process drains');
+      const result = await this.#handle(effect, abort);
+      this.#handling--;
       this.#finished.push({ effect, result });
       this.#settings.onFinished();
     } catch (error) {
+      this.#handling--;
       await this.#fail(effect, error);
       this.#running.delete(effect.effectId);
       this.#settings.onRoom();

@@ -95,7 +95,8 @@ export interface ActorKind {
   prepare?(tx: Transaction, event: StampedEvent, turn: Turn): Promise<StampedEvent>;
   /**
    * Runs before the first of several messages is prepared, once for all of this kind: what takes a statement for each takes one for all of
-   * them here. Each {@link prepare} is given what it returns.
+   * them here. Each {@link prepare} is given what it returns. Births may turn out to be of somebody who exists already: what it writes for
+   * them must do no harm then.
    */
   gather?(tx: Transaction, messages: readonly Gathered[]): Promise<unknown>;
   /** Write read models for a batch of changes, in the transaction of the turn. */

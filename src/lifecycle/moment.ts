@@ -123,7 +123,9 @@ function judge(
     return differ(`History says it came from ${entry.from ?? 'nothing'}, the fold from ${from ?? 'nothing'}`);
   if (entry.to !== to) return differ(`History says it went to ${entry.to ?? 'nothing'}, the fold to ${to ?? 'nothing'}`);
   const known = entry.seq === row.seq ? row : entry.seq === checkpoint?.seq ? checkpoint : null;
-  if (known?.snapshot != null && known.machineVersion === kind.version && !isDeepStrictEqual(after, known.snapshot)) {
+  // As it would have been stored.
+  const folded: unknown = JSON.parse(JSON.stringify(after));
+  if (known?.snapshot != null && known.machineVersion === kind.version && !isDeepStrictEqual(folded, known.snapshot)) {
     return differ('The fold differs from the stored snapshot');
   }
   return { matches: true, problem: null };

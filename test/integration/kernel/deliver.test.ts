@@ -46,7 +46,7 @@ describe('what a door posts', () => {
   it('is taken in its transaction, by those who are born of it and by those whom these write to', async () => {
     await make(kernel, ['to']);
     const value = await kernel.deliver(async (_tx, post) => {
-      post([made('new'), passOn('new', 'to')], ['lamp/to']);
+      post([made('new'), passOn('new', 'to')], { expected: ['lamp/to'] });
       return 'written';
     });
     expect(value).toBe('written');
@@ -57,13 +57,13 @@ describe('what a door posts', () => {
   });
 
   it.each([
-    ['that is expected', ['lamp/late1'], 'late1'],
-    ['that joins later', [], 'late2'],
-  ])('comes behind what waits for a receiver %s, which is taken once', async (_which, expected, to) => {
+    ['that is expected', { expected: ['lamp/late1'] }, 'late1'],
+    ['that joins later', undefined, 'late2'],
+  ])('comes behind what waits for a receiver %s, which is taken once', async (_which, all, to) => {
     const from = `from-${to}`;
     await make(kernel, [from, to]);
     await kernel.post([press(to, 'early'), press(to, 'earlier than all that follows')]);
-    await kernel.deliver(async (_tx, post) => post([passOn(from, to, 'x'), passOn(from, to, 'y')], expected));
+    await kernel.deliver(async (_tx, post) => post([passOn(from, to, 'x'), passOn(from, to, 'y')], all));
     expect(await keysOf(to)).toEqual(['birth', 'early', 'earlier than all that follows', `lamp/${from}:2:0`, `lamp/${from}:3:0`]);
     expect(await mailOf(to)).toEqual([]);
     while ((await kernel.takeTurns()) > 0);
@@ -75,7 +75,7 @@ describe('what a door posts', () => {
     await kernel.post([passOn('joins', 'here', 'first'), passOn('joins', 'here', 'second')]);
     const elsewhere = new Kernel({ db, kinds: [...kernel.kinds.values()], effectConcurrency: 0, rounds: 0, mailPerActor: 1 });
     await kernel.deliver(async (tx, post) => {
-      post([passOn('here', 'joins', 'call')]);
+      post([passOn('here', 'joins', 'call')], { expected: [] });
       // What waits for it has been read when this is answered.
       await tx.query('select 1');
       await elsewhere.takeTurns('lamp/joins');
@@ -91,10 +91,20 @@ describe('what a door posts', () => {
       post([made('part')]);
       await tx.query('select 1');
       post([press('part', 'one')]);
-      post([made('other'), press('part', 'two')]);
+      post([made('other'), press('part', 'two')], { expected: [] });
     });
     expect(await statesOf(db, ['part', 'other'])).toEqual(['off', 'off']);
     expect(await keysOf('part')).toEqual(['birth', 'one', 'two']);
+    expect(gathered.at(0)).toEqual(['part', 'other']);
+  });
+
+  it('is all that the door said it was', async () => {
+    const more = kernel.deliver(async (_tx, post) => {
+      post([made('all')], { expected: [] });
+      post([made('more')]);
+    });
+    await expect(more).rejects.toThrow('more than it said was all');
+    expect(await statesOf(db, ['all', 'more'])).toEqual([undefined, undefined]);
   });
 
   it('is taken once if the door sends it twice, or one of it was taken before', async () => {
@@ -107,12 +117,13 @@ describe('what a door posts', () => {
 
   it('is nothing if the door fails behind it, whose error is told', async () => {
     const failing = kernel.deliver(async (tx, post) => {
-      post([made('never'), press('never')]);
-      await tx.query('select 1 / 0');
+      const wrong = tx.query('select 1 / 0');
+      post([made('never'), press('never')], { expected: [] });
+      await wrong;
     });
     await expect(failing).rejects.toThrow('division by zero');
     const refused = kernel.deliver(async (_tx, post) => {
-      post([made('never')]);
+      post([made('never')], { expected: [] });
       throw new Error('The door has thought better of it');
     });
     await expect(refused).rejects.toThrow('thought better');
@@ -120,27 +131,43 @@ describe('what a door posts', () => {
     expect(await mailOf('never')).toEqual([]);
   });
 
-  it('goes by mailbox if those who are to take it cannot be made ready, also where the door still asks for something', async () => {
-    failures = [(tx) => tx.query('select 1 / 0'), () => Promise.reject(new Error('not now'))];
+  it.each([
+    ['asked for at once', { expected: [] }, 'careful'],
+    ['asked for in the end', undefined, 'careful too'],
+  ])('goes by mailbox if those who are to take it cannot be made ready, %s', async (_when, all, id) => {
+    failures = [(tx) => tx.query('select 1 / 0')];
+    let runs = 0;
     await kernel.deliver(async (tx, post) => {
-      post([made('careful')]);
-      await tx.query('select 1');
-      await new Promise((resolve) => setImmediate(resolve));
-      await tx.query('select 2');
+      runs++;
+      const asked = tx.query('select 1');
+      post([made(id)], all);
+      await asked;
     });
-    await kernel.deliver(async (_tx, post) => post([made('careful too')]));
-    expect(await mailOf('careful')).toEqual(['birth']);
-    expect(await mailOf('careful too')).toEqual(['birth']);
+    expect(runs).toBe(2);
+    expect(await mailOf(id)).toEqual(['birth']);
     while ((await kernel.takeTurns()) > 0);
-    expect(await statesOf(db, ['careful', 'careful too'])).toEqual(['off', 'off']);
+    expect(await statesOf(db, [id])).toEqual(['off']);
     expect(await lettersOf(db)).toEqual([]);
+  });
+
+  it('is not tried again if the door has failed, whatever becomes of those who were asked for', async () => {
+    failures = [(tx) => tx.query('select 1').then(() => tx.query('select 2'))];
+    let runs = 0;
+    const refused = kernel.deliver(async (_tx, post) => {
+      runs++;
+      post([made('refused')], { expected: [] });
+      throw new Error('The quota is used up');
+    });
+    await expect(refused).rejects.toThrow('quota');
+    expect(runs).toBe(1);
+    expect(await mailOf('refused')).toEqual([]);
   });
 
   it('leaves what newer code has sent, and what follows it, to newer code', async () => {
     await make(kernel, ['sender', 'newer']);
     const version = 'insert into mailbox (actor, key, event, sender, version) values ($1, $2, $3, $4, 99)';
     await db.query(version, ['lamp/newer', 'from newer code', { type: 'press' }, 'test']);
-    await kernel.deliver(async (_tx, post) => post([passOn('sender', 'newer')], ['lamp/newer']));
+    await kernel.deliver(async (_tx, post) => post([passOn('sender', 'newer')], { expected: ['lamp/newer'] }));
     expect(await keysOf('newer')).toEqual(['birth']);
     expect(await mailOf('newer')).toEqual(['from newer code', 'lamp/sender:2:0']);
     expect(await statesOf(db, ['newer'])).toEqual(['off']);

@@ -152,7 +152,7 @@ describe('a transaction', () => {
 
 describe('the pool', () => {
   it('tells of exhaustion by an error in time, and nested work never waits for ever', async () => {
-    const db = database(1, 200);
+    const db = database(1, 1_000);
     const began = Date.now();
     const nested = db.withTransaction(async (tx) => {
       await tx.query(...note(1));
@@ -160,7 +160,7 @@ describe('the pool', () => {
     });
     await expect(nested).rejects.toBeInstanceOf(PoolExhaustedError);
     await expect(nested).rejects.toMatchObject({ code: 'GPU_DATABASE_BUSY' });
-    expect(Date.now() - began).toBeLessThan(3_000);
+    expect(Date.now() - began).toBeLessThan(10_000);
     expect(await notes()).toEqual([]);
     await db.query(...note(3));
     expect(await notes()).toEqual([3]);

@@ -66,11 +66,11 @@ twin(ledger.GRANT_SLOTS, (t, tx, [nodes, numbers, ids, generations, at]) => {
 
 twin(ledger.GRANT_REQUESTS, (t, tx, [ids, generations, nodes, at]) => {
   let granted = 0;
-  const holders = new Set([...t.slots.everything(tx)].map(({ reservationId }) => reservationId));
+  const holders = new Set([...t.slots.everything(tx)].map(({ reservationId, generation }) => `${reservationId} ${generation}`));
   for (const [index, id] of (ids as string[]).entries()) {
     const slot = t.requests.slot(id);
     const waits = (row: RequestRow | null | undefined) => row?.status === 'waiting' && row.generation === generations[index];
-    if (slot === undefined || !holders.has(id) || !waits(t.requests.see(slot, tx))) continue;
+    if (slot === undefined || !holders.has(`${id} ${generations[index]}`) || !waits(t.requests.see(slot, tx))) continue;
     t.requests.lock(slot, tx);
     if (!waits(slot.value)) continue;
     const next = { status: 'granted' as const, node: nodes[index], grantedAt: moment(at), waitsBecause: null };
