@@ -133,8 +133,8 @@ async function call(
     const { kind, version } = byActor.get(actor)!;
     return { actor, kind, machineVersion: version, seq: 0, status: 'unborn', snapshot: null };
   });
-  const held = [...opened, ...locked.map(({ actor }) => actor)];
-  const ours = mail.filter(({ actor }) => held.includes(actor));
+  const held = new Set([...opened, ...locked.map(({ actor }) => actor)]);
+  const ours = mail.filter(({ actor }) => held.has(actor));
   return {
     messages,
     born,

@@ -85,8 +85,8 @@ export async function passOn(settings: BatchSettings, tx: Transaction, decided: 
 }
 
 /** What was read, by who it is for; nobody of those whose mail was read is left out. */
-export function inboxesOf(actors: readonly string[], mail: readonly WaitingMail[]): Map<string, WaitingMail[]> {
-  const inboxes = new Map(actors.map((actor): [string, WaitingMail[]] => [actor, []]));
+export function inboxesOf(actors: Iterable<string>, mail: readonly WaitingMail[]): Map<string, WaitingMail[]> {
+  const inboxes = new Map([...actors].map((actor): [string, WaitingMail[]] => [actor, []]));
   for (const message of mail) inboxes.get(message.actor)!.push(message);
   return inboxes;
 }

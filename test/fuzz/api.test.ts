@@ -138,7 +138,8 @@ it(`${REQUESTS} requests of all kinds: no error of ours, no answer that was not 
   );
   const never = [...reached].filter(([, count]) => count === 0).map(([name]) => name);
   console.log(`fuzz: never answered with success: ${never.join(', ') || 'none'}`);
-  expect([...found.values()], `seed ${seed}`).toEqual([]);
+  const problems = [...found.values()];
+  expect(problems, `seed ${seed}: ${problems.join('\n').slice(0, 5_000)}`).toEqual([]);
   // A fuzzer that only ever finds closed doors proves nothing.
   expect(reached.size - never.length).toBeGreaterThan(reached.size * 0.6);
 });

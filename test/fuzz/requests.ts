@@ -137,7 +137,7 @@ function requestTo(endpoint: Endpoint, { resolve, known, callers, examples }: Su
       surplus: fc.boolean(),
     })
     .map(({ inPath: names, query: asked, body: sent, broken: raw, headers, caller, surplus }) => {
-      const url = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(wellFormed(names[name]) || 'x'));
+      const url = path.replace(/\{(\w+)\}/g, (_, name: string) => segmentOf(names[name]));
       const search = new URLSearchParams(
         Object.entries(asked).flatMap(([name, each]): [string, string][] =>
           each === undefined ? [] : [[name, wellFormed(each)]],
@@ -163,6 +163,12 @@ function pick(values: readonly string[], index: number): string {
 }
 
 /** As text that can stand in an address. */
+/** A segment of a path. A URL cannot have "." or ".." there, which mean this path and the one above it, however they are written. */
+function segmentOf(value: unknown): string {
+  const text = wellFormed(value);
+  return encodeURIComponent(/^\.{0,2}$/.test(text) ? 'x' : text);
+}
+
 function wellFormed(value: unknown): string {
   return (typeof value === 'string' ? value : JSON.stringify(value ?? null)).toWellFormed();
 }
