@@ -1,10 +1,9 @@
 /** Folds an actor's history and compares the result with what is stored: a free alarm for anything that was not a pure step. */
-import { isDeepStrictEqual } from 'node:util';
 import { type ActorRow, findActor, type StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Queryable, Store } from '../../persistence/database.ts';
 import { type HistoryEntry, latestCheckpoint, readHistory } from '../../persistence/history.ts';
 import { type ActorKind, parseAddress, type StampedEvent } from './kind.ts';
-import { migrateSnapshot } from './revive.ts';
+import { isStoredAs, migrateSnapshot } from './revive.ts';
 import { type LiveActor, takeTurn } from './turn.ts';
 
 export interface FoldResult {
@@ -88,9 +87,7 @@ async function compare(db: Queryable, kind: ActorKind, row: ActorRow): Promise<F
   }
   if (actor.seq !== row.seq)
     return { actor: row.actor, ok: false, problem: `History ends at ${actor.seq}, the actor is at ${row.seq}`, events };
-  // As it would have been stored.
-  const folded: unknown = JSON.parse(JSON.stringify(actor.stored));
-  const same = isDeepStrictEqual(folded, stored);
+  const same = isStoredAs(actor.stored, stored);
   return { actor: row.actor, ok: same, problem: same ? null : 'History does not fold to the stored snapshot', events };
 }
 

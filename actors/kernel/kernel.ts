@@ -76,7 +76,7 @@ export class Kernel {
   readonly #dispatcher: Dispatcher;
   readonly #turns: readonly Loop[];
   readonly #effects: Loop;
-  readonly #results: readonly Loop[];
+  readonly #results: Loop;
   readonly #leases: Loop;
   readonly #sweeps: Loop;
   readonly #held: Loop;
@@ -113,10 +113,7 @@ export class Kernel {
       concurrency: settings.effectConcurrency ?? 256,
       leaseSeconds: settings.leaseSeconds ?? 3,
       takeovers: settings.takeovers,
-      onFinished: () => {
-        this.#results[0]!.wake();
-        if (this.#dispatcher.isCrowded) this.#results[1]!.wake();
-      },
+      onFinished: () => this.#results.wake(),
       takeResults: async (ended, token) => {
         const result = await takeResults(this.#batch, ended, token);
         this.#follow(result);
@@ -144,11 +141,7 @@ export class Kernel {
       loop(`turns ${index}`, async () => ((await this.takeTurns()) > 0 ? 0 : index === 0 ? pollMs : NEVER_MS)),
     );
     this.#effects = loop('effects', () => this.#startEffects(pollMs));
-    // The second takes results when more of them wait than the first takes at once.
-    this.#results = [0, 1].map((index) => {
-      const mayGoOn = () => index === 0 || this.#dispatcher.isCrowded;
-      return loop(`results ${index}`, async () => ((await this.endEffects()) > 0 && mayGoOn() ? 0 : NEVER_MS));
-    });
+    this.#results = loop('results', async () => ((await this.endEffects()) > 0 ? 0 : NEVER_MS));
     this.#leases = loop('leases', async () => {
       await this.renewLeases();
       return (this.#dispatcher.lease.seconds * 1000) / 3;
@@ -182,11 +175,11 @@ export class Kernel {
     await Promise.all([...this.#turns, this.#effects, this.#sweeps, this.#held].map((each) => each.stop()));
     // Results are posted and leases kept until the last handler has ended.
     await this.#dispatcher.stop(graceMs);
-    await Promise.all([...this.#results, this.#leases].map((each) => each.stop()));
+    await Promise.all([this.#results.stop(), this.#leases.stop()]);
   }
 
   get #loops(): readonly Loop[] {
-    return [...this.#turns, this.#effects, ...this.#results, this.#leases, this.#sweeps, this.#held];
+    return [...this.#turns, this.#effects, this.#results, this.#leases, this.#sweeps, this.#held];
   }
 
   /** There may be mail: look now. */

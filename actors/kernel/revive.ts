@@ -1,4 +1,5 @@
 /** From the stored shape to a live snapshot and back. The one place that leans on the library's own format. */
+import { isDeepStrictEqual } from 'node:util';
 import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
 import { rememberJson } from '../../persistence/storable.ts';
@@ -37,9 +38,8 @@ export function revive(kind: ActorKind, stored: StoredSnapshot): AnyMachineSnaps
     if (!checked.success) throw new ReviveError(`${kind.kind}: the stored context does not fit: ${checked.error.message}`);
   }
   try {
-    const context = stored.context as object;
-    if (Object.keys((stored.historyValue ?? {}) as object).length > 0) return restore(kind.machine, stored);
-    const { status, output, error } = stored;
+    const { context, status, output, error, historyValue } = stored;
+    if (Object.keys((historyValue ?? {}) as object).length > 0) return restore(kind.machine, stored);
     return { ...stateOf(kind.machine, stored), context, status, output, error } as AnyMachineSnapshot;
   } catch (error) {
     throw new ReviveError(`${kind.kind}: the stored state cannot be restored: ${String(error)}`, { cause: error });
@@ -82,6 +82,11 @@ export function dehydrate(kind: ActorKind, snapshot: AnyMachineSnapshot): Stored
   };
   rememberJson(stored, JSON.stringify(stored));
   return stored;
+}
+
+/** Whether a snapshot that was made here is, once it is JSON, the one that is stored. */
+export function isStoredAs(made: StoredSnapshot | null, stored: StoredSnapshot | null): boolean {
+  return isDeepStrictEqual(JSON.parse(JSON.stringify(made)), stored);
 }
 
 /** The top-level name of a state value. */

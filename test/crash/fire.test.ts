@@ -41,14 +41,16 @@ it(
     await scene.until('the fleet is known', async () => (await scene.db.query('select 1 from nodes')).rowCount === 4);
     const crowd = new Crowd(scene, 4_000);
     const end = Date.now() + BURN_MS;
-    while (Date.now() < end) {
+    const enough = BURN_MS / 6_000;
+    // On a machine that is busy otherwise a replica takes seconds to start, and only then it can be killed.
+    while (Date.now() < end || killer.kills <= enough) {
       const room = PRESENT - (await crowd.present());
       for (let n = 0; n < Math.min(room, 4); n++) crowd.arrive();
       await pause(200);
     }
     await crowd.allSent();
     await killer.stop();
-    await scene.until('all are gone', async () => (await crowd.present()) === 0, 180_000);
+    await scene.until('all are gone', async () => (await crowd.present()) === 0, 60_000);
     await expectClean(scene);
     await expectNoLeak(scene);
     expect(killer.unexpected).toEqual([]);
@@ -64,9 +66,8 @@ it(
       `fire: ${killer.kills} kills, ${killer.freezes} freezes, ${crowd.guests.size} reservations (${JSON.stringify(ends)}), ${events} events, ` +
         `${crowd.duplicates} duplicates dropped, ${crowd.early} sent before their create, ${deliveries} deliveries of ${effects} effects, ${fenced} late results fenced off`,
     );
-    // On a machine that is busy otherwise a replica takes seconds to start, and only then it can be killed.
-    expect(killer.kills).toBeGreaterThan(0);
+    expect(killer.kills).toBeGreaterThan(enough);
     expect(crowd.guests.size).toBeGreaterThanOrEqual(PRESENT);
   },
-  BURN_MS + 300_000,
+  BURN_MS + 120_000,
 );

@@ -162,13 +162,13 @@ function pick(values: readonly string[], index: number): string {
   return values[index % Math.max(1, values.length)] ?? 'nothing';
 }
 
-/** As text that can stand in an address. */
 /** A segment of a path. A URL cannot have "." or ".." there, which mean this path and the one above it, however they are written. */
 function segmentOf(value: unknown): string {
   const text = wellFormed(value);
   return encodeURIComponent(/^\.{0,2}$/.test(text) ? 'x' : text);
 }
 
+/** As text that can stand in an address. */
 function wellFormed(value: unknown): string {
   return (typeof value === 'string' ? value : JSON.stringify(value ?? null)).toWellFormed();
 }

@@ -30,21 +30,18 @@ interface Fate {
   hours: number | null;
   events: string[];
   effects: string[];
-  /** Pods that were ever seen; of one that was cancelled, none are counted. */
   pods: number;
 }
 
 /** What the watch happens to see of a pod, and what was overtaken. */
 const SEEN = /^pod\.(scheduled|waiting|started|ready|unready|died|unschedulable)$/;
-/** How far the making of a server had come when it was cancelled is a matter of moments; these are not. */
-const CUT_EVENTS = /^(reservation\.submitted|capacity\.granted|cancel)$/;
-const CUT_EFFECTS = /^pod\.remove$/;
 
 describe.skipIf(cluster.missing)('a service that dies at a crash point, over a real API server', () => {
   let scene: ServiceScene;
   let way: Awaited<ReturnType<typeof cluster.faulty>>;
   let folder: string;
   let undisturbed: Fate[];
+  let isUnfinished = false;
   let offset = 0;
   const started = Date.now();
 
@@ -149,17 +146,17 @@ describe.skipIf(cluster.missing)('a service that dies at a crash point, over a r
       `select type, status from effects where actor = $1 order by type, status`,
       [actor],
     );
-    const isCut = row.status === 'cancelled';
-    const pods = scene.watch.ever.get(id)?.size ?? 0;
-    if (isCut) expect(pods).toBeLessThanOrEqual(1);
     const hours = row.launched_at === null ? null : (row.expires_at.getTime() - row.launched_at.getTime()) / 3_600_000;
     return {
       status: row.status,
       reason: row.failure_reason,
-      hours: isCut || hours === null ? null : Math.round(hours * 1_000) / 1_000,
-      events: (await scene.history(id)).filter((type) => (isCut ? CUT_EVENTS.test(type) : !SEEN.test(type))),
-      effects: effects.filter(({ type }) => !isCut || CUT_EFFECTS.test(type)).map(({ type, status }) => `${type} ${status}`),
-      pods: isCut ? 0 : pods,
+      hours: row.status === 'cancelled' || hours === null ? null : Math.round(hours * 1_000) / 1_000,
+      // Whether its pod had been made when it was cancelled is a matter of moments.
+      events: (await scene.history(id)).filter(
+        (type) => !SEEN.test(type) && !(row.status === 'cancelled' && type === 'pod.created'),
+      ),
+      effects: effects.map(({ type, status }) => `${type} ${status}`),
+      pods: scene.watch.ever.get(id)?.size ?? 0,
     };
   }
 
@@ -170,10 +167,14 @@ describe.skipIf(cluster.missing)('a service that dies at a crash point, over a r
   it.each(RUNS.map((points) => ({ points, names: points.join(', ') })))(
     '$names: everything is as if it had lived, and nothing is left over',
     async ({ points }) => {
+      // A try that failed may have been compared with a life whose moments were rare.
+      if (isUnfinished) undisturbed = (await run([])).fates;
+      isUnfinished = true;
       const { fates, struck } = await run(points);
       for (const [point, states] of struck) expect(states.size, point).toBeGreaterThan(0);
       expect(fates[0]).toEqual(undisturbed[0]);
       expect(fates[1]).toEqual(undisturbed[1]);
+      isUnfinished = false;
       console.info([...struck].map(([point, states]) => `${point} ${states.size}`).join(', '));
     },
   );

@@ -202,3 +202,41 @@ describe('after an outage', () => {
     await late.stop();
   });
 });
+
+describe('a process that drains', () => {
+  it('gives back unrun what a turn has leased meanwhile, for whoever comes next', async () => {
+    const run: string[] = [];
+    const kind = lampKind(async (_effect, { actor }) => {
+      run.push(actor);
+      return { type: 'lit', watts: 1 } as { type: string };
+    });
+    // The turn stands still between its lease and its commit.
+    let goOn!: () => void;
+    const gate = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    let isWritten = false;
+    const project: typeof kind.project = async (_tx, changes) => {
+      if (!changes.some(({ id, after }) => id === 'drained' && after.value === 'on')) return;
+      isWritten = true;
+      await gate;
+    };
+    const drained = new Kernel({ db, kinds: [{ ...kind, project }] });
+    await lamp('drained');
+    await settle();
+    const press = { actor: 'lamp/drained', key: 'p', event: { type: 'press' }, sender: 'test' };
+    const delivery = drained.deliver(async (_tx, send) => send([press]));
+    await expect.poll(() => isWritten).toBe(true);
+    await drained.stop();
+    goOn();
+    await delivery;
+    expect((await findActor(db, 'lamp/drained'))?.state).toBe('on');
+    const pending = `select lease_token is not null as leased, attempts from effects where actor = 'lamp/drained' and status = 'pending'`;
+    await expect.poll(async () => (await db.query(pending)).rows).toEqual([{ leased: false, attempts: 0 }]);
+    expect(run).toEqual([]);
+
+    const next = new Kernel({ db, kinds: [kind] });
+    while (await next.runOnce());
+    expect(run).toEqual(['lamp/drained']);
+  });
+});
