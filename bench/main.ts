@@ -34,7 +34,7 @@ const MEASURES: Record<string, (server: BenchServer, options: BenchOptions) => P
       raw,
       difference,
       ...figures
-    } = await measureTurns(server, { rounds, jobs: 1_000, runs: 40, kernel, log });
+    } = await measureTurns(server, { rounds, jobs: 2_000, runs: 20, kernel, log });
     return {
       ...figures,
       turnsDetails: {

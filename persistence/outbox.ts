@@ -113,7 +113,7 @@ export interface TakenEffect extends LeasedEffect {
 /** Due, free, first in its lane, and for this process. */
 const READY = `(e.status = 'pending') is true and e.next_at <= coalesce($1::timestamptz, now())
        and (e.lease_until is null or e.lease_until < coalesce($1::timestamptz, now()))
-       and e.type = any($5::text[]) and e.effect_id <> all($6::text[])
+       and e.type = any($5::text[]) and e.effect_id not in (select busy from unnest($6::text[]) as running(busy))
        and not coalesce((
          select owner.machine_version > (select version from unnest($7::text[], $8::int[]) as known(kind, version) where known.kind = owner.kind)
            from actors owner where owner.actor = e.actor), false)

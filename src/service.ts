@@ -63,6 +63,8 @@ export class StartError extends Error {
 const NODES_KEEP_S = 60;
 /** How long time limits wait at most for the first view of the cluster after a start, in milliseconds. */
 const CATCH_UP_MS = 5_000;
+/** Effects that are handled at once: most take a connection to the API server, and two thousand servers may start together. */
+const HANDLERS = 256;
 
 /** Type of the connection string node-pg-migrate and our own migrations use. */
 function urlOf({ host, port, user, password, database }: Config['database']): string {
@@ -93,7 +95,7 @@ export async function startService(config: Config, providersOf: (db: Database) =
     kinds: gpuDevKinds({ db, snapshotRetention: config.snapshotRetention, ...providers }),
     timeScale: config.timeScale,
     // Who only answers requests leaves effects to those who work.
-    ...(works ? {} : { effectConcurrency: 0 }),
+    effectConcurrency: works ? HANDLERS : 0,
     holdDeadlines: () => processor?.tracker.settled !== true && performance.now() - since < CATCH_UP_MS,
     listen: {
       ...Object.fromEntries(names.map((queue) => [insertChannel(queue), () => processor?.wake(queue)])),

@@ -189,8 +189,9 @@ export const WRITE_REASONS = `update capacity_requests r set waits_because = w.b
        from unnest($1::text[], $2::text[]) as w(reservation_id, because)
       where r.reservation_id = w.reservation_id and r.status = 'waiting'`;
 
+// Only who waits has a reason; to ask for those who wait as well would let the planner read the whole line.
 export const CLEAR_REASONS = `update capacity_requests set waits_because = null
-      where gpu_type = $1 and status = 'waiting' and waits_because is not null and reservation_id <> all($2::text[])`;
+      where gpu_type = $1 and waits_because is not null and reservation_id <> all($2::text[])`;
 
 /**
  * Write why some wait, where that has changed. Nothing is written for those who wait behind others: their place says it.

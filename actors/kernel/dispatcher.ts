@@ -58,7 +58,7 @@ function isTold(failures: number): boolean {
 }
 
 /** Results posted in one statement, at most. */
-const RESULTS_AT_ONCE = 500;
+const RESULTS_AT_ONCE = 250;
 /** Effects that are leased, those whose results wait included, at most: this many times as many as may be handled at once. */
 const RESULTS_WAITING = 4;
 
@@ -140,6 +140,11 @@ export class Dispatcher {
     if (this.#stopped) return 0;
     const { concurrency } = this.#settings;
     return Math.max(0, Math.min(concurrency - this.#handling, RESULTS_WAITING * concurrency - this.#running.size));
+  }
+
+  /** True if more results wait than are given at once. */
+  get isCrowded(): boolean {
+    return this.#finished.length > RESULTS_AT_ONCE;
   }
 
   /** Run effects that a committed turn has leased for this dispatcher. */

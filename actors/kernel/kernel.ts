@@ -33,6 +33,7 @@ export interface KernelSettings {
   rounds?: number;
   /** Loops that take turns, each a batch at a time. */
   turnLoops?: number;
+  /** Handlers at once; 512 by default. Fewer where each of them takes a connection or much memory. */
   effectConcurrency?: number;
   leaseSeconds?: number;
   takeovers?: TakeoverPolicy;
@@ -76,7 +77,7 @@ export class Kernel {
   readonly #dispatcher: Dispatcher;
   readonly #turns: readonly Loop[];
   readonly #effects: Loop;
-  readonly #results: Loop;
+  readonly #results: readonly Loop[];
   readonly #leases: Loop;
   readonly #sweeps: Loop;
   readonly #held: Loop;
@@ -110,10 +111,13 @@ export class Kernel {
       kinds: this.kinds,
       clock: this.#clock,
       random: settings.random ?? Math.random,
-      concurrency: settings.effectConcurrency ?? 256,
+      concurrency: settings.effectConcurrency ?? 512,
       leaseSeconds: settings.leaseSeconds ?? 3,
       takeovers: settings.takeovers,
-      onFinished: () => this.#results.wake(),
+      onFinished: () => {
+        this.#results[0]!.wake();
+        if (this.#dispatcher.isCrowded) this.#results[1]!.wake();
+      },
       takeResults: async (ended, token) => {
         const result = await takeResults(this.#batch, ended, token);
         this.#follow(result);
@@ -141,7 +145,11 @@ export class Kernel {
       loop(`turns ${index}`, async () => ((await this.takeTurns()) > 0 ? 0 : index === 0 ? pollMs : NEVER_MS)),
     );
     this.#effects = loop('effects', () => this.#startEffects(pollMs));
-    this.#results = loop('results', async () => ((await this.endEffects()) > 0 ? 0 : NEVER_MS));
+    // The second takes results when more of them wait than the first takes at once.
+    this.#results = [0, 1].map((index) => {
+      const mayGoOn = () => index === 0 || this.#dispatcher.isCrowded;
+      return loop(`results ${index}`, async () => ((await this.endEffects()) > 0 && mayGoOn() ? 0 : NEVER_MS));
+    });
     this.#leases = loop('leases', async () => {
       await this.renewLeases();
       return (this.#dispatcher.lease.seconds * 1000) / 3;
@@ -175,11 +183,11 @@ export class Kernel {
     await Promise.all([...this.#turns, this.#effects, this.#sweeps, this.#held].map((each) => each.stop()));
     // Results are posted and leases kept until the last handler has ended.
     await this.#dispatcher.stop(graceMs);
-    await Promise.all([this.#results.stop(), this.#leases.stop()]);
+    await Promise.all([...this.#results, this.#leases].map((each) => each.stop()));
   }
 
   get #loops(): readonly Loop[] {
-    return [...this.#turns, this.#effects, this.#results, this.#leases, this.#sweeps, this.#held];
+    return [...this.#turns, this.#effects, ...this.#results, this.#leases, this.#sweeps, this.#held];
   }
 
   /** There may be mail: look now. */

@@ -3,6 +3,10 @@ import { Kernel, type KernelSettings } from '../../actors/kernel/kernel.ts';
 import { type Database, isRetryableDatabaseError } from '../../persistence/database.ts';
 import { INPUT, jobKind } from './job.ts';
 
+/** Starts in one delivery, at most; and doors that deliver at the same time. */
+const STARTS_AT_ONCE = 500;
+const DOORS = 2;
+
 export class Crew {
   readonly #kernel: Kernel;
   readonly #jobs: number;
@@ -13,7 +17,7 @@ export class Crew {
   readonly #done = new Map<string, { id: string; run: number }>();
   #goal = 0;
   #finished = 0;
-  #posting: Promise<void> | null = null;
+  #posting = 0;
   readonly #problems: unknown[] = [];
 
   constructor(db: Database, jobs: number, settings: Partial<KernelSettings> = {}) {
@@ -73,31 +77,29 @@ export class Crew {
       this.#done.delete(actor);
       this.#ready.push(done);
     }
-    this.#posting ??= Promise.resolve().then(() => this.#post());
+    this.#post();
   }
 
-  /** Start what is ready, one batch after the other. */
+  /** Start what is ready, as far as a door is free. */
   #post(): void {
-    const batch = this.#ready.splice(0, 500);
-    if (batch.length === 0) {
-      this.#posting = null;
-      return;
+    while (this.#posting < DOORS && this.#ready.length > 0) {
+      const starts = this.#ready.splice(0, STARTS_AT_ONCE).map(({ id, run }) => ({
+        actor: `job/${id}`,
+        key: `start:${run + 1}`,
+        event: { type: 'job.start', input: INPUT } as { type: string },
+        sender: 'bench',
+      }));
+      this.#posting++;
+      this.#kernel
+        .deliver(async (_tx, post) => post(starts))
+        .then(
+          () => {
+            this.#posting--;
+            this.#post();
+          },
+          (error: unknown) => void this.#problems.push(error),
+        );
     }
-    const starts = batch.map(({ id, run }) => ({
-      actor: `job/${id}`,
-      key: `start:${run + 1}`,
-      event: { type: 'job.start', input: INPUT } as { type: string },
-      sender: 'bench',
-    }));
-    this.#posting = this.#kernel
-      .deliver(async (_tx, post) => post(starts))
-      .then(
-        () => {
-          this.#kernel.wake();
-          this.#post();
-        },
-        (error: unknown) => void this.#problems.push(error),
-      );
   }
 
   async #until(isDone: () => boolean): Promise<void> {

@@ -2,6 +2,7 @@
 import pg from 'pg';
 import { QueueViews } from '../../../src/http/queue-views.ts';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { CLEAR_REASONS } from '../../../actors/gpu-pool/capacity.ts';
 import { ESTIMATED, readPlaces, queueView } from '../../../actors/gpu-pool/line-view.ts';
 import { addNodes, create, openPool, settle } from '../../old-failures/support.ts';
 import { type Door, startDoor } from '../../messages/support.ts';
@@ -85,6 +86,16 @@ describe(`with ${MANY} in the line`, () => {
     });
     expect(await granted()).not.toEqual([holder]);
     for (const [table, rows] of Object.entries(read)) expect(rows, table).toBeLessThan(FEW);
+  });
+
+  it('who tells a reason is found without the index of the line, whatever the planner takes that to hold', async () => {
+    const plan = await door.db.withTransaction(async (tx) => {
+      await tx.query('drop index capacity_requests_explained');
+      const { rows } = await tx.query<{ 'QUERY PLAN': string }>(`explain (generic_plan) ${CLEAR_REASONS}`);
+      await tx.query('rollback and chain');
+      return rows.map((row) => row['QUERY PLAN']).join('\n');
+    });
+    expect(plan).not.toContain('capacity_requests_line');
   });
 
   it('estimates are made for the first of them, and places are told to all', async () => {

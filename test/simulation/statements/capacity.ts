@@ -221,8 +221,7 @@ twin(capacity.WRITE_REASONS, (t, tx, [ids, reasons]) => {
 twin(capacity.CLEAR_REASONS, (t, tx, [gpuType, kept]) => {
   let cleared = 0;
   for (const slot of t.requests.all()) {
-    const meant = (row: RequestRow | null) =>
-      row !== null && row.gpuType === gpuType && row.status === 'waiting' && row.waitsBecause !== null;
+    const meant = (row: RequestRow | null) => row !== null && row.gpuType === gpuType && row.waitsBecause !== null;
     if (!meant(t.requests.see(slot, tx)) || kept.includes(slot.key)) continue;
     t.requests.lock(slot, tx);
     if (!meant(slot.value)) continue;
