@@ -14,6 +14,8 @@ export interface PoolContext {
   pausedBecause: string | null;
   /** Maintenance, announced or in force. */
   maintenance: Maintenance | null;
+  /** The line is blocked, and was looked at up to the submission of this moment: whoever joins behind it changes nothing. Null: not known. */
+  plannedTo: string | null;
 }
 
 export interface Maintenance {
@@ -34,8 +36,8 @@ export interface PoolInput {
 /** How often availability is refreshed even if nothing changes. */
 const REFRESH = 5 * MINUTE;
 
-/** Whatever was decided is counted and told. */
-const decided = ['countGrants', 'tellDecision'] as const;
+/** Whatever was decided is counted, kept and told. */
+const decided = ['countGrants', 'keepPlace', 'tellDecision'] as const;
 
 /** What comes whether or not there is maintenance. */
 const always = {
@@ -73,6 +75,7 @@ export const poolMachine = setup({
       const grants = 'decision' in event ? (event.decision?.grants.length ?? 0) : 0;
       return grants === 0 ? {} : { granted: context.granted + grants, lastGrantAt: event.at };
     }),
+    keepPlace: assign(({ event }) => ({ plannedTo: ('decision' in event ? event.decision?.plannedTo : null) ?? null })),
     announce: assign(({ event }) => ({ maintenance: event.type === 'pool.paused' ? maintenanceOf(event) : null })),
     pause: assign(({ context }) => ({ pausedBecause: context.maintenance?.reason ?? 'maintenance' })),
     unpause: assign({ pausedBecause: null }),
@@ -89,7 +92,7 @@ export const poolMachine = setup({
   },
 }).createMachine({
   id: 'gpu-pool',
-  version: '2',
+  version: '3',
   description: 'Promises the GPUs of one type: one ledger, one queue, one decision at a time.',
   context: ({ input }: { input: PoolInput | undefined }) => ({
     gpuType: input?.gpuType ?? '',
@@ -97,6 +100,7 @@ export const poolMachine = setup({
     lastGrantAt: null,
     pausedBecause: null,
     maintenance: null,
+    plannedTo: null,
   }),
   options: { maxIterations: 100 },
   initial: 'open',

@@ -14,7 +14,7 @@ export interface PoolRows {
   /** The others. */
   shut: Located[];
   /** The line in order, the first of it if a limit was given. */
-  waiting: (PlanRequest & { owner: string; waitsBecause: string | null })[];
+  waiting: (PlanRequest & { owner: string; waitsBecause: string | null; submittedAt: Date })[];
   /** Members that hold slots, of each gang in the line. */
   gangsGranted: Map<string, number>;
   /** Slots of all ready nodes, schedulable or not, and those held. */
@@ -54,7 +54,8 @@ export const NODE_LABELS = `
 
 export const WAITING = `
   select reservation_id as "reservationId", generation, slots, cpu_millis as "cpuMillis", memory_bytes as "memoryBytes",
-         node_labels as "nodeLabels", owner, gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours", waits_because as "waitsBecause", place
+         node_labels as "nodeLabels", owner, gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours", waits_because as "waitsBecause", place,
+         submitted_at as "submittedAt"
     from capacity_requests where gpu_type = $1 and status = 'waiting' and ($3::text[] is null or owner = any($3))
    order by submitted_at, reservation_id
    limit $2`;
@@ -98,6 +99,7 @@ type WaitingRow = Omit<PlanRequest, 'gang'> & {
   gangId: string | null;
   gangSize: number | null;
   waitsBecause: string | null;
+  submittedAt: Date;
 };
 
 /** Read the state of one pool; of the line, the first `limit` (null: all), of these users alone if they are named. */
@@ -183,6 +185,15 @@ export function writeAvailability(tx: Transaction, gpuType: string, left: Left, 
   const largest = left.nodes.reduce((most, node) => Math.max(most, node.free.length), 0);
   const whole = left.nodes.filter((node) => node.slots > 0 && node.free.length === node.slots).length;
   tx.send(WRITE_AVAILABILITY, [gpuType, left.total, free, left.held, whole, largest, pausedBecause, at]);
+}
+
+export const COUNT_LINE = `update gpu_availability
+        set queued = coalesce((select waiting from line_lengths where gpu_type = $1), 0), updated_at = $2
+      where gpu_type = $1`;
+
+/** Write how many wait, where nothing else has changed. Sent. */
+export function countLine(tx: Transaction, gpuType: string, at: string): void {
+  tx.send(COUNT_LINE, [gpuType, at]);
 }
 
 export const WRITE_REASONS = `update capacity_requests r set waits_because = w.because

@@ -1,10 +1,10 @@
 /** The GPU pool as a kind of actor. Its `prepare` runs the planner over rows and puts the decision into the event that history keeps. */
 import { type PoolDecision, PoolEvent } from '../../machines/gpu-pool.events.ts';
-import { intentsOfPool, poolMachine } from '../../machines/gpu-pool.machine.ts';
+import { intentsOfPool, type PoolContext, poolMachine } from '../../machines/gpu-pool.machine.ts';
 import type { StoredSnapshot } from '../../persistence/actor-store.ts';
 import type { Transaction } from '../../persistence/database.ts';
 import type { ActorKind, Gathered, StampedEvent, Turn } from '../kernel/kind.ts';
-import { hasGangBeyond, type Left, type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
+import { countLine, hasGangBeyond, type Left, type PoolRows, readPool, writeAvailability, writeReasons } from './capacity.ts';
 import { joinGang, leaveGang } from './gangs.ts';
 import { addRequests, grantSlots, type Requested, releaseEnded, releaseSlots, shareSlots } from './ledger.ts';
 import { maintenanceAfter, maintenanceBefore, tellMaintenance, wordsFor, writeMaintenance } from './maintenance.ts';
@@ -20,14 +20,14 @@ function nothing(): PoolDecision {
 export function poolKind(): ActorKind {
   return {
     kind: 'gpu-pool',
-    version: 2,
+    version: 3,
     machine: poolMachine,
     events: PoolEvent,
     birth: 'pool.opened',
     input: (event) => ({ gpuType: event['gpuType'] }),
     intents: (action, context, event) => intentsOfPool(action, context, event as never),
     effects: null,
-    migrations: { 1: withMaintenance },
+    migrations: { 1: withMaintenance, 2: withPlace },
     context: null,
     handlers: {},
     gather: async (tx, messages) => gatherRequests(tx, messages),
@@ -41,6 +41,11 @@ function withMaintenance(old: StoredSnapshot): StoredSnapshot {
   const reason = context.pausedBecause;
   const maintenance = reason === null ? null : { reason, by: 'an operator', from: EPOCH, until: null, allowed: [] };
   return { ...old, context: { ...context, maintenance } };
+}
+
+/** Version 2 did not know how far it had looked. */
+function withPlace(old: StoredSnapshot): StoredSnapshot {
+  return { ...old, context: { ...(old.context as object), plannedTo: null } };
 }
 
 const EPOCH = '1970-01-01T00:00:00.000Z';
@@ -62,6 +67,8 @@ async function prepare(tx: Transaction, event: Message, turn: Turn): Promise<Mes
   const gpuType = turn.id;
   if (event.type === 'pool.opened') return event;
   const decision = nothing();
+  const behind = behindPlan(event, turn.snapshot);
+  decision.plannedTo = behind;
   switch (event.type) {
     case 'capacity.requested':
       if (!(turn.gathered as ReadonlySet<unknown>).has(event.reservationId)) addRequests(tx, [{ gpuType, event }]);
@@ -94,20 +101,35 @@ async function prepare(tx: Transaction, event: Message, turn: Turn): Promise<Mes
       break;
   }
   // One plan a turn is enough: what earlier messages of this turn changed is in the rows.
-  if (turn.last) {
+  if (turn.last && behind !== null) countLine(tx, gpuType, event.at);
+  else if (turn.last) {
     const maintenance = maintenanceAfter(event, turn.snapshot);
-    const { planned, left, waiting, all } = await serveLine(tx, gpuType, maintenance?.allowed ?? null, event.at);
+    const { planned, left, waiting, all, plannedTo } = await serveLine(tx, gpuType, maintenance?.allowed ?? null, event.at);
     decision.grants = planned.grants.map(({ reservationId, generation, node, slots, zone }) => ({
       reservationId,
       generation,
       grant: { node, slots, zone },
     }));
+    decision.plannedTo = maintenance === null ? plannedTo : null;
     writeAvailability(tx, gpuType, left, maintenance?.reason ?? null, event.at);
     // Under maintenance the line is that of a few; the others are told all together.
     writeReasons(tx, gpuType, { waiting, all: all || maintenance !== null }, planned.waits);
     if (maintenance !== null) tellMaintenance(tx, gpuType, maintenance);
   }
   return { ...event, decision };
+}
+
+/**
+ * The place up to which the last plan has looked, if this event changes nothing of it: of a line in which somebody does not fit only the first
+ * part is read, and who joins behind that would not be looked at. All else that may change a plan comes to the pool as a message. (The place of
+ * a disk that becomes known meanwhile is met with the next plan.)
+ * @returns null if there must be a plan
+ */
+function behindPlan(event: Message, snapshot: StoredSnapshot | null): string | null {
+  const { plannedTo = null } = (snapshot?.context ?? {}) as Partial<PoolContext>;
+  // A gang is complete with its last member, and may have its first in front.
+  if (plannedTo === null || event.type !== 'capacity.requested' || event.gang !== null) return null;
+  return Date.parse(event.submittedAt) > Date.parse(plannedTo) ? plannedTo : null;
 }
 
 /** How much of the line is read at first: in strict order the plan seldom gets further. */
@@ -123,6 +145,8 @@ interface Decided {
   /** Those who still wait, as far as the line was read; `all` if that is the whole line. */
   waiting: PoolRows['waiting'];
   all: boolean;
+  /** The submission of the last that was read; null if that is the whole line. */
+  plannedTo: string | null;
 }
 
 /** Plan, and grant what is planned. @param only the users who are served; null: all */
@@ -134,7 +158,7 @@ async function serveLine(tx: Transaction, gpuType: string, only: readonly string
     if (round < PLANS) continue;
     // Nobody loses a message: the refresh plans again.
     const nothingFits = decideBy(await readPool(tx, gpuType, 0), true);
-    return { ...nothingFits, planned: { grants: [], waits: [], blocked: true } };
+    return { ...nothingFits, planned: { grants: [], waits: [], blocked: true }, plannedTo: null };
   }
 }
 
@@ -159,6 +183,7 @@ function decideBy(rows: PoolRows, all: boolean): Decided {
     left: { nodes, total: rows.total, held },
     waiting: rows.waiting.filter((request) => !granted.has(request.reservationId)),
     all,
+    plannedTo: all ? null : (rows.waiting.at(-1)?.submittedAt.toISOString() ?? null),
   };
 }
 

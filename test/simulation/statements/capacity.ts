@@ -164,6 +164,7 @@ twin(capacity.WAITING, (t, tx, [gpuType, limit, only]) => {
       durationHours: row.durationHours,
       waitsBecause: row.waitsBecause,
       place: row.place,
+      submittedAt: dateOf(row.submittedAt),
     })),
   );
 });
@@ -202,6 +203,15 @@ twin(capacity.WRITE_AVAILABILITY, (t, tx, [gpuType, total, free, inUse, wholeNod
     updated_at: moment(at),
   };
   if (!t.availability.insert(row, tx)) t.availability.update(t.availability.slot(gpuType)!, row, tx);
+  return count(1);
+});
+
+twin(capacity.COUNT_LINE, (t, tx, [gpuType, at]) => {
+  const slot = t.availability.slot(gpuType);
+  const row = slot === undefined ? null : t.availability.see(slot, tx);
+  if (slot === undefined || row === null) return count(0);
+  const queued = [...t.requests.rows(tx)].filter((each) => each.gpuType === gpuType && each.status === 'waiting').length;
+  t.availability.update(slot, { ...row, queued, updated_at: moment(at) }, tx);
   return count(1);
 });
 
