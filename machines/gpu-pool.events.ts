@@ -21,8 +21,8 @@ export const PoolDecision = z.object({
     }),
   ),
   extension: z.object({ reservationId, allowed: z.boolean(), reason: z.string() }).nullable(),
-  /** The submission up to which the line was looked at, ISO 8601; null if to its end. Missing in what was decided before it was told. */
-  plannedTo: z.string().nullable().optional(),
+  /** The submission up to which the line was looked at, and when, ISO 8601; null if to its end. Missing in what was decided before it was told. */
+  planned: z.object({ to: z.string(), at: z.string() }).nullable().optional(),
 });
 export type PoolDecision = z.infer<typeof PoolDecision>;
 

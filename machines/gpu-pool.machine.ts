@@ -14,8 +14,8 @@ export interface PoolContext {
   pausedBecause: string | null;
   /** Maintenance, announced or in force. */
   maintenance: Maintenance | null;
-  /** The line is blocked, and was looked at up to the submission of this moment: whoever joins behind it changes nothing. Null: not known. */
-  plannedTo: string | null;
+  /** The line is blocked, and `at` was looked at up to the submission `to`: whoever joins behind it changes nothing. Null: not known. */
+  planned: { to: string; at: string } | null;
 }
 
 export interface Maintenance {
@@ -75,7 +75,7 @@ export const poolMachine = setup({
       const grants = 'decision' in event ? (event.decision?.grants.length ?? 0) : 0;
       return grants === 0 ? {} : { granted: context.granted + grants, lastGrantAt: event.at };
     }),
-    keepPlace: assign(({ event }) => ({ plannedTo: ('decision' in event ? event.decision?.plannedTo : null) ?? null })),
+    keepPlace: assign(({ event }) => ({ planned: ('decision' in event ? event.decision?.planned : null) ?? null })),
     announce: assign(({ event }) => ({ maintenance: event.type === 'pool.paused' ? maintenanceOf(event) : null })),
     pause: assign(({ context }) => ({ pausedBecause: context.maintenance?.reason ?? 'maintenance' })),
     unpause: assign({ pausedBecause: null }),
@@ -100,7 +100,7 @@ export const poolMachine = setup({
     lastGrantAt: null,
     pausedBecause: null,
     maintenance: null,
-    plannedTo: null,
+    planned: null,
   }),
   options: { maxIterations: 100 },
   initial: 'open',

@@ -188,12 +188,12 @@ export function writeAvailability(tx: Transaction, gpuType: string, left: Left, 
 }
 
 export const COUNT_LINE = `update gpu_availability
-        set queued = coalesce((select waiting from line_lengths where gpu_type = $1), 0), updated_at = $2
+        set queued = coalesce((select waiting from line_lengths where gpu_type = $1), 0)
       where gpu_type = $1`;
 
-/** Write how many wait, where nothing else has changed. Sent. */
-export function countLine(tx: Transaction, gpuType: string, at: string): void {
-  tx.send(COUNT_LINE, [gpuType, at]);
+/** Write how many wait, where nothing else was looked at. Sent. */
+export function countLine(tx: Transaction, gpuType: string): void {
+  tx.send(COUNT_LINE, [gpuType]);
 }
 
 export const WRITE_REASONS = `update capacity_requests r set waits_because = w.because

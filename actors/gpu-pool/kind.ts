@@ -45,7 +45,7 @@ function withMaintenance(old: StoredSnapshot): StoredSnapshot {
 
 /** Version 2 did not know how far it had looked. */
 function withPlace(old: StoredSnapshot): StoredSnapshot {
-  return { ...old, context: { ...(old.context as object), plannedTo: null } };
+  return { ...old, context: { ...(old.context as object), planned: null } };
 }
 
 const EPOCH = '1970-01-01T00:00:00.000Z';
@@ -68,7 +68,7 @@ async function prepare(tx: Transaction, event: Message, turn: Turn): Promise<Mes
   if (event.type === 'pool.opened') return event;
   const decision = nothing();
   const behind = behindPlan(event, turn.snapshot);
-  decision.plannedTo = behind;
+  decision.planned = behind;
   switch (event.type) {
     case 'capacity.requested':
       if (!(turn.gathered as ReadonlySet<unknown>).has(event.reservationId)) addRequests(tx, [{ gpuType, event }]);
@@ -101,7 +101,7 @@ async function prepare(tx: Transaction, event: Message, turn: Turn): Promise<Mes
       break;
   }
   // One plan a turn is enough: what earlier messages of this turn changed is in the rows.
-  if (turn.last && behind !== null) countLine(tx, gpuType, event.at);
+  if (turn.last && behind !== null) countLine(tx, gpuType);
   else if (turn.last) {
     const maintenance = maintenanceAfter(event, turn.snapshot);
     const { planned, left, waiting, all, plannedTo } = await serveLine(tx, gpuType, maintenance?.allowed ?? null, event.at);
@@ -110,7 +110,7 @@ async function prepare(tx: Transaction, event: Message, turn: Turn): Promise<Mes
       generation,
       grant: { node, slots, zone },
     }));
-    decision.plannedTo = maintenance === null ? plannedTo : null;
+    decision.planned = plannedTo === null || maintenance !== null ? null : { to: plannedTo, at: event.at };
     writeAvailability(tx, gpuType, left, maintenance?.reason ?? null, event.at);
     // Under maintenance the line is that of a few; the others are told all together.
     writeReasons(tx, gpuType, { waiting, all: all || maintenance !== null }, planned.waits);
@@ -119,17 +119,21 @@ async function prepare(tx: Transaction, event: Message, turn: Turn): Promise<Mes
   return { ...event, decision };
 }
 
+/** How long a plan counts, in milliseconds: what changes a plan comes to the pool as a message, but not all of it does (the place of a disk). */
+const PLAN_COUNTS_MS = 1_000;
+
 /**
- * The place up to which the last plan has looked, if this event changes nothing of it: of a line in which somebody does not fit only the first
- * part is read, and who joins behind that would not be looked at. All else that may change a plan comes to the pool as a message. (The place of
- * a disk that becomes known meanwhile is met with the next plan.)
+ * The last plan, if this event changes nothing of it: of a line in which somebody does not fit only the first part is read, and who joins
+ * behind that would not be looked at.
  * @returns null if there must be a plan
  */
-function behindPlan(event: Message, snapshot: StoredSnapshot | null): string | null {
-  const { plannedTo = null } = (snapshot?.context ?? {}) as Partial<PoolContext>;
+function behindPlan(event: Message, snapshot: StoredSnapshot | null): PoolContext['planned'] {
+  const { planned = null } = (snapshot?.context ?? {}) as Partial<PoolContext>;
   // A gang is complete with its last member, and may have its first in front.
-  if (plannedTo === null || event.type !== 'capacity.requested' || event.gang !== null) return null;
-  return Date.parse(event.submittedAt) > Date.parse(plannedTo) ? plannedTo : null;
+  if (planned === null || event.type !== 'capacity.requested' || event.gang !== null) return null;
+  const age = Date.parse(event.at) - Date.parse(planned.at);
+  const counts = age >= 0 && age < PLAN_COUNTS_MS;
+  return counts && Date.parse(event.submittedAt) > Date.parse(planned.to) ? planned : null;
 }
 
 /** How much of the line is read at first: in strict order the plan seldom gets further. */

@@ -23,11 +23,13 @@ class Pool {
   readonly kernel: Kernel;
   readonly #database: TestDatabase;
   #sent = 0;
+  /** The time that the kernel is told. */
+  now = START + 86_400_000;
 
   constructor(database: TestDatabase, kind: ActorKind) {
     this.#database = database;
     this.db = new Database({ ...database.config, maxConnections: 3 });
-    this.kernel = new Kernel({ db: this.db, kinds: [kind], clock: { now: () => new Date(START + 86_400_000) } });
+    this.kernel = new Kernel({ db: this.db, kinds: [kind], clock: { now: () => new Date(this.now) } });
   }
 
   static async open(kind: ActorKind): Promise<Pool> {
@@ -63,7 +65,7 @@ class Pool {
 
   async plannedTo(): Promise<string | null> {
     const { rows } = await this.db.query<{ to: string | null }>(
-      `select snapshot->'context'->>'plannedTo' as to from actors where actor = $1`,
+      `select snapshot->'context'->'planned'->>'to' as to from actors where actor = $1`,
       [POOL],
     );
     return rows[0]!.to;
@@ -82,7 +84,7 @@ function forgetful(): ActorKind {
     ...kind,
     prepare: async (tx, event, turn) => {
       const { snapshot } = turn;
-      const forgotten = snapshot === null ? null : { ...snapshot, context: { ...(snapshot.context as object), plannedTo: null } };
+      const forgotten = snapshot === null ? null : { ...snapshot, context: { ...(snapshot.context as object), planned: null } };
       return kind.prepare!(tx, event, { ...turn, snapshot: forgotten });
     },
   };
@@ -178,6 +180,19 @@ describe('a pool that remembers how far it has looked', () => {
     expect(await granted()).toBe(0);
     expect(await pool.plannedTo()).toBe(place);
     await pool.tell([asked('in front', -1)]);
+    expect(await granted()).toBeGreaterThan(0);
+  });
+
+  it('plans again after a second: something may have changed of which it was not told', async () => {
+    const pool = await open(poolKind());
+    await pool.tell(Array.from({ length: 40 }, (_, n) => asked(`d${n}`, 1_000 + n, { slots: 4 })));
+    await pool.db.query('update gpu_slots set reservation_id = null, generation = null, held_since = null');
+    const granted = async () => (await pool.db.query('select 1 from gpu_slots where reservation_id is not null')).rowCount;
+    pool.now += 999;
+    await pool.tell([asked('soon', 2_000)]);
+    expect(await granted()).toBe(0);
+    pool.now += 1;
+    await pool.tell([asked('later', 2_001)]);
     expect(await granted()).toBeGreaterThan(0);
   });
 

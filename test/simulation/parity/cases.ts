@@ -251,7 +251,7 @@ export const CASES: readonly (readonly [string, Parameters])[] = [
   [capacity.GANGS_WAITING, all(of(['gang', 'other']), of(['ann', 'bob'], ['bob', 'ann']))],
   [capacity.HOLDERS, all(a.gpuType)],
   [capacity.WRITE_AVAILABILITY, all(a.gpuType, a.small, a.small, a.small, a.small, a.small, maybe(a.text), a.iso)],
-  [capacity.COUNT_LINE, all(a.gpuType, a.iso)],
+  [capacity.COUNT_LINE, all(a.gpuType)],
   [capacity.WRITE_REASONS, columns(fc.tuple(a.reservation, maybe(a.text)), first)],
   [capacity.CLEAR_REASONS, all(a.gpuType, of([], [a.RESERVATIONS[0]]))],
   [ledger.SHARE_SLOTS, all()],

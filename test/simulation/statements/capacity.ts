@@ -206,12 +206,12 @@ twin(capacity.WRITE_AVAILABILITY, (t, tx, [gpuType, total, free, inUse, wholeNod
   return count(1);
 });
 
-twin(capacity.COUNT_LINE, (t, tx, [gpuType, at]) => {
+twin(capacity.COUNT_LINE, (t, tx, [gpuType]) => {
   const slot = t.availability.slot(gpuType);
   const row = slot === undefined ? null : t.availability.see(slot, tx);
   if (slot === undefined || row === null) return count(0);
   const queued = [...t.requests.rows(tx)].filter((each) => each.gpuType === gpuType && each.status === 'waiting').length;
-  t.availability.update(slot, { ...row, queued, updated_at: moment(at) }, tx);
+  t.availability.update(slot, { ...row, queued }, tx);
   return count(1);
 });
 
