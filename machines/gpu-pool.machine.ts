@@ -37,7 +37,7 @@ export interface PoolInput {
 const REFRESH = 5 * MINUTE;
 
 /** Whatever was decided is counted, kept and told. */
-const decided = ['countGrants', 'keepPlace', 'tellDecision'] as const;
+const decided = ['countGrants', 'keepPlan', 'tellDecision'] as const;
 
 /** What comes whether or not there is maintenance. */
 const always = {
@@ -75,7 +75,7 @@ export const poolMachine = setup({
       const grants = 'decision' in event ? (event.decision?.grants.length ?? 0) : 0;
       return grants === 0 ? {} : { granted: context.granted + grants, lastGrantAt: event.at };
     }),
-    keepPlace: assign(({ event }) => ({ planned: ('decision' in event ? event.decision?.planned : null) ?? null })),
+    keepPlan: assign(({ event }) => ({ planned: ('decision' in event ? event.decision?.planned : null) ?? null })),
     announce: assign(({ event }) => ({ maintenance: event.type === 'pool.paused' ? maintenanceOf(event) : null })),
     pause: assign(({ context }) => ({ pausedBecause: context.maintenance?.reason ?? 'maintenance' })),
     unpause: assign({ pausedBecause: null }),

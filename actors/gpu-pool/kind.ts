@@ -27,7 +27,7 @@ export function poolKind(): ActorKind {
     input: (event) => ({ gpuType: event['gpuType'] }),
     intents: (action, context, event) => intentsOfPool(action, context, event as never),
     effects: null,
-    migrations: { 1: withMaintenance, 2: withPlace },
+    migrations: { 1: withMaintenance, 2: withPlan },
     context: null,
     handlers: {},
     gather: async (tx, messages) => gatherRequests(tx, messages),
@@ -44,7 +44,7 @@ function withMaintenance(old: StoredSnapshot): StoredSnapshot {
 }
 
 /** Version 2 did not know how far it had looked. */
-function withPlace(old: StoredSnapshot): StoredSnapshot {
+function withPlan(old: StoredSnapshot): StoredSnapshot {
   return { ...old, context: { ...(old.context as object), planned: null } };
 }
 
@@ -66,9 +66,7 @@ function gatherRequests(tx: Transaction, messages: readonly Gathered[]): Readonl
 async function prepare(tx: Transaction, event: Message, turn: Turn): Promise<Message> {
   const gpuType = turn.id;
   if (event.type === 'pool.opened') return event;
-  const decision = nothing();
-  const behind = behindPlan(event, turn.snapshot);
-  decision.planned = behind;
+  const decision = { ...nothing(), planned: behindPlan(event, turn.snapshot) };
   switch (event.type) {
     case 'capacity.requested':
       if (!(turn.gathered as ReadonlySet<unknown>).has(event.reservationId)) addRequests(tx, [{ gpuType, event }]);
@@ -101,7 +99,7 @@ async function prepare(tx: Transaction, event: Message, turn: Turn): Promise<Mes
       break;
   }
   // One plan a turn is enough: what earlier messages of this turn changed is in the rows.
-  if (turn.last && behind !== null) countLine(tx, gpuType);
+  if (turn.last && decision.planned !== null) countLine(tx, gpuType);
   else if (turn.last) {
     const maintenance = maintenanceAfter(event, turn.snapshot);
     const { planned, left, waiting, all, plannedTo } = await serveLine(tx, gpuType, maintenance?.allowed ?? null, event.at);
@@ -162,7 +160,7 @@ async function serveLine(tx: Transaction, gpuType: string, only: readonly string
     if (round < PLANS) continue;
     // Nobody loses a message: the refresh plans again.
     const nothingFits = decideBy(await readPool(tx, gpuType, 0), true);
-    return { ...nothingFits, planned: { grants: [], waits: [], blocked: true }, plannedTo: null };
+    return { ...nothingFits, planned: { grants: [], waits: [], blocked: true } };
   }
 }
 
@@ -187,7 +185,7 @@ function decideBy(rows: PoolRows, all: boolean): Decided {
     left: { nodes, total: rows.total, held },
     waiting: rows.waiting.filter((request) => !granted.has(request.reservationId)),
     all,
-    plannedTo: all ? null : (rows.waiting.at(-1)?.submittedAt.toISOString() ?? null),
+    plannedTo: all ? null : rows.waiting.at(-1)!.submittedAt.toISOString(),
   };
 }
 

@@ -6,6 +6,7 @@ import { Kernel } from '../../../actors/kernel/kernel.ts';
 import { Database } from '../../../persistence/database.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { addNodes } from '../../old-failures/support.ts';
+import { Random } from '../../simulation/world/random.ts';
 
 const POOL = 'gpu-pool/h100';
 const START = Date.parse('2026-11-21T08:00:00Z');
@@ -107,32 +108,22 @@ const asked = (id: string, second: number, fields: Record<string, unknown> = {})
   ...fields,
 });
 
-/** A small generator of pseudo-random numbers (mulberry32). */
-function seeded(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
-}
-
 /** Something that may happen to a pool in whose line many wait. Some join behind all others, some were submitted long ago. */
-function happening(random: (below: number) => number, step: number, known: string[], holders: readonly string[]): Told {
-  const one = () => known[random(known.length)] ?? 'nobody';
-  const kind = random(20);
+function happening(random: Random, step: number, known: string[], holders: readonly string[]): Told {
+  const one = () => known[random.int(known.length)] ?? 'nobody';
+  const kind = random.int(20);
   if (kind < 12) {
-    const id = `r${step}-${random(1_000_000)}`;
+    const id = `r${step}-${random.int(1_000_000)}`;
     known.push(id);
-    const second = random(4) === 0 ? -1 - random(5) : step;
-    const gang = random(4) === 0 ? { id: gangId(random(6)), size: 2, index: 0 } : null;
-    return asked(id, second, { gang, owner: OWNERS[random(2)], slots: gang === null ? 1 + random(4) : 1 });
+    const second = random.int(4) === 0 ? -1 - random.int(5) : step;
+    const gang = random.int(4) === 0 ? { id: gangId(random.int(6)), size: 2, index: 0 } : null;
+    return asked(id, second, { gang, owner: OWNERS[random.int(2)], slots: gang === null ? 1 + random.int(4) : 1 });
   }
-  if (kind < 15) return { type: 'capacity.returned', reservationId: holders[random(holders.length)] ?? 'nobody', generation: 1 };
+  if (kind < 15)
+    return { type: 'capacity.returned', reservationId: holders[random.int(holders.length)] ?? 'nobody', generation: 1 };
   if (kind < 17) return { type: 'capacity.withdrawn', reservationId: one(), reason: 'cancelled' };
   if (kind < 18) return { type: 'nodes.changed', nodes: NODES };
-  if (kind < 19) return { type: 'pool.paused', reason: 'new drivers', by: 'ops', allowed: OWNERS.slice(random(3)) };
+  if (kind < 19) return { type: 'pool.paused', reason: 'new drivers', by: 'ops', allowed: OWNERS.slice(random.int(3)) };
   return { type: 'pool.resumed', by: 'ops' };
 }
 
@@ -149,7 +140,7 @@ describe('a pool that remembers how far it has looked', () => {
 
   it('gives what one gives that plans at every turn, and tells the same, whatever happens', async () => {
     const [pool, other] = await Promise.all([open(poolKind()), open(forgetful())]);
-    const random = seeded(20_261_122);
+    const random = new Random(17);
     const known: string[] = [];
     // So many want so much that a part of the line is never read.
     const crowd = Array.from({ length: 60 }, (_, n) => asked(`c${n}`, 0, { slots: 1 + (n % 3), owner: OWNERS[n % 2] }));
@@ -158,7 +149,7 @@ describe('a pool that remembers how far it has looked', () => {
     let remembered = 0;
     for (let step = 1; step <= 200; step++) {
       const holders = await pool.holders();
-      const events = Array.from({ length: 1 + random(4) }, () => happening(random, step, known, holders));
+      const events = Array.from({ length: random.between(1, 4) }, () => happening(random, step, known, holders));
       if ((await pool.plannedTo()) !== null) remembered++;
       await Promise.all([pool.tell(events), other.tell(events)]);
       const [ours, theirs] = await Promise.all([pool.rows(), other.rows()]);
