@@ -100,11 +100,11 @@ export async function pruneOperations(db: Database, days: number, limit: number)
   return rowCount ?? 0;
 }
 
-/** Remove what operators did under a key more than `days` ago: it may be sent again until then. The audit log stays. @returns how many. */
-export async function pruneAdminActs(db: Database, days: number, limit: number): Promise<number> {
+/** Remove answers to requests under a key of more than `days` ago: until then they may be sent again. The audit log stays. @returns how many. */
+export async function pruneAnsweredRequests(db: Database, days: number, limit: number): Promise<number> {
   const { rowCount } = await db.query(
-    `delete from admin_acts where (user_name, key) in (
-       select user_name, key from admin_acts where at < now() - make_interval(secs => greatest(1, $1::float8) * 86400) limit $2)`,
+    `delete from answered_requests where (user_name, key) in (
+       select user_name, key from answered_requests where at < now() - make_interval(secs => greatest(1, $1::float8) * 86400) limit $2)`,
     [days, limit],
   );
   return rowCount ?? 0;

@@ -3,7 +3,7 @@ import { Loop } from '../actors/kernel/loop.ts';
 import type { Database } from '../persistence/database.ts';
 import { pruneClaims } from '../persistence/quotas.ts';
 import {
-  pruneAdminActs,
+  pruneAnsweredRequests,
   pruneArchive,
   pruneBuildContexts,
   pruneBuildLines,
@@ -56,7 +56,7 @@ export class Housekeeper {
       pruneHistory(db, LIVE_ON, retention.historyDays, PORTION),
       pruneEffects(db, retention.effectsDays, PORTION),
       pruneOperations(db, retention.reservationsDays, PORTION),
-      pruneAdminActs(db, retention.effectsDays, PORTION),
+      pruneAnsweredRequests(db, retention.effectsDays, PORTION),
       pruneFindings(db, retention.effectsDays, PORTION),
       pruneBuildContexts(db, retention.reservationsDays, PORTION),
       pruneBuildLines(db, retention.effectsDays, PORTION),

@@ -153,7 +153,8 @@ function proofKeysOf({ cluster, githubUrl }: Config, { keys }: Providers): KeySo
 async function openDatabase({ database, queues }: Config, log: pino.Logger): Promise<Database> {
   let migrated: string[];
   try {
-    migrated = await migrate(urlOf(database));
+    const onBusy = (error: Error) => log.warn({ error: error.message }, 'the migration waits for a table that is in use');
+    migrated = await migrate(urlOf(database), { onBusy });
   } catch (error) {
     if (!(error instanceof Error) || !(isRetryableDatabaseError(error) || isRefusal(error))) throw error;
     const { host, port, user, database: name } = database;

@@ -69,7 +69,7 @@ export class Client {
   }
 
   /** Any other request with a JSON body. @throws CliError */
-  async send<T>(method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<Answer<T>> {
+  async send<T>(method: 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<Answer<T>> {
     this.#signal.throwIfAborted();
     return this.#ask<T>(new URL(path, this.#base), {
       method,

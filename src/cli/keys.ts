@@ -51,11 +51,12 @@ export function registerKeys(program: Command, surroundings: Surroundings): void
     .option('--for <text>', 'what it is for')
     .action(async (options: { scopes?: string; hours?: number; for?: string }, command: Command) => {
       const context = contextOf(surroundings, command);
-      const { body } = await context.client.send<LoginAnswer>('POST', '/v1/keys', {
+      const wish = {
         ...(options.scopes === undefined ? {} : { scopes: options.scopes.split(',').map((scope) => scope.trim()) }),
         ...(options.hours === undefined ? {} : { ttl_hours: options.hours }),
         ...(options.for === undefined ? {} : { description: options.for }),
-      });
+      };
+      const { body } = await context.client.post<LoginAnswer>('/v1/keys', wish, randomUUID());
       context.give(body);
       context.say(`${body.api_key}\nIt ends ${fromNow(body.expires_at)}, and is not shown again.`);
     });

@@ -1,5 +1,6 @@
 /** `gpu-dev share`, `unshare`, `shared`: who else may do something with a reservation; and `gpu-dev github`, which proves whose name is whose. */
 import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -33,7 +34,7 @@ export function registerShare(program: Command, surroundings: Surroundings): voi
       const id = await pick(context, typed);
       const name = who.startsWith('github:') ? { github_username: who.slice(7) } : { user: who };
       const body = { ...name, role: options.role };
-      const answer = await context.client.send<Everybody>('POST', `/v1/reservations/${id}/collaborators`, body);
+      const answer = await context.client.post<Everybody>(`/v1/reservations/${id}/collaborators`, body, randomUUID());
       show(context, answer.body);
       if (answer.body.ssh_note != null) context.say(`Their SSH keys are not let in: ${answer.body.ssh_note}.`);
     });
@@ -67,11 +68,13 @@ export function registerShare(program: Command, surroundings: Surroundings): voi
     .description('prove that a GitHub name is yours, by a signature of ssh-keygen; once')
     .action(async (name: string, options: { key: string }, command: Command) => {
       const context = contextOf(surroundings, command);
-      const asked = await context.client.send<{ message: string; namespace: string }>('POST', '/v1/me/github', {
-        github_username: name,
-      });
+      const asked = await context.client.post<{ message: string; namespace: string }>(
+        '/v1/me/github',
+        { github_username: name },
+        randomUUID(),
+      );
       const signature = await sign(asked.body.message, asked.body.namespace, options.key);
-      const { body } = await context.client.send<{ github_user: string }>('POST', '/v1/me/github/proof', { signature });
+      const { body } = await context.client.post<{ github_user: string }>('/v1/me/github/proof', { signature }, randomUUID());
       context.give(body);
       context.say(`${body.github_user} of GitHub is you, here.`);
     });

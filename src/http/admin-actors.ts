@@ -7,7 +7,8 @@ import { findActor, listQuarantined, releaseActor } from '../../persistence/acto
 import { listTroubledEffects } from '../../persistence/effect-retries.ts';
 import { releaseHeldMail } from '../../persistence/mailbox.ts';
 import { Problem } from '../errors.ts';
-import { actOnce, ADMIN, audit, Key, Reason } from './admin-act.ts';
+import { ADMIN, audit, Reason } from './admin-act.ts';
+import { actOnce, Key } from './once.ts';
 import { retryEffect } from './admin-replay.ts';
 import { NAME, openCursor, sealCursor } from './cursor.ts';
 import type { HttpDeps, Server } from './deps.ts';

@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { type DeadLetterRow, findLetter, listLetters, lockLetter, resolveLetter } from '../../persistence/dead-letters.ts';
 import { Problem } from '../errors.ts';
-import { actOnce, ADMIN, audit, Key, operatorOf, Reason } from './admin-act.ts';
+import { ADMIN, audit, operatorOf, Reason } from './admin-act.ts';
+import { actOnce, Key } from './once.ts';
 import { replay } from './admin-replay.ts';
 import { NUMBER, openCursor, sealCursor } from './cursor.ts';
 import type { HttpDeps, Server } from './deps.ts';

@@ -1,4 +1,5 @@
 /** Who else may do something with a reservation. */
+import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { UserName } from '../../actors/intake/messages.ts';
@@ -11,6 +12,7 @@ import { Problem } from '../errors.ts';
 import { ROLES } from '../identity/principal.ts';
 import { ask } from './ask.ts';
 import type { HttpDeps, Server } from './deps.ts';
+import { actOnce, idempotencyKey, Key } from './once.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ById } from './reservations.ts';
@@ -38,6 +40,7 @@ const Who = z.strictObject({
   user: UserName.nullish(),
   github_username: z.string().regex(GITHUB_NAME, 'must be a GitHub user name').nullish(),
   role: Role.default('attach'),
+  idempotency_key: Key,
 });
 
 /** Somebody who is meant, as far as they are known. */
@@ -99,13 +102,14 @@ export function collaboratorRoutes(app: Server, deps: HttpDeps, reader: Reservat
         );
       }
       const { userId } = person;
-      if (userId !== null) {
-        await db.withTransaction(async (tx) => {
+      const keys = await actOnce(db, request, async (tx) => {
+        if (userId !== null) {
           await setRole(tx, id, userId, role, senderOf(request).user);
           await recordAudit(tx, auditOf(request, 'reservation.share', `reservation/${id}`, { with: person.user, role }));
-        });
-      }
-      const note = role === 'view' ? await shutOut(request, id, owner, person) : await letIn(request, id, owner, person);
+        }
+        return keysOf(await listCollaborators(tx, id), person, role);
+      });
+      const note = keys.change === null ? keys.note : await tell(request, id, owner, keys.change);
       return { id, owner, collaborators: await everybody(id), ssh_note: note };
     },
   );
@@ -134,9 +138,10 @@ export function collaboratorRoutes(app: Server, deps: HttpDeps, reader: Reservat
           if (dropped) await recordAudit(tx, auditOf(request, 'reservation.unshare', `reservation/${id}`, { with: person.user }));
           return dropped;
         }));
-      const listed = isIn(await everybody(id), person);
+      const listed = isIn(await listCollaborators(db, id), person);
       if (!had && !listed) throw new Problem('GPU_USER_UNKNOWN', `${who.slice(0, 100)} was not let into it`, { field: 'who' });
-      await shutOut(request, id, owner, person);
+      const { change } = keysOf(await listCollaborators(db, id), person, null);
+      if (change !== null) await tell(request, id, owner, change);
       return { id, owner, collaborators: await everybody(id) };
     },
   );
@@ -165,23 +170,12 @@ export function collaboratorRoutes(app: Server, deps: HttpDeps, reader: Reservat
     return { userId: row.user_id, user: row.name, github: row.github_user };
   }
 
-  /** Let their SSH keys in. @returns why they are not; null if they are */
-  async function letIn(request: FastifyRequest, id: string, owner: string, person: Person): Promise<string | null> {
-    if (person.github === null)
-      return `${person.user} has not proven a GitHub name yet, so it is not known which SSH keys are theirs`;
-    if (isIn(await everybody(id), person)) return null;
-    return tell(request, id, owner, 'add_user', person.github);
-  }
-
-  async function shutOut(request: FastifyRequest, id: string, owner: string, person: Person): Promise<string | null> {
-    const { github } = person;
-    if (github === null || !isIn(await everybody(id), person)) return null;
-    return tell(request, id, owner, 'remove_user', github);
-  }
-
-  async function tell(request: FastifyRequest, id: string, owner: string, type: 'add_user' | 'remove_user', github: string) {
+  /** Tell the server whose SSH keys are let in, or no more. @returns why it does not take it; null if it does */
+  async function tell(request: FastifyRequest, id: string, owner: string, { type, github }: KeyChange): Promise<string | null> {
+    const key = request.method === 'POST' ? idempotencyKey(request, (request.body as z.infer<typeof Who>).idempotency_key) : null;
+    const event = { id, owner, type, fields: { github_username: github }, key: key === null ? null : eventKeyOf(key) };
     try {
-      await ask(deps, reader, request, { id, owner, type, fields: { github_username: github }, key: null });
+      await ask(deps, reader, request, event);
       return null;
     } catch (error) {
       // Keys are a matter of a server that runs; the role is theirs all the same.
@@ -189,6 +183,33 @@ export function collaboratorRoutes(app: Server, deps: HttpDeps, reader: Reservat
       throw error;
     }
   }
+}
+
+/** SSH keys that a server should let in, or no more. */
+interface KeyChange {
+  type: 'add_user' | 'remove_user';
+  github: string;
+}
+
+/** What a role asks of the server, of whose keys it lets in now; and why it can ask nothing. @param role null: none any more */
+function keysOf(
+  rows: readonly CollaboratorRow[],
+  person: Person,
+  role: CollaboratorRow['role'],
+): { change: KeyChange | null; note: string | null } {
+  const { github, user } = person;
+  const mayLogIn = role === 'attach' || role === 'own';
+  if (github === null) {
+    const note = `${user} has not proven a GitHub name yet, so it is not known which SSH keys are theirs`;
+    return { change: null, note: mayLogIn ? note : null };
+  }
+  if (isIn(rows, person) === mayLogIn) return { change: null, note: null };
+  return { change: { type: mayLogIn ? 'add_user' : 'remove_user', github }, note: null };
+}
+
+/** The reservation's own events have keys of the same users: the event of a role must not be taken for one of those. */
+function eventKeyOf(key: string): string {
+  return `share:${createHash('sha256').update(key).digest('hex').slice(0, 32)}`;
 }
 
 /** Whether the SSH keys of a person are let in. */

@@ -9,6 +9,7 @@ import { DEFAULT_IDENTITY } from '../identity/settings.ts';
 import { isSignedBy, SignatureError } from '../identity/ssh-signature.ts';
 import { principalOf } from './access.ts';
 import type { HttpDeps, Server } from './deps.ts';
+import { actOnce, earlierAnswer, Key } from './once.ts';
 import { problems } from './problems.ts';
 import { auditOf } from './user.ts';
 
@@ -34,7 +35,10 @@ export function githubRoutes(app: Server, deps: HttpDeps): void {
       schema: {
         tags: ['identity'],
         summary: 'What to sign to prove that a GitHub name is yours',
-        body: z.strictObject({ github_username: z.string().regex(GITHUB_NAME, 'must be a GitHub user name') }),
+        body: z.strictObject({
+          github_username: z.string().regex(GITHUB_NAME, 'must be a GitHub user name'),
+          idempotency_key: Key,
+        }),
         response: { 200: Asked, ...problems(400, 401, 403, 409, 413, 415, 503) },
       },
     },
@@ -42,15 +46,17 @@ export function githubRoutes(app: Server, deps: HttpDeps): void {
       const { userId, user } = principalOf(request);
       const { github_username: github } = request.body;
       await refuseTaken(userId, github);
-      const challenge: Challenge = { github_user: github, nonce: randomBytes(24).toString('hex') };
-      const until = await askForProof(db, userId, challenge, VALID_SECONDS);
-      return {
-        github_username: github,
-        message: messageOf(user, challenge),
-        namespace: NAMESPACE,
-        command: `ssh-keygen -Y sign -n ${NAMESPACE} -f ~/.ssh/id_ed25519`,
-        expires_at: until.toISOString(),
-      };
+      return actOnce(db, request, async (tx) => {
+        const challenge: Challenge = { github_user: github, nonce: randomBytes(24).toString('hex') };
+        const until = await askForProof(tx, userId, challenge, VALID_SECONDS);
+        return {
+          github_username: github,
+          message: messageOf(user, challenge),
+          namespace: NAMESPACE,
+          command: `ssh-keygen -Y sign -n ${NAMESPACE} -f ~/.ssh/id_ed25519`,
+          expires_at: until.toISOString(),
+        };
+      });
     },
   );
 
@@ -61,12 +67,14 @@ export function githubRoutes(app: Server, deps: HttpDeps): void {
       schema: {
         tags: ['identity'],
         summary: 'The signature: from now on the GitHub name is yours here',
-        body: z.strictObject({ signature: z.string().max(16_384) }),
+        body: z.strictObject({ signature: z.string().max(16_384), idempotency_key: Key }),
         response: { 200: z.object({ github_user: z.string() }), ...problems(400, 401, 403, 409, 413, 415, 422, 503) },
       },
     },
     async (request) => {
       const { userId, user } = principalOf(request);
+      const answered = await earlierAnswer<{ github_user: string }>(db, request);
+      if (answered !== null) return answered;
       const challenge = await findChallenge(db, userId);
       if (challenge === null) throw unproven('nothing was asked of you, or it was too long ago; ask again');
       await refuseTaken(userId, challenge.github_user);
@@ -74,17 +82,15 @@ export function githubRoutes(app: Server, deps: HttpDeps): void {
       if (!isSigned(keys, request.body.signature, messageOf(user, challenge))) {
         throw unproven(`it was not made, of this message, with a key that GitHub shows for ${challenge.github_user}`);
       }
-      const outcome = await db.withTransaction(async (tx) => {
-        const noted = await noteProof(tx, userId, challenge);
-        if (noted === 'noted') {
-          await recordAudit(tx, auditOf(request, 'user.prove_github', `user/${user}`, { github_user: challenge.github_user }));
-        }
-        return noted;
+      const proven = await actOnce(db, request, async (tx) => {
+        const outcome = await noteProof(tx, userId, challenge);
+        if (outcome === 'taken') throw taken(challenge.github_user);
+        if (outcome === 'late') throw unproven('it came too late; ask again');
+        await recordAudit(tx, auditOf(request, 'user.prove_github', `user/${user}`, { github_user: challenge.github_user }));
+        return { github_user: challenge.github_user };
       });
-      if (outcome === 'taken') throw taken(challenge.github_user);
-      if (outcome === 'late') throw unproven('it came too late; ask again');
       app.keyRing.forget();
-      return { github_user: challenge.github_user };
+      return proven;
     },
   );
 

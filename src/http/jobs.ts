@@ -12,7 +12,7 @@ import { principalOf } from './access.ts';
 import { ask } from './ask.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { Job, JOB_STATUSES, jobOf, statusesOf } from './job-view.ts';
-import { idempotencyKey, textOf } from './once.ts';
+import { idempotencyKey, Key, textOf } from './once.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader, Seen } from './reader.ts';
 import { submit } from './submit.ts';
@@ -36,6 +36,9 @@ const Submission = z.looseObject({
   }),
   command: CreateMessage.shape.command,
 });
+
+/** A wish that its path says whole; older clients send no body. */
+const Bare = z.looseObject({ idempotency_key: Key }).nullish();
 
 const Submitted = z.object({
   job_id: z.string(),
@@ -153,7 +156,8 @@ export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader
     fields: Record<string, unknown> = {},
   ) => {
     const { id, owner } = await open(reader, request);
-    const applied = await ask(deps, reader, request, { id, owner, type, fields, key: idempotencyKey(request) });
+    const { idempotency_key: inBody } = (request.body ?? {}) as { idempotency_key?: string | null };
+    const applied = await ask(deps, reader, request, { id, owner, type, fields, key: idempotencyKey(request, inBody) });
     return reply.code(applied ? 200 : 202).send({ job_id: id, action: type, status: 'requested', message, applied } as never);
   };
   const config = { access: { scope: 'reserve', on: 'reservation', role: 'own' } } as const;
@@ -161,17 +165,17 @@ export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader
 
   app.post(
     '/v1/jobs/:id/cancel',
-    { config, schema: { tags, summary: 'Cancel a job', params: ById, response } },
+    { config, schema: { tags, summary: 'Cancel a job', params: ById, body: Bare, response } },
     (request, reply) => act(request, reply, 'cancel', 'Cancellation requested'),
   );
   app.post(
     '/v1/jobs/:id/jupyter/enable',
-    { config, schema: { tags, summary: 'Switch Jupyter on', params: ById, response } },
+    { config, schema: { tags, summary: 'Switch Jupyter on', params: ById, body: Bare, response } },
     (request, reply) => act(request, reply, 'enable_jupyter', 'Jupyter requested'),
   );
   app.post(
     '/v1/jobs/:id/jupyter/disable',
-    { config, schema: { tags, summary: 'Switch Jupyter off', params: ById, response } },
+    { config, schema: { tags, summary: 'Switch Jupyter off', params: ById, body: Bare, response } },
     (request, reply) => act(request, reply, 'disable_jupyter', 'End of Jupyter requested'),
   );
   app.post(
@@ -182,7 +186,7 @@ export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader
         tags,
         summary: 'Extend a job',
         params: ById,
-        body: z.object({ extension_hours: z.number().positive().max(720) }),
+        body: z.object({ extension_hours: z.number().positive().max(720), idempotency_key: Key }),
         response,
       },
     },
@@ -199,7 +203,7 @@ export function jobRoutes(app: Server, deps: HttpDeps, reader: ReservationReader
         tags,
         summary: 'Let another user in',
         params: ById,
-        body: z.object({ github_username: z.string().regex(GITHUB_NAME, 'must be a GitHub user name') }),
+        body: z.object({ github_username: z.string().regex(GITHUB_NAME, 'must be a GitHub user name'), idempotency_key: Key }),
         response,
       },
     },

@@ -1,8 +1,15 @@
-/** The key by which a request that is sent again is known. */
+/** Requests that are sent again: the key by which they are known, and the answer that they get again. */
+import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import type { Database, Queryable, Transaction } from '../../persistence/database.ts';
 import { Problem } from '../errors.ts';
+import { principalOf } from './access.ts';
 
 const LONGEST = 200;
+
+/** The field of a body that may stand for the header. */
+export const Key = z.string().min(1).max(LONGEST).nullish();
 
 /**
  * The header Idempotency-Key, or the field of the body; null if there is neither.
@@ -29,4 +36,51 @@ function refuseOthers(header: string, inBody: Record<string, string | null | und
 /** A field of a body that nobody has checked yet, if it is a text. */
 export function textOf(value: unknown): string | null {
   return typeof value === 'string' ? value : null;
+}
+
+const TAKE_KEY = `
+  insert into answered_requests (user_name, key, request) values ($1, $2, $3) on conflict (user_name, key) do nothing`;
+const KEEP_ANSWER = 'update answered_requests set answer = $3 where user_name = $1 and key = $2';
+const FIND_ANSWER = 'select request, answer from answered_requests where user_name = $1 and key = $2';
+
+/**
+ * Act in one transaction, once for each key of the one who asks: sent again, the request gets the answer of the first time.
+ * @throws Problem if the key was used for another request, or what the act throws; nothing is written then.
+ */
+export async function actOnce<T extends object>(
+  db: Database,
+  request: FastifyRequest,
+  act: (tx: Transaction) => Promise<T>,
+): Promise<T> {
+  const asked = askedBy(request);
+  if (asked === null) return db.withTransaction(act);
+  const { user, key, name } = asked;
+  return db.withTransaction(async (tx) => {
+    if ((await tx.query(TAKE_KEY, [user, key, name])).rowCount === 0) return (await earlierAnswer<T>(tx, request))!;
+    const answer = await act(tx);
+    await tx.query(KEEP_ANSWER, [user, key, JSON.stringify(answer)]);
+    return answer;
+  });
+}
+
+/**
+ * What {@link actOnce} answered to this request before, for those who must find out something outside of a transaction first.
+ * @returns null if it is new, or bears no key
+ * @throws Problem if its key was used for another request
+ */
+export async function earlierAnswer<T extends object>(db: Queryable, request: FastifyRequest): Promise<T | null> {
+  const asked = askedBy(request);
+  if (asked === null) return null;
+  const { rows } = await db.query<{ request: string; answer: T }>(FIND_ANSWER, [asked.user, asked.key]);
+  const found = rows[0];
+  if (found === undefined || found.request === asked.name) return found?.answer ?? null;
+  throw new Problem('GPU_IDEMPOTENCY_CONFLICT', 'This key was used for another request', { field: 'idempotency_key' });
+}
+
+function askedBy(request: FastifyRequest): { user: string; key: string; name: string } | null {
+  const { idempotency_key: inBody, ...body } = (request.body ?? {}) as { idempotency_key?: string | null };
+  const key = idempotencyKey(request, inBody);
+  if (key === null) return null;
+  const hash = createHash('sha256').update(JSON.stringify(body)).digest('hex').slice(0, 16);
+  return { user: principalOf(request).user, key, name: `${request.method} ${request.url.split('?', 1)[0]!} ${hash}` };
 }

@@ -57,10 +57,8 @@ export function describeRoute(data: RouteData): ReturnType<typeof jsonSchemaTran
   if (schema.hide === true) return described;
   const { config, method } = data.route as { config?: { access?: Access; etag?: boolean }; method: string | string[] };
   const access = config?.access ?? 'public';
-  // What answers with a secret keeps no answer to give again.
-  const isOnce = [method].flat().includes('POST') && !(schema['tags'] as string[] | undefined)?.includes('identity');
   const properties = {
-    ...(isOnce ? { 'Idempotency-Key': KEY_HEADER } : {}),
+    ...([method].flat().includes('POST') ? { 'Idempotency-Key': KEY_HEADER } : {}),
     ...(config?.etag === true ? { 'If-None-Match': TAG_HEADER } : {}),
     ...(/\/stream$/.test(data.url) ? { 'Last-Event-ID': LAST_ID_HEADER } : {}),
   };

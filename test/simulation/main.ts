@@ -1,7 +1,8 @@
 /**
  * Deterministic simulation from the command line.
  *
- *   npm run simulate:faults -- --seeds 100000 [--from 1] [--workers 2] [--minutes 20]   many seeds
+ *   npm run simulate:faults -- --seeds 100000 [--from 1] [--workers 2]   many seeds (1,000 by default)
+ *                              --minutes 20                         as many as there is time for
  *                                  [--failures 5] [--shrink 20]                    failing seeds to stop at, seconds to shorten the first
  *   npm run simulate:faults -- --seed 17 [--cut "ops=…"]                                one seed, with its history
  */
@@ -15,7 +16,7 @@ import { Simulation, type Violation } from './world/simulation.ts';
 
 const { values } = parseArgs({
   options: {
-    seeds: { type: 'string', default: '1000' },
+    seeds: { type: 'string' },
     from: { type: 'string', default: '1' },
     workers: { type: 'string', default: '1' },
     minutes: { type: 'string' },
@@ -39,7 +40,8 @@ async function one(seed: number, text: string | undefined): Promise<number> {
 }
 
 async function many(): Promise<number> {
-  const [seeds, from, workers] = [Number(values.seeds), Number(values.from), Number(values.workers)];
+  const [from, workers] = [Number(values.from), Number(values.workers)];
+  const seeds = Number(values.seeds ?? (values.minutes === undefined ? 1000 : 1_000_000_000));
   const untilMs = values.minutes === undefined ? Number.POSITIVE_INFINITY : Number(values.minutes) * 60_000;
   const sum = emptyReport();
   const begun = performance.now();

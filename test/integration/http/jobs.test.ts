@@ -117,6 +117,27 @@ describe('what is asked of a job', () => {
     expect((await act('extend', { extension_hours: 1 })).status).toBe(409);
   });
 
+  it('R5: acts once under a key, which the header names or the body, at every path', async () => {
+    const id = (await submit('ada', {}, 'once')).body.job_id;
+    await http.world.reaches(id, 'running');
+    const act = (path: string, body: object | undefined, key?: string) =>
+      http.post(`/v1/jobs/${id}/${path}`, body, { user: 'ada', ...(key === undefined ? {} : { key }) });
+    const hours = async () => (await http.get(`/v1/jobs/${id}`, 'ada')).body.duration_hours;
+    const before = await hours();
+    const wish = { extension_hours: 1 };
+    for (const again of [act('extend', wish, 'k1'), act('extend', { ...wish, idempotency_key: 'k1' }), act('extend', wish, 'k1')])
+      expect((await again).status).toBe(200);
+    expect(await hours()).toBe(before + 1);
+    expect((await act('extend', { extension_hours: 2 }, 'k1')).body).toMatchObject({ code: 'GPU_IDEMPOTENCY_CONFLICT' });
+    const differs = { status: 400, code: 'GPU_FIELD_INVALID', field: 'idempotency_key' };
+    expect((await act('cancel', { idempotency_key: 'k2' }, 'k3')).body).toMatchObject(differs);
+    for (const body of [{ idempotency_key: 'off' }, undefined])
+      expect((await act('jupyter/enable', body, body === undefined ? 'off' : undefined)).status).toBe(200);
+    for (const body of [{ idempotency_key: 'end' }, undefined])
+      expect((await act('cancel', body, body === undefined ? 'end' : undefined)).status).toBe(200);
+    await http.world.reaches(id, 'cancelled');
+  });
+
   it('T2: what is not yours is not there, what is wrong says so, and none of it is an error of the service', async () => {
     const id = (await submit('ada', {}, 'mine')).body.job_id;
     const paths = ['cancel', 'extend', 'jupyter/enable', 'jupyter/disable', 'users'];

@@ -73,8 +73,11 @@ function newKey(): SshKey {
 import { createHash } from 'node:crypto';
 const execHash = (message: string) => createHash('sha512').update(message).digest();
 
-const asked = (user: string, name: string) => http.post('/v1/me/github', { github_username: name }, { user });
-const prove = (user: string, signature: string) => http.post('/v1/me/github/proof', { signature }, { user });
+const withKey = (user: string, key?: string) => ({ user, ...(key === undefined ? {} : { key }) });
+const asked = (user: string, name: string, key?: string) =>
+  http.post('/v1/me/github', { github_username: name }, withKey(user, key));
+const prove = (user: string, signature: string, key?: string) =>
+  http.post('/v1/me/github/proof', { signature }, withKey(user, key));
 const wish = { gpu_type: 't4', duration_hours: 1, no_persistent_disk: true };
 
 describe('a GitHub name', () => {
@@ -123,6 +126,29 @@ describe('a GitHub name', () => {
     expect((await asked('hal', '../x')).body).toMatchObject({ status: 400, field: 'github_username' });
   });
 
+  it('R5: is asked for and proven once, by requests that are sent again under their keys', async () => {
+    const key = newKey();
+    published.set('again-hub', key.line);
+    const [first, again] = [await asked('lea', 'again-hub', 'ask'), await asked('lea', 'again-hub', 'ask')];
+    expect([first.status, again.status]).toEqual([200, 200]);
+    expect(again.body).toEqual(first.body);
+    const conflict = { status: 409, code: 'GPU_IDEMPOTENCY_CONFLICT', field: 'idempotency_key' };
+    expect((await asked('lea', 'other-hub', 'ask')).body).toMatchObject(conflict);
+    const signature = key.sign(first.body.message);
+    const proofs = [await prove('lea', signature, 'prove'), await prove('lea', signature, 'prove')];
+    expect(proofs.map(({ body }) => body)).toEqual([{ github_user: 'again-hub' }, { github_user: 'again-hub' }]);
+    expect((await prove('lea', 'another', 'prove')).body).toMatchObject(conflict);
+    expect((await prove('lea', signature)).body.code).toBe('GPU_GITHUB_UNPROVEN');
+    const { entries } = (await http.get('/v1/admin/audit?action=user.prove_github')).body;
+    expect(entries.filter(({ actor }: Json) => actor === 'lea')).toHaveLength(1);
+    // What was refused is not kept: the same key may prove what is true later.
+    const { body } = await asked('mia', 'mia-hub');
+    expect((await prove('mia', newKey().sign(body.message), 'prove')).status).toBe(422);
+    const own = newKey();
+    published.set('mia-hub', own.line);
+    expect((await prove('mia', own.sign(body.message), 'prove')).status).toBe(200);
+  });
+
   it('is forgotten when an admin says so, and free to be proven again', async () => {
     const key = newKey();
     published.set('passing', key.line);
@@ -138,7 +164,8 @@ describe('a GitHub name', () => {
 describe('collaborators', () => {
   let id: string;
   const collaborators = (user: string) => http.get(`/v1/reservations/${id}/collaborators`, user);
-  const share = (body: unknown, user = 'nora') => http.post(`/v1/reservations/${id}/collaborators`, body, { user });
+  const share = (body: unknown, user = 'nora', key?: string) =>
+    http.post(`/v1/reservations/${id}/collaborators`, body, withKey(user, key));
   const unshare = async (who: string, user = 'nora') =>
     http.app.inject({ method: 'DELETE', url: `/v1/reservations/${id}/collaborators/${who}`, headers: await http.as(user) });
   beforeAll(async () => {
@@ -205,6 +232,33 @@ describe('collaborators', () => {
     await prove('rosa', key.sign((await asked('rosa', 'later-hub')).body.message));
     expect((await http.get(`/v1/reservations/${id}`, 'rosa')).status).toBe(200);
     expect((await http.post(`/v1/reservations/${id}/events`, { type: 'cancel' }, { user: 'rosa' })).status).toBe(403);
+  });
+
+  it('R5: are let in once by a request that is sent again under its key, and not anew when they were removed meanwhile', async () => {
+    const mayLogIn = async () => (await http.world.reservation(id))?.['secondary_users'] as string[];
+    const wishes: [object, string][] = [
+      [{ user: 'pete', role: 'own' }, 'pete'],
+      [{ github_username: 'unproven-hub' }, 'unproven'],
+    ];
+    expect((await unshare('pete')).statusCode).toBe(200);
+    for (const [who, key] of wishes) expect((await share(who, 'nora', key)).body.ssh_note).toBeNull();
+    expect(await mayLogIn()).toEqual(expect.arrayContaining(['pete-hub', 'unproven-hub']));
+    const audited = async () => (await http.get(`/v1/admin/audit?object=reservation/${id}`)).body.entries.length;
+    const before = await audited();
+    for (const [who, key] of wishes) expect((await share(who, 'nora', key)).status).toBe(200);
+    expect(await audited()).toBe(before);
+    for (const who of ['pete', 'github:unproven-hub']) expect((await unshare(who)).statusCode).toBe(200);
+    for (const [who, key] of wishes) expect((await share(who, 'nora', key)).status).toBe(200);
+    expect(await mayLogIn()).not.toEqual(expect.arrayContaining(['pete-hub']));
+    expect(await mayLogIn()).not.toEqual(expect.arrayContaining(['unproven-hub']));
+    expect((await http.get(`/v1/reservations/${id}`, 'pete')).status).toBe(404);
+    const other = await share({ user: 'pete', role: 'view' }, 'nora', 'pete');
+    expect(other.body).toMatchObject({ status: 409, code: 'GPU_IDEMPOTENCY_CONFLICT', field: 'idempotency_key' });
+    // Keys of the events of a reservation are others.
+    const event = { type: 'add_user', github_username: 'event-hub' };
+    expect((await http.post(`/v1/reservations/${id}/events`, event, withKey('nora', 'pete'))).status).toBe(200);
+    await http.post(`/v1/reservations/${id}/events`, { ...event, type: 'remove_user' }, { user: 'nora' });
+    expect((await share({ user: 'pete' }, 'nora', 'pete again')).status).toBe(200);
   });
 
   it('are let in no more when they are removed, by either name, or by remove_user', async () => {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { migrate } from '../../../persistence/migrate.ts';
@@ -13,6 +14,18 @@ async function onServer(statement: string, at = inject('postgres').adminUrl): Pr
   } finally {
     await client.end();
   }
+}
+/** Go back to before a migration. @returns those that are undone */
+async function undo(first: string): Promise<string[]> {
+  const { rows } = await onServer(`select name from schema_migrations where name >= '${first}' order by id`, url);
+  const names = rows.map((row) => row['name'] as string);
+  for (const name of names.toReversed()) {
+    const [, down] = readFileSync(new URL(`../../../persistence/migrations/${name}.sql`, import.meta.url), 'utf8').split(
+      '-- Down Migration',
+    );
+    await onServer(`${down}; delete from schema_migrations where name = '${name}'`, url);
+  }
+  return names;
 }
 beforeAll(async () => {
   await onServer(`create database ${pg.escapeIdentifier(name)}`);
@@ -44,4 +57,32 @@ it('a database of a newer version is refused', async () => {
   await expect(migrate(url)).rejects.toThrow(/newer|9999_from-the-future/);
   await onServer(`delete from schema_migrations where name = '9999_from-the-future'`, url);
   expect(await migrate(url)).toEqual([]);
+});
+
+it('a table that somebody reads for long is waited for in portions: those who come behind go on meanwhile', async () => {
+  // What a backup reads is renamed by this migration.
+  const undone = await undo('0025_answered_requests');
+  const backup = new pg.Client(url);
+  await backup.connect();
+  await backup.query('begin');
+  await backup.query('select from admin_acts');
+  let tries = 0;
+  const migrating = migrate(url, { onBusy: () => tries++, betweenTriesMs: 50 });
+  await expect.poll(() => tries).toBeGreaterThan(0);
+  // What an old replica writes now comes through, at the latest between two tries.
+  await onServer(`insert into admin_acts (user_name, key, act) values ('olga', 'k', 'POST /')`, url);
+  await expect.poll(() => tries).toBeGreaterThan(1);
+  await backup.query('commit');
+  await backup.end();
+  expect(await migrating).toEqual(undone);
+  // And after it too, under the name that it knows.
+  await onServer(
+    `insert into admin_acts (user_name, key, act) values ('olga', 'k', 'x'), ('olga', 'k2', 'POST /') on conflict (user_name, key) do nothing`,
+    url,
+  );
+  const { rows: kept } = await onServer('select key, request from answered_requests order by key', url);
+  expect(kept).toEqual([
+    { key: 'k', request: 'POST /' },
+    { key: 'k2', request: 'POST /' },
+  ]);
 });

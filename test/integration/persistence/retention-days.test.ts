@@ -67,10 +67,10 @@ const PRUNED: Record<string, { left: string; prune: () => Promise<number>; told?
     insert: `insert into operations (operation_id, user_id, action, status, updated_at)
              select 'o' || $1::float8, 'ann', 'create_disk', 'completed', now() - make_interval(secs => $1::float8 * 86400)`,
   },
-  pruneAdminActs: {
-    left: 'select 1 from admin_acts',
-    prune: () => retention.pruneAdminActs(db, DAYS, 100),
-    insert: `insert into admin_acts (user_name, key, act, at)
+  pruneAnsweredRequests: {
+    left: 'select 1 from answered_requests',
+    prune: () => retention.pruneAnsweredRequests(db, DAYS, 100),
+    insert: `insert into answered_requests (user_name, key, request, at)
              select 'olga', 'k' || $1::float8, 'POST', now() - make_interval(secs => $1::float8 * 86400)`,
   },
   pruneBuildContexts: {
