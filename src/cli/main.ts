@@ -1,6 +1,8 @@
 // The command line tool `gpu-dev`.
+import { keepCompiled } from '../compile-cache.ts';
 import { EXIT } from './exit.ts';
-import { run } from './program.ts';
+
+keepCompiled();
 
 const interruption = new AbortController();
 process.on('SIGINT', () => {
@@ -16,6 +18,7 @@ for (const stream of [process.stdout, process.stderr]) {
   });
 }
 
+const { run } = await import('./program.ts');
 process.exitCode = await run(process.argv.slice(2), {
   environment: process.env,
   directory: process.cwd(),

@@ -23,6 +23,8 @@ export function attachExec(server: Server, cluster: Cluster, clock: Clock): void
     handleProtocols: (offered) => PROTOCOLS.find((each) => offered.has(each)) ?? false,
   });
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    // The server lets go of a socket that is upgraded: a client that dies while it is refused would end the cluster.
+    socket.on('error', () => socket.destroy());
     try {
       const url = new URL(request.url ?? '/', 'http://127.0.0.1');
       const target = parsePath(url.pathname);

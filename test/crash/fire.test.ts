@@ -44,6 +44,7 @@ it(
     const enough = BURN_MS / 6_000;
     // On a machine that is busy otherwise a replica takes seconds to start, and only then it can be killed.
     while (Date.now() < end || killer.kills <= enough) {
+      scene.requireCluster();
       const room = PRESENT - (await crowd.present());
       for (let n = 0; n < Math.min(room, 4); n++) crowd.arrive();
       await pause(200);

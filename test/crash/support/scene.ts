@@ -117,6 +117,12 @@ export class Scene {
     return isHolding(this.clusterUrl);
   }
 
+  /** @throws with its last words if the cluster has ended: nobody kills it here. */
+  requireCluster(): void {
+    const { ended, log } = this.cluster;
+    if (ended !== null) throw new Error(`The simulated cluster has ended: ${JSON.stringify(ended)}\n${log.slice(-5_000)}`);
+  }
+
   /** End the faults of the cluster, and let what they hold go on. */
   clearFaults(): Promise<void> {
     return clearFaults(this.clusterUrl);
@@ -138,6 +144,7 @@ export class Scene {
     const end = Date.now() + ms;
     let problem: unknown = null;
     for (;;) {
+      this.requireCluster();
       try {
         const found = await check();
         if (found !== null && found !== false) return found;
