@@ -116,17 +116,15 @@ async function call(
   const blocked = new Set(putOff.list());
   const receivers = new Set([...messages.map(({ actor }) => actor), ...expected]);
   const others = [...receivers].filter((actor) => !byActor.has(actor) && !blocked.has(actor));
-  const births = new Map<string, WaitingMail>();
-  for (const message of birthMessages(kinds, messages))
-    if (!births.has(message.actor)) births.set(message.actor, atOnce(message));
+  const births = firstBirths(kinds, messages).map(atOnce);
   // What was processed, and what waits, is only known of those who are locked: it must be read after them.
   const [locked, opened, freed, { now, processed }, mail, ready] = await Promise.all([
     others.length === 0 ? [] : lockActors(tx, others, knownKinds(kinds)),
     openActors(tx, [...byActor.values()]),
     releaseHeldMail(tx, [...byActor.keys()]),
     findProcessed(tx, messages, clock.now()),
-    readMoreMail(tx, [...births.keys(), ...others], [], settings.mailPerActor),
-    makeReady(settings, tx, [...births.values()]),
+    readMoreMail(tx, [...byActor.keys(), ...others], [], settings.mailPerActor),
+    makeReady(settings, tx, births),
   ]);
   await crashPoint('turn.locked');
   const born = [...opened].map((actor): ActorRow => {
@@ -138,7 +136,7 @@ async function call(
   return {
     messages,
     born,
-    births: [...births.values()].filter(({ actor }) => opened.has(actor)),
+    births: births.filter(({ actor }) => opened.has(actor)),
     ready,
     locked,
     inboxes: inboxesOf(held, ours),
@@ -177,12 +175,28 @@ function onceEach(messages: readonly Message[]): Message[] {
 export async function post({ kinds, clock }: BatchSettings, db: Queryable, messages: readonly Message[]): Promise<number> {
   const births = birthsOf(kinds, messages);
   await openActors(db, births);
-  const added = await enqueue(db, withVersions(kinds, messages), clock.now());
+  const added = await enqueue(db, withVersions(kinds, birthsFirst(kinds, messages)), clock.now());
   await releaseHeldMail(
     db,
     births.map((birth) => birth.actor),
   );
   return added;
+}
+
+/**
+ * The birth of each actor before all else: of the unborn, what waits first is taken to be their birth. Who was written to before it in the same
+ * batch keeps what was written.
+ */
+function birthsFirst(kinds: ReadonlyMap<string, ActorKind>, messages: readonly Message[]): Message[] {
+  const births = new Set(firstBirths(kinds, messages));
+  return [...births, ...messages.filter((message) => !births.has(message))];
+}
+
+/** Of those who are born by one of these messages, the first that does it. */
+function firstBirths(kinds: ReadonlyMap<string, ActorKind>, messages: readonly Message[]): Message[] {
+  const births = new Map<string, Message>();
+  for (const message of birthMessages(kinds, messages)) if (!births.has(message.actor)) births.set(message.actor, message);
+  return [...births.values()];
 }
 
 /** Actors that are born by one of these messages. */

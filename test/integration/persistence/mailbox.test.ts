@@ -84,6 +84,15 @@ describe('a message to an actor that is not there yet', () => {
     expect((await keys('e')).filter((key) => key === '1' || key === '2')).toEqual(['1', '2']);
   });
 
+  it('comes after the birth also when both are sent at once, the births in their order', async () => {
+    const second = { ...birth('i'), key: 'second birth' };
+    await kernel.post([press('h', '1'), press('i', '1'), birth('i'), press('h', '2'), second, birth('h'), press('i', '2')]);
+    await settle();
+    expect(await keys('h')).toEqual(['birth', '1', '2']);
+    expect(await keys('i')).toEqual(['birth', '1', 'second birth', '2']);
+    expect((await db.query('select 1 from dead_letters')).rowCount).toBe(0);
+  });
+
   it('is not lost when its transaction commits only after the birth, and stays before what its sender sends next', async () => {
     let sent: () => void = () => {};
     const posted = new Promise<void>((resolve) => {
