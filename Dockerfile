@@ -16,7 +16,9 @@ COPY visualizer ./visualizer
 RUN node node_modules/vite/bin/vite.js build visualizer
 
 FROM ${NODE_IMAGE}
+# Compiled code kept for the next start would be gone with the container.
 ENV NODE_ENV=production \
+    NODE_DISABLE_COMPILE_CACHE=1 \
     GPU_DEV_LISTEN=0.0.0.0 \
     GPU_DEV_HOME=/var/lib/gpu-dev
 WORKDIR /app

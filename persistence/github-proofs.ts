@@ -9,14 +9,27 @@ export interface Challenge {
 }
 
 const ASK = `
-  insert into github_challenges (user_id, github_user, nonce, expires_at) values ($1, $2, $3, now() + make_interval(secs => $4))
-  on conflict (user_id) do update set github_user = excluded.github_user, nonce = excluded.nonce, expires_at = excluded.expires_at
-  returning expires_at`;
+  insert into github_challenges as open (user_id, github_user, nonce, expires_at) values ($1, $2, $3, now() + make_interval(secs => $4))
+  on conflict (user_id) do update
+     set nonce = case when open.github_user = excluded.github_user and open.expires_at > now() then open.nonce else excluded.nonce end,
+         github_user = excluded.github_user, expires_at = excluded.expires_at
+  returning github_user, nonce, expires_at`;
 
-/** Ask a user to prove a name; what they were asked before counts no more. @returns until when */
-export async function askForProof(db: Queryable, userId: number, challenge: Challenge, seconds: number): Promise<Date> {
-  const { rows } = await db.query<{ expires_at: Date }>(ASK, [userId, challenge.github_user, challenge.nonce, seconds]);
-  return rows[0]!.expires_at;
+/**
+ * Ask a user to prove a name. What they were asked before counts no more, unless it was the same name: then it is the same challenge, for longer.
+ * @param nonce of a new challenge
+ * @returns what they must sign, and until when
+ */
+export async function askForProof(
+  db: Queryable,
+  userId: number,
+  github: string,
+  nonce: string,
+  seconds: number,
+): Promise<{ challenge: Challenge; until: Date }> {
+  const { rows } = await db.query<Challenge & { expires_at: Date }>(ASK, [userId, github, nonce, seconds]);
+  const { expires_at: until, ...challenge } = rows[0]!;
+  return { challenge, until };
 }
 
 /** What a user was asked to sign, if it is not too late for it. */

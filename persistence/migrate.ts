@@ -24,10 +24,26 @@ const TABLE_WAIT_MS = 2_000;
 const BETWEEN_TRIES_MS = 5_000;
 const LOCK_NOT_AVAILABLE = '55P03';
 
+/** Somebody whose transaction is longer than we wait, and the tables that it has locked. */
+export interface TableHolder {
+  pid: number;
+  application: string;
+  state: string | null;
+  since: Date;
+  tables: string[];
+}
+
+const FIND_HOLDERS = `
+  select a.pid, a.application_name as application, a.state, a.xact_start as since, array_agg(distinct c.relname::text order by c.relname::text) as tables
+    from pg_locks l join pg_stat_activity a using (pid) join pg_class c on c.oid = l.relation
+   where l.granted and l.database = (select oid from pg_database where datname = current_database()) and c.relkind in ('r', 'p')
+     and c.relnamespace = 'public'::regnamespace and a.pid <> pg_backend_pid() and a.xact_start < clock_timestamp() - make_interval(secs => $1)
+   group by a.pid, a.application_name, a.state, a.xact_start order by a.xact_start`;
+
 /** What a caller may want to know or set otherwise. */
 export interface MigrateOptions {
-  /** A table is in use by somebody who keeps it: nothing was changed, and it is tried again. */
-  onBusy?: (error: Error) => void;
+  /** A table is in use by somebody who keeps it: nothing was changed, and it is tried again. Told with those who keep tables. */
+  onBusy?: (holders: readonly TableHolder[]) => void;
   betweenTriesMs?: number;
 }
 
@@ -77,7 +93,7 @@ async function runMissing(client: pg.Client, { onBusy, betweenTriesMs = BETWEEN_
       if (!(error instanceof pg.DatabaseError) || error.code !== LOCK_NOT_AVAILABLE) throw error;
       // Each migration has a transaction of its own, which the runner leaves open when it fails: with it stay the tables it has locked.
       await client.query('rollback');
-      onBusy?.(error);
+      onBusy?.((await client.query<TableHolder>(FIND_HOLDERS, [TABLE_WAIT_MS / 1_000])).rows);
       await pause(betweenTriesMs);
     }
   }

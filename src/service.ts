@@ -13,7 +13,7 @@ import { REALITY_CHANNEL } from '../actors/reality/reconciler.ts';
 import { settleForeignSteps } from '../persistence/changes.ts';
 import { Database, isRetryableDatabaseError } from '../persistence/database.ts';
 import { forgetOldNodes } from '../persistence/gpu-nodes.ts';
-import { migrate } from '../persistence/migrate.ts';
+import { migrate, type TableHolder } from '../persistence/migrate.ts';
 import { serveDomain } from '../persistence/names.ts';
 import { assertQueues, enableNotifications, insertChannel } from '../persistence/pgmq.ts';
 import type { Config } from './config.ts';
@@ -153,7 +153,7 @@ function proofKeysOf({ cluster, githubUrl }: Config, { keys }: Providers): KeySo
 async function openDatabase({ database, queues }: Config, log: pino.Logger): Promise<Database> {
   let migrated: string[];
   try {
-    const onBusy = (error: Error) => log.warn({ error: error.message }, 'the migration waits for a table that is in use');
+    const onBusy = (holders: readonly TableHolder[]) => log.warn({ holders }, 'the migration waits for a table that is in use');
     migrated = await migrate(urlOf(database), { onBusy });
   } catch (error) {
     if (!(error instanceof Error) || !(isRetryableDatabaseError(error) || isRefusal(error))) throw error;

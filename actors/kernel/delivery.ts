@@ -184,8 +184,8 @@ export async function post({ kinds, clock }: BatchSettings, db: Queryable, messa
 }
 
 /**
- * The birth of each actor before all else: of the unborn, what waits first is taken to be their birth. Who was written to before it in the same
- * batch keeps what was written.
+ * The birth of each actor before all else: of the unborn, what waits first is taken to be their birth. What was sent ahead of it keeps its
+ * order, behind it.
  */
 function birthsFirst(kinds: ReadonlyMap<string, ActorKind>, messages: readonly Message[]): Message[] {
   const births = new Set(firstBirths(kinds, messages));

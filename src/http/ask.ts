@@ -1,9 +1,11 @@
 /** What is asked of a reservation, as every path over HTTP asks it: through the door, and decided when the answer comes. */
+import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
-import { acceptAction, posting } from '../../actors/intake/doors.ts';
+import { acceptAction, type Post, posting } from '../../actors/intake/doors.ts';
 import type { EventAction } from '../../actors/intake/messages.ts';
 import { isSameWish } from '../../actors/intake/repeated.ts';
+import type { Transaction } from '../../persistence/database.ts';
 import type { HistoryEntry } from '../../persistence/history.ts';
 import { findDeadLetter } from '../../persistence/insight.ts';
 import { Problem } from '../errors.ts';
@@ -26,27 +28,63 @@ export interface Asked {
   key: string | null;
 }
 
+/** Where the decision of what was asked will stand. */
+export interface Accepted {
+  actor: string;
+  key: string;
+}
+
 /**
  * Ask it, and wait a while for the decision.
  * @returns false if it is accepted and not decided yet
  * @throws Problem if it is not taken, or an extension is refused
  */
-export async function ask(
+export async function ask(deps: HttpDeps, reader: ReservationReader, request: FastifyRequest, asked: Asked): Promise<boolean> {
+  // One name for all tries: the first may have come through.
+  const name = `http:${uuidv7()}`;
+  const accepted = await deps.kernel.deliver((tx, post) => accept(request, tx, posting(post), asked, name));
+  return decisionOf(deps, reader, asked, accepted);
+}
+
+/** Ask it in a transaction. @param name by which it is known if it has no key */
+export async function accept(
+  request: FastifyRequest,
+  tx: Transaction,
+  post: Post,
+  { id, owner, type, fields, key }: Asked,
+  name: string,
+): Promise<Accepted> {
+  const by = senderOf(request);
+  const message = {
+    ...fields,
+    reservation_id: id,
+    user_id: owner,
+    ...(key === null ? {} : { idempotency_key: ownKey(key, by.user, owner) }),
+  };
+  const { actor, key: known } = await acceptAction(post, tx, { does: 'event', action: type }, message, {
+    door: 'http',
+    key: name,
+    by,
+  });
+  return { actor, key: known };
+}
+
+/** Keys belong to their users, and those of a reservation's events to its owner: whoever else may change it has keys of their own. */
+function ownKey(key: string, user: string, owner: string): string {
+  return user === owner ? key : createHash('sha256').update(`${user}\n${key}`).digest('hex');
+}
+
+/**
+ * Wait a while for the decision of what was accepted.
+ * @returns false if it is not decided yet
+ * @throws Problem if it is not taken, or an extension is refused
+ */
+export async function decisionOf(
   { db, kernel }: HttpDeps,
   reader: ReservationReader,
-  request: FastifyRequest,
-  { id, owner, type, fields, key }: Asked,
+  { id, type, fields, key }: Asked,
+  accepted: Accepted,
 ): Promise<boolean> {
-  const message = { ...fields, reservation_id: id, user_id: owner, ...(key === null ? {} : { idempotency_key: key }) };
-  // One key for all tries: the first may have come through.
-  const ownKey = `http:${uuidv7()}`;
-  const accepted = await kernel.deliver((tx, post) =>
-    acceptAction(posting(post), tx, { does: 'event', action: type }, message, {
-      door: 'http',
-      key: ownKey,
-      by: senderOf(request),
-    }),
-  );
   const end = performance.now() + TURN_MS;
   const entry = await until(TURN_MS, () => kernel.outcome(accepted.actor, accepted.key));
   if (entry === null) {

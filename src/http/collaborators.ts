@@ -1,7 +1,7 @@
 /** Who else may do something with a reservation. */
-import { createHash } from 'node:crypto';
-import type { FastifyRequest } from 'fastify';
+import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
+import { posting } from '../../actors/intake/doors.ts';
 import { UserName } from '../../actors/intake/messages.ts';
 import { GITHUB_NAME } from '../../machines/reservation.events.ts';
 import { findUserByName } from '../../persistence/api-users.ts';
@@ -10,9 +10,9 @@ import { type CollaboratorRow, dropRole, listCollaborators, setRole } from '../.
 import { findUserOfGithub } from '../../persistence/github-proofs.ts';
 import { Problem } from '../errors.ts';
 import { ROLES } from '../identity/principal.ts';
-import { ask } from './ask.ts';
+import { accept, type Accepted, ask, type Asked, decisionOf } from './ask.ts';
 import type { HttpDeps, Server } from './deps.ts';
-import { actOnce, idempotencyKey, Key } from './once.ts';
+import { actOnceWithin, Key } from './once.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ById } from './reservations.ts';
@@ -51,7 +51,7 @@ interface Person {
 }
 
 export function collaboratorRoutes(app: Server, deps: HttpDeps, reader: ReservationReader): void {
-  const { db } = deps;
+  const { db, kernel } = deps;
 
   app.get(
     '/v1/reservations/:id/collaborators',
@@ -102,14 +102,20 @@ export function collaboratorRoutes(app: Server, deps: HttpDeps, reader: Reservat
         );
       }
       const { userId } = person;
-      const keys = await actOnce(db, request, async (tx) => {
-        if (userId !== null) {
-          await setRole(tx, id, userId, role, senderOf(request).user);
-          await recordAudit(tx, auditOf(request, 'reservation.share', `reservation/${id}`, { with: person.user, role }));
-        }
-        return keysOf(await listCollaborators(tx, id), person, role);
-      });
-      const note = keys.change === null ? keys.note : await tell(request, id, owner, keys.change);
+      const name = `share:${uuidv7()}`;
+      // The role and the keys that come with it in one transaction: sent again, neither is given anew to whom it was taken from meanwhile.
+      const shared = await kernel.deliver((tx, post) =>
+        actOnceWithin(tx, request, `collaborators of ${id}`, async () => {
+          if (userId !== null) {
+            await setRole(tx, id, userId, role, senderOf(request).user);
+            await recordAudit(tx, auditOf(request, 'reservation.share', `reservation/${id}`, { with: person.user, role }));
+          }
+          const { change, note } = keysOf(await listCollaborators(tx, id), person, role);
+          if (change === null) return { change, note, accepted: null };
+          return { change, note, accepted: await accept(request, tx, posting(post), eventOf(id, owner, change), name) };
+        }),
+      );
+      const note = shared.accepted === null ? shared.note : await noteOn(id, owner, shared.change, shared.accepted);
       return { id, owner, collaborators: await everybody(id), ssh_note: note };
     },
   );
@@ -138,10 +144,10 @@ export function collaboratorRoutes(app: Server, deps: HttpDeps, reader: Reservat
           if (dropped) await recordAudit(tx, auditOf(request, 'reservation.unshare', `reservation/${id}`, { with: person.user }));
           return dropped;
         }));
-      const listed = isIn(await listCollaborators(db, id), person);
-      if (!had && !listed) throw new Problem('GPU_USER_UNKNOWN', `${who.slice(0, 100)} was not let into it`, { field: 'who' });
       const { change } = keysOf(await listCollaborators(db, id), person, null);
-      if (change !== null) await tell(request, id, owner, change);
+      if (!had && change === null)
+        throw new Problem('GPU_USER_UNKNOWN', `${who.slice(0, 100)} was not let into it`, { field: 'who' });
+      if (change !== null) await noteOf(() => ask(deps, reader, request, eventOf(id, owner, change)));
       return { id, owner, collaborators: await everybody(id) };
     },
   );
@@ -170,19 +176,24 @@ export function collaboratorRoutes(app: Server, deps: HttpDeps, reader: Reservat
     return { userId: row.user_id, user: row.name, github: row.github_user };
   }
 
-  /** Tell the server whose SSH keys are let in, or no more. @returns why it does not take it; null if it does */
-  async function tell(request: FastifyRequest, id: string, owner: string, { type, github }: KeyChange): Promise<string | null> {
-    const key = request.method === 'POST' ? idempotencyKey(request, (request.body as z.infer<typeof Who>).idempotency_key) : null;
-    const event = { id, owner, type, fields: { github_username: github }, key: key === null ? null : eventKeyOf(key) };
-    try {
-      await ask(deps, reader, request, event);
-      return null;
-    } catch (error) {
-      // Keys are a matter of a server that runs; the role is theirs all the same.
-      if (error instanceof Problem && error.code === 'GPU_EVENT_IGNORED') return error.message;
-      throw error;
-    }
+  function noteOn(id: string, owner: string, change: KeyChange, accepted: Accepted): Promise<string | null> {
+    return noteOf(() => decisionOf(deps, reader, eventOf(id, owner, change), accepted));
   }
+}
+
+/** Why a server does not let keys in; null if it does. The role is theirs all the same: keys are a matter of a server that runs. */
+async function noteOf(tell: () => Promise<boolean>): Promise<string | null> {
+  try {
+    await tell();
+    return null;
+  } catch (error) {
+    if (error instanceof Problem && error.code === 'GPU_EVENT_IGNORED') return error.message;
+    throw error;
+  }
+}
+
+function eventOf(id: string, owner: string, { type, github }: KeyChange): Asked {
+  return { id, owner, type, fields: { github_username: github }, key: null };
 }
 
 /** SSH keys that a server should let in, or no more. */
@@ -205,11 +216,6 @@ function keysOf(
   }
   if (isIn(rows, person) === mayLogIn) return { change: null, note: null };
   return { change: { type: mayLogIn ? 'add_user' : 'remove_user', github }, note: null };
-}
-
-/** The reservation's own events have keys of the same users: the event of a role must not be taken for one of those. */
-function eventKeyOf(key: string): string {
-  return `share:${createHash('sha256').update(key).digest('hex').slice(0, 32)}`;
 }
 
 /** Whether the SSH keys of a person are let in. */

@@ -46,17 +46,16 @@ export function githubRoutes(app: Server, deps: HttpDeps): void {
       const { userId, user } = principalOf(request);
       const { github_username: github } = request.body;
       await refuseTaken(userId, github);
-      return actOnce(db, request, async (tx) => {
-        const challenge: Challenge = { github_user: github, nonce: randomBytes(24).toString('hex') };
-        const until = await askForProof(tx, userId, challenge, VALID_SECONDS);
-        return {
-          github_username: github,
-          message: messageOf(user, challenge),
-          namespace: NAMESPACE,
-          command: `ssh-keygen -Y sign -n ${NAMESPACE} -f ~/.ssh/id_ed25519`,
-          expires_at: until.toISOString(),
-        };
-      });
+      await actOnce(db, request, async () => ({}));
+      // Who asks again has what was asked of them before, under a key or not.
+      const { challenge, until } = await askForProof(db, userId, github, randomBytes(24).toString('hex'), VALID_SECONDS);
+      return {
+        github_username: github,
+        message: messageOf(user, challenge),
+        namespace: NAMESPACE,
+        command: `ssh-keygen -Y sign -n ${NAMESPACE} -f ~/.ssh/id_ed25519`,
+        expires_at: until.toISOString(),
+      };
     },
   );
 
@@ -73,9 +72,10 @@ export function githubRoutes(app: Server, deps: HttpDeps): void {
     },
     async (request) => {
       const { userId, user } = principalOf(request);
+      // In this order: what uses the challenge up keeps its answer in the same transaction.
+      const challenge = await findChallenge(db, userId);
       const answered = await earlierAnswer<{ github_user: string }>(db, request);
       if (answered !== null) return answered;
-      const challenge = await findChallenge(db, userId);
       if (challenge === null) throw unproven('nothing was asked of you, or it was too long ago; ask again');
       await refuseTaken(userId, challenge.github_user);
       const keys = await keysOf(challenge.github_user);

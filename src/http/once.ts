@@ -47,20 +47,31 @@ const FIND_ANSWER = 'select request, answer from answered_requests where user_na
  * Act in one transaction, once for each key of the one who asks: sent again, the request gets the answer of the first time.
  * @throws Problem if the key was used for another request, or what the act throws; nothing is written then.
  */
-export async function actOnce<T extends object>(
+export function actOnce<T extends object>(
   db: Database,
   request: FastifyRequest,
   act: (tx: Transaction) => Promise<T>,
 ): Promise<T> {
-  const asked = askedBy(request);
-  if (asked === null) return db.withTransaction(act);
+  return db.withTransaction((tx) => actOnceWithin(tx, request, pathOf(request), () => act(tx)));
+}
+
+/**
+ * The same in a transaction that is open.
+ * @param object what is acted on, by its whole name: a path may hold the beginning of an id, which means another object on another day
+ */
+export async function actOnceWithin<T extends object>(
+  tx: Transaction,
+  request: FastifyRequest,
+  object: string,
+  act: () => Promise<T>,
+): Promise<T> {
+  const asked = askedBy(request, object);
+  if (asked === null) return act();
   const { user, key, name } = asked;
-  return db.withTransaction(async (tx) => {
-    if ((await tx.query(TAKE_KEY, [user, key, name])).rowCount === 0) return (await earlierAnswer<T>(tx, request))!;
-    const answer = await act(tx);
-    await tx.query(KEEP_ANSWER, [user, key, JSON.stringify(answer)]);
-    return answer;
-  });
+  if ((await tx.query(TAKE_KEY, [user, key, name])).rowCount === 0) return (await answerTo<T>(tx, asked))!;
+  const answer = await act();
+  await tx.query(KEEP_ANSWER, [user, key, JSON.stringify(answer)]);
+  return answer;
 }
 
 /**
@@ -69,18 +80,32 @@ export async function actOnce<T extends object>(
  * @throws Problem if its key was used for another request
  */
 export async function earlierAnswer<T extends object>(db: Queryable, request: FastifyRequest): Promise<T | null> {
-  const asked = askedBy(request);
-  if (asked === null) return null;
-  const { rows } = await db.query<{ request: string; answer: T }>(FIND_ANSWER, [asked.user, asked.key]);
+  const asked = askedBy(request, pathOf(request));
+  return asked === null ? null : answerTo<T>(db, asked);
+}
+
+/** A request that bears a key, by what it wishes. */
+interface KeyedRequest {
+  user: string;
+  key: string;
+  name: string;
+}
+
+async function answerTo<T extends object>(db: Queryable, { user, key, name }: KeyedRequest): Promise<T | null> {
+  const { rows } = await db.query<{ request: string; answer: T }>(FIND_ANSWER, [user, key]);
   const found = rows[0];
-  if (found === undefined || found.request === asked.name) return found?.answer ?? null;
+  if (found === undefined || found.request === name) return found?.answer ?? null;
   throw new Problem('GPU_IDEMPOTENCY_CONFLICT', 'This key was used for another request', { field: 'idempotency_key' });
 }
 
-function askedBy(request: FastifyRequest): { user: string; key: string; name: string } | null {
+function askedBy(request: FastifyRequest, object: string): KeyedRequest | null {
   const { idempotency_key: inBody, ...body } = (request.body ?? {}) as { idempotency_key?: string | null };
   const key = idempotencyKey(request, inBody);
   if (key === null) return null;
   const hash = createHash('sha256').update(JSON.stringify(body)).digest('hex').slice(0, 16);
-  return { user: principalOf(request).user, key, name: `${request.method} ${request.url.split('?', 1)[0]!} ${hash}` };
+  return { user: principalOf(request).user, key, name: `${request.method} ${object} ${hash}` };
+}
+
+function pathOf(request: FastifyRequest): string {
+  return request.url.split('?', 1)[0]!;
 }

@@ -19,6 +19,8 @@ const mailUnit = ({ actor, key }: { actor: string; key: string }): Unit => ({
 export class Passages {
   readonly #db: Database;
   readonly #point: CrashPoint;
+  /** The latest time that was read, where only what is newer is read again. */
+  #since = new Date(0);
 
   constructor(db: Database, point: CrashPoint) {
     this.#db = db;
@@ -38,14 +40,14 @@ export class Passages {
       case 'turn.beforeCommit':
         return [...(await this.#underWay(answerOf)), ...(queue === null ? [] : await this.#queued(queue))];
       case 'turn.afterCommit':
-        return this.#mail(TAKEN);
+        return this.#mailSince(TAKEN);
       case 'effect.leased':
         // One that only looks whether it is ready is at stake as well, and once more when it is.
-        return (await this.#effects(LEASED)).map((unit) => (isReady(unit) ? unit : { ...unit, name: `${unit.name} not yet` }));
+        return (await this.#leased()).map((unit) => (isReady(unit) ? unit : { ...unit, name: `${unit.name} not yet` }));
       case 'effect.done':
-        return (await this.#effects(LEASED)).filter(isReady);
+        return (await this.#leased()).filter(isReady);
       case 'effect.afterResult':
-        return this.#effects(ENDED);
+        return this.#endedEffects();
       case 'sweep.fired':
         return this.#mail(FIRED);
       case 'intake.beforeCommit':
@@ -63,13 +65,30 @@ export class Passages {
     ];
   }
 
-  async #mail(text: typeof TAKEN | typeof FIRED | typeof MAIL_UNDER_WAY): Promise<Unit[]> {
+  /** Time only goes on between rounds: what was taken before the last reading's is known. */
+  async #mailSince(text: typeof TAKEN): Promise<Unit[]> {
+    const { rows } = await this.#db.query<{ actor: string; key: string; at: Date }>(text, [this.#since]);
+    this.#note(rows);
+    return rows.map(mailUnit);
+  }
+
+  async #endedEffects(): Promise<Unit[]> {
+    const { rows } = await this.#db.query<{ effectId: string; at: Date }>(ENDED, [this.#since]);
+    this.#note(rows);
+    return rows.map(({ effectId }) => ({ name: effectId, is: { effectId } }));
+  }
+
+  #note(rows: readonly { at: Date }[]): void {
+    for (const { at } of rows) if (at > this.#since) this.#since = at;
+  }
+
+  async #mail(text: typeof FIRED | typeof MAIL_UNDER_WAY): Promise<Unit[]> {
     const { rows } = await this.#db.query<{ actor: string; key: string }>(text, []);
     return rows.map(mailUnit);
   }
 
-  async #effects(text: typeof LEASED | typeof ENDED): Promise<Unit[]> {
-    const { rows } = await this.#db.query<{ effectId: string }>(text, []);
+  async #leased(): Promise<Unit[]> {
+    const { rows } = await this.#db.query<{ effectId: string }>(LEASED, []);
     return rows.map(({ effectId }) => ({ name: effectId, is: { effectId } }));
   }
 
@@ -80,9 +99,9 @@ export class Passages {
 }
 
 const FIRED = `select actor, key from mailbox where not held and sender = 'deadline'`;
-const TAKEN = 'select actor, key from history';
+const TAKEN = 'select actor, key, at from history where at >= $1';
 const LEASED = `select effect_id as "effectId" from effects where status = 'pending' and lease_token is not null`;
-const ENDED = `select effect_id as "effectId" from effects where status in ('done', 'failed')`;
+const ENDED = `select effect_id as "effectId", ended_at as at from effects where status in ('done', 'failed') and ended_at >= $1`;
 /** Actors that nobody has locked: one who is locked cannot be shared. */
 const FREE = 'free as materialized (select actor from actors for share skip locked)';
 const MAIL_UNDER_WAY = `

@@ -131,7 +131,9 @@ describe('a GitHub name', () => {
     published.set('again-hub', key.line);
     const [first, again] = [await asked('lea', 'again-hub', 'ask'), await asked('lea', 'again-hub', 'ask')];
     expect([first.status, again.status]).toEqual([200, 200]);
-    expect(again.body).toEqual(first.body);
+    // What is open stays what must be signed, whoever else of hers asks for it meanwhile.
+    for (const { body } of [again, await asked('lea', 'again-hub'), await asked('lea', 'again-hub', 'ask')])
+      expect(body.message).toBe(first.body.message);
     const conflict = { status: 409, code: 'GPU_IDEMPOTENCY_CONFLICT', field: 'idempotency_key' };
     expect((await asked('lea', 'other-hub', 'ask')).body).toMatchObject(conflict);
     const signature = key.sign(first.body.message);
@@ -254,11 +256,37 @@ describe('collaborators', () => {
     expect((await http.get(`/v1/reservations/${id}`, 'pete')).status).toBe(404);
     const other = await share({ user: 'pete', role: 'view' }, 'nora', 'pete');
     expect(other.body).toMatchObject({ status: 409, code: 'GPU_IDEMPOTENCY_CONFLICT', field: 'idempotency_key' });
-    // Keys of the events of a reservation are others.
+    // Keys of the events of a reservation are others, and those of each user are their own.
     const event = { type: 'add_user', github_username: 'event-hub' };
-    expect((await http.post(`/v1/reservations/${id}/events`, event, withKey('nora', 'pete'))).status).toBe(200);
-    await http.post(`/v1/reservations/${id}/events`, { ...event, type: 'remove_user' }, { user: 'nora' });
-    expect((await share({ user: 'pete' }, 'nora', 'pete again')).status).toBe(200);
+    const ask = (body: object, user: string, key: string) => http.post(`/v1/reservations/${id}/events`, body, withKey(user, key));
+    expect((await ask(event, 'nora', 'pete')).status).toBe(200);
+    expect((await ask({ ...event, type: 'remove_user' }, 'quinn', 'pete')).status).toBe(200);
+    expect((await share({ user: 'pete' }, 'quinn', 'pete')).body.collaborators).toContainEqual(
+      expect.objectContaining({ user: 'pete', role: 'attach', ssh: true }),
+    );
+    // The beginning of an id is the same reservation, as long as it is.
+    const short = `/v1/reservations/${id.slice(0, 13)}/collaborators`;
+    await unshare('pete');
+    expect((await http.post(short, { user: 'pete' }, withKey('quinn', 'pete'))).status).toBe(200);
+    expect((await http.get(`/v1/reservations/${id}`, 'pete')).status).toBe(404);
+    expect((await share({ user: 'pete' }, 'nora', 'pete again')).body.ssh_note).toBeNull();
+  });
+
+  it('R5: of another reservation is another, though its path is the same', async () => {
+    const make = async (n: number) => {
+      const reservation_id = `0b5e55ed-0000-4000-8000-00000000000${n}`;
+      await http.post('/v1/reservations', { ...wish, reservation_id }, { user: 'olivia' });
+      await http.world.reaches(reservation_id, 'running');
+      return reservation_id;
+    };
+    const shareIt = () => http.post('/v1/reservations/0b5e55ed/collaborators', { user: 'quinn' }, withKey('olivia', 'same path'));
+    const first = await make(1);
+    expect((await shareIt()).body.id).toBe(first);
+    await http.post(`/v1/reservations/${first}/events`, { type: 'cancel' }, { user: 'olivia' });
+    await http.world.reaches(first, 'cancelled');
+    const second = await make(2);
+    expect((await shareIt()).body).toMatchObject({ status: 409, code: 'GPU_IDEMPOTENCY_CONFLICT' });
+    expect((await http.get(`/v1/reservations/${second}`, 'quinn')).status).toBe(404);
   });
 
   it('are let in no more when they are removed, by either name, or by remove_user', async () => {

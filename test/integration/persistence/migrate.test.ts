@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
-import { migrate } from '../../../persistence/migrate.ts';
+import { migrate, type TableHolder } from '../../../persistence/migrate.ts';
 
 const name = `migrate_${randomUUID().replaceAll('-', '')}`;
 let url: string;
@@ -62,12 +62,17 @@ it('a database of a newer version is refused', async () => {
 it('a table that somebody reads for long is waited for in portions: those who come behind go on meanwhile', async () => {
   // What a backup reads is renamed by this migration.
   const undone = await undo('0025_answered_requests');
-  const backup = new pg.Client(url);
+  const backup = new pg.Client({ connectionString: url, application_name: 'pg_dump' });
   await backup.connect();
   await backup.query('begin');
   await backup.query('select from admin_acts');
   let tries = 0;
-  const migrating = migrate(url, { onBusy: () => tries++, betweenTriesMs: 50 });
+  const told = new Set<string>();
+  const onBusy = (holders: readonly TableHolder[]) => {
+    tries++;
+    for (const { application, tables } of holders) for (const table of tables) told.add(`${application}: ${table}`);
+  };
+  const migrating = migrate(url, { onBusy, betweenTriesMs: 50 });
   await expect.poll(() => tries).toBeGreaterThan(0);
   // What an old replica writes now comes through, at the latest between two tries.
   await onServer(`insert into admin_acts (user_name, key, act) values ('olga', 'k', 'POST /')`, url);
@@ -75,6 +80,7 @@ it('a table that somebody reads for long is waited for in portions: those who co
   await backup.query('commit');
   await backup.end();
   expect(await migrating).toEqual(undone);
+  expect([...told]).toEqual(['pg_dump: admin_acts']);
   // And after it too, under the name that it knows.
   await onServer(
     `insert into admin_acts (user_name, key, act) values ('olga', 'k', 'x'), ('olga', 'k2', 'POST /') on conflict (user_name, key) do nothing`,

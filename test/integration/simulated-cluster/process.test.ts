@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { KubeConfig, CoreV1Api } from '@kubernetes/client-node';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -114,5 +115,22 @@ describe('the process', () => {
     const data = folder();
     await start(data);
     await expect(spawnCluster('--data', data)).rejects.toThrow('ended before it was ready');
+  });
+
+  it('outlives clients that die while their exec is refused', async () => {
+    const cluster = await start(folder());
+    const { hostname, port } = new URL(cluster.url);
+    const request =
+      `GET ${PODS}/nobody/exec?command=x HTTP/1.1\r\nHost: ${hostname}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n';
+    const die = () =>
+      new Promise<void>((resolve) => {
+        const socket = connect(Number(port), hostname, () => socket.write(request, () => socket.resetAndDestroy()));
+        socket.on('error', () => {}).on('close', () => resolve());
+      });
+    // Of the refusals some meet a connection that has been reset: an error that nobody hears ends a process.
+    for (let n = 0; n < 100; n++) await Promise.all([die(), die(), die(), die()]);
+    expect((await call(cluster.url, 'GET', PODS)).status).toBe(200);
+    expect(cluster.child.exitCode).toBeNull();
   });
 });
