@@ -1,7 +1,4 @@
-/**
- * Compiled code that the next start finds again. Stripping types and compiling take most of a start: with the cache the service is up after
- * half the time, and a command of the CLI has its answer after a third of it.
- */
+/** Compiled code that the next start finds again: stripping types and compiling are a good part of a start (figures in docs/performance.md). */
 import { accessSync, constants } from 'node:fs';
 import { enableCompileCache, flushCompileCache } from 'node:module';
 import { homedir } from 'node:os';
