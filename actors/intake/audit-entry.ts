@@ -3,7 +3,7 @@ import { type AuditEntry, RECORD_AUDIT, recordAuditValues } from '../../persiste
 import type { Transaction } from '../../persistence/database.ts';
 import type { ParsedCreate } from './create.ts';
 import type { Accepted, Sender } from './doors.ts';
-import type { Action } from './messages.ts';
+import { type Action, CreateMessage, DiskMessages, EventMessage } from './messages.ts';
 
 /** Fields of messages that tell what was asked, and hold no secrets. */
 const TOLD = [
@@ -21,8 +21,11 @@ const TOLD = [
 export function entryOf(action: Action, body: unknown, accepted: Accepted, sender: Sender, owner: string | null): AuditEntry {
   const message = (body ?? {}) as Record<string, unknown>;
   const named = typeof message['user_id'] === 'string' ? message['user_id'] : null;
-  const told = Object.fromEntries(TOLD.flatMap((field) => (message[field] == null ? [] : [[field, message[field]]])));
-  const disk = action.does === 'disk' ? String(message['disk_name'] ?? message['target_disk'] ?? '') : '';
+  const checked = checkedFields(action);
+  const told: Record<string, unknown> = Object.fromEntries(
+    TOLD.flatMap((field) => (checked.has(field) && message[field] != null ? [[field, message[field]]] : [])),
+  );
+  const disk = action.does === 'disk' ? String(told['target_disk'] ?? told['disk_name'] ?? '') : '';
   return {
     ...sentBy(sender, named, owner),
     action: action.does === 'disk' ? `disk.${action.action.replace(/_disk$/, '')}` : `reservation.${verbOf(action)}`,
@@ -34,6 +37,12 @@ export function entryOf(action: Action, body: unknown, accepted: Accepted, sende
       key: accepted.key,
     },
   };
+}
+
+/** Fields that messages of an action are checked for: of the others nobody knows what they hold. */
+function checkedFields(action: Action): ReadonlySet<string> {
+  if (action.does === 'create') return new Set(Object.keys(CreateMessage.shape));
+  return new Set(Object.keys((action.does === 'disk' ? DiskMessages[action.action] : EventMessage[action.action]).shape));
 }
 
 /** The row of a create. */

@@ -8,7 +8,7 @@ import { startWorld, type World } from '../support/world.ts';
 import { fitting, nasty, type Schema, spoiled } from './values.ts';
 
 /** Messages in all; `FUZZ_MESSAGES` for more. */
-const MESSAGES = Number(process.env['FUZZ_MESSAGES'] ?? 2_000);
+const MESSAGES = Number(process.env['FUZZ_MESSAGES'] ?? 20_000);
 const AT_ONCE = 100;
 
 let world: World;

@@ -57,6 +57,26 @@ describe('the audit log', () => {
     expect(JSON.stringify(rows)).not.toContain('canary-77');
   });
 
+  it('names the disk of an action by the fields that the action has, whatever else its message holds', async () => {
+    const send = (body: object) => http.world.send({ user_id: 'cleo', ...body }, 'disk_operations');
+    await send({ action: 'create_disk', disk_name: 'source', target_disk: 'elsewhere', snapshot_id: { a: 1 } });
+    const rows = async (name: string) => audit(`object=disk/cleo/${name}`);
+    await http.world.until('it is told of', async () => (await rows('source')).length === 1);
+    await send({ action: 'clone_disk', source_disk: 'source', target_disk: 'copy-1', disk_name: { toString: 1 } });
+    await send({ action: 'clone_disk', source_disk: 'source', target_disk: 'copy-2', disk_name: 'source' });
+    await http.world.until('both are told of', async () => [...(await rows('copy-1')), ...(await rows('copy-2'))].length === 2);
+    const details = [...(await rows('source')), ...(await rows('copy-1')), ...(await rows('copy-2'))].map((row) => row.details);
+    expect(details).toMatchObject([{ disk_name: 'source' }, { target_disk: 'copy-1' }, { target_disk: 'copy-2' }]);
+    for (const [own, field] of [
+      [details[0], 'target_disk'],
+      [details[0], 'snapshot_id'],
+      [details[1], 'disk_name'],
+      [details[2], 'disk_name'],
+    ] as const)
+      expect(own).not.toHaveProperty(field);
+    expect((await http.world.db.query(`select 1 from dead_letters where body->>'user_id' = 'cleo'`)).rowCount).toBe(0);
+  });
+
   it('says for whom an admin acted', async () => {
     const { body } = await http.post('/v1/reservations', { ...wish, user_id: 'bob' });
     expect(body.user_id).toBe('bob');

@@ -6,24 +6,25 @@ import { migrate, type TableHolder } from '../../../persistence/migrate.ts';
 
 const name = `migrate_${randomUUID().replaceAll('-', '')}`;
 let url: string;
-async function onServer(statement: string, at = inject('postgres').adminUrl): Promise<pg.QueryResult> {
+async function onServer(statement: string, at = inject('postgres').adminUrl, values?: unknown[]): Promise<pg.QueryResult> {
   const client = new pg.Client(at);
   await client.connect();
   try {
-    return await client.query(statement);
+    return await client.query(statement, values);
   } finally {
     await client.end();
   }
 }
 /** Go back to before a migration. @returns those that are undone */
 async function undo(first: string): Promise<string[]> {
-  const { rows } = await onServer(`select name from schema_migrations where name >= '${first}' order by id`, url);
+  const { rows } = await onServer('select name from schema_migrations where name >= $1 order by id', url, [first]);
   const names = rows.map((row) => row['name'] as string);
   for (const name of names.toReversed()) {
     const [, down] = readFileSync(new URL(`../../../persistence/migrations/${name}.sql`, import.meta.url), 'utf8').split(
       '-- Down Migration',
     );
-    await onServer(`${down}; delete from schema_migrations where name = '${name}'`, url);
+    await onServer(down!, url);
+    await onServer('delete from schema_migrations where name = $1', url, [name]);
   }
   return names;
 }
