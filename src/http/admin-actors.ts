@@ -8,11 +8,11 @@ import { listTroubledEffects } from '../../persistence/effect-retries.ts';
 import { releaseHeldMail } from '../../persistence/mailbox.ts';
 import { Problem } from '../errors.ts';
 import { ADMIN, audit, Reason } from './admin-act.ts';
-import { actOnce, Key } from './once.ts';
 import { retryEffect } from './admin-replay.ts';
 import { NAME, openCursor, sealCursor } from './cursor.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { iso } from './disk-view.ts';
+import { actOnce, Key } from './once.ts';
 import { problems } from './problems.ts';
 
 const Address = z.string().regex(/^[a-z-]{1,40}\/[^\s\0]{1,200}$/, 'must be kind/id');

@@ -3,12 +3,12 @@ import { z } from 'zod';
 import { type DeadLetterRow, findLetter, listLetters, lockLetter, resolveLetter } from '../../persistence/dead-letters.ts';
 import { Problem } from '../errors.ts';
 import { ADMIN, audit, operatorOf, Reason } from './admin-act.ts';
-import { actOnce, Key } from './once.ts';
 import { replay } from './admin-replay.ts';
 import { NUMBER, openCursor, sealCursor } from './cursor.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { iso } from './disk-view.ts';
 import { LETTER, letterOf, Source } from './letter-view.ts';
+import { actOnce, Key } from './once.ts';
 import { problems } from './problems.ts';
 
 const LetterView = z

@@ -8,8 +8,8 @@ import { enqueue } from '../../persistence/mailbox.ts';
 import { findReservationRow, type ReservationRow } from '../../persistence/reservations.ts';
 import { Problem } from '../errors.ts';
 import { ADMIN, audit, operatorOf, Reason } from './admin-act.ts';
-import { actOnce, Key } from './once.ts';
 import type { HttpDeps, Server } from './deps.ts';
+import { actOnce, Key } from './once.ts';
 import { problems } from './problems.ts';
 import { until } from './waiting.ts';
 

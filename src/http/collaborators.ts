@@ -10,7 +10,7 @@ import { type CollaboratorRow, dropRole, listCollaborators, setRole } from '../.
 import { findUserOfGithub } from '../../persistence/github-proofs.ts';
 import { Problem } from '../errors.ts';
 import { ROLES } from '../identity/principal.ts';
-import { accept, type Accepted, ask, type Asked, decisionOf } from './ask.ts';
+import { accept, ask, type Asked, decisionOf } from './ask.ts';
 import type { HttpDeps, Server } from './deps.ts';
 import { actOnceWithin, Key } from './once.ts';
 import { problems } from './problems.ts';
@@ -111,11 +111,13 @@ export function collaboratorRoutes(app: Server, deps: HttpDeps, reader: Reservat
             await recordAudit(tx, auditOf(request, 'reservation.share', `reservation/${id}`, { with: person.user, role }));
           }
           const { change, note } = keysOf(await listCollaborators(tx, id), person, role);
-          if (change === null) return { change, note, accepted: null };
-          return { change, note, accepted: await accept(request, tx, posting(post), eventOf(id, owner, change), name) };
+          if (change === null) return { note, told: null };
+          const event = eventOf(id, owner, change);
+          return { note, told: { event, accepted: await accept(request, tx, posting(post), event, name) } };
         }),
       );
-      const note = shared.accepted === null ? shared.note : await noteOn(id, owner, shared.change, shared.accepted);
+      const { told } = shared;
+      const note = told === null ? shared.note : await noteOf(() => decisionOf(deps, reader, told.event, told.accepted));
       return { id, owner, collaborators: await everybody(id), ssh_note: note };
     },
   );
@@ -174,10 +176,6 @@ export function collaboratorRoutes(app: Server, deps: HttpDeps, reader: Reservat
     const row = await findUserByName(db, user);
     if (row === null) throw new Problem('GPU_USER_UNKNOWN', `There is no user ${user}`, { field: 'user' });
     return { userId: row.user_id, user: row.name, github: row.github_user };
-  }
-
-  function noteOn(id: string, owner: string, change: KeyChange, accepted: Accepted): Promise<string | null> {
-    return noteOf(() => decisionOf(deps, reader, eventOf(id, owner, change), accepted));
   }
 }
 

@@ -46,6 +46,7 @@ export function githubRoutes(app: Server, deps: HttpDeps): void {
       const { userId, user } = principalOf(request);
       const { github_username: github } = request.body;
       await refuseTaken(userId, github);
+      // A key of another wish is refused here; nothing of the answer is kept, since it may be too old when it is asked for again.
       await actOnce(db, request, async () => ({}));
       // Who asks again has what was asked of them before, under a key or not.
       const { challenge, until } = await askForProof(db, userId, github, randomBytes(24).toString('hex'), VALID_SECONDS);

@@ -1,5 +1,4 @@
 /** API keys of the one who asks: list, make narrower ones, rotate, revoke. */
-import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import {
@@ -23,7 +22,7 @@ import { DEFAULT_IDENTITY } from '../identity/settings.ts';
 import { keyRequestName, principalOf } from './access.ts';
 import { answerOf, KeyAnswer } from './auth.ts';
 import type { HttpDeps, Server } from './deps.ts';
-import { idempotencyKey } from './once.ts';
+import { idempotencyKey, wishOf } from './once.ts';
 import { problems } from './problems.ts';
 import { auditOf } from './user.ts';
 
@@ -239,11 +238,7 @@ export function keyRoutes(app: Server, deps: HttpDeps): void {
 /** By what this request is known when it is sent again; null if it bears no key. */
 function requestOf(request: FastifyRequest, action: string): KeyRequest | null {
   const key = idempotencyKey(request);
-  const wish = createHash('sha256')
-    .update(JSON.stringify(request.body ?? {}))
-    .digest('hex')
-    .slice(0, 16);
-  return key === null ? null : { key: keyRequestName(action, key), wish };
+  return key === null ? null : { key: keyRequestName(action, key), wish: wishOf(request.body ?? {}) };
 }
 
 async function mustFind(tx: Transaction, userId: number, keyId: number): Promise<KeyRow> {

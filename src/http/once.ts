@@ -38,6 +38,11 @@ export function textOf(value: unknown): string | null {
   return typeof value === 'string' ? value : null;
 }
 
+/** By what a body is compared with that of a request sent before under the same key. */
+export function wishOf(body: object): string {
+  return createHash('sha256').update(JSON.stringify(body)).digest('hex').slice(0, 16);
+}
+
 const TAKE_KEY = `
   insert into answered_requests (user_name, key, request) values ($1, $2, $3) on conflict (user_name, key) do nothing`;
 const KEEP_ANSWER = 'update answered_requests set answer = $3 where user_name = $1 and key = $2';
@@ -102,8 +107,7 @@ function askedBy(request: FastifyRequest, object: string): KeyedRequest | null {
   const { idempotency_key: inBody, ...body } = (request.body ?? {}) as { idempotency_key?: string | null };
   const key = idempotencyKey(request, inBody);
   if (key === null) return null;
-  const hash = createHash('sha256').update(JSON.stringify(body)).digest('hex').slice(0, 16);
-  return { user: principalOf(request).user, key, name: `${request.method} ${object} ${hash}` };
+  return { user: principalOf(request).user, key, name: `${request.method} ${object} ${wishOf(body)}` };
 }
 
 function pathOf(request: FastifyRequest): string {

@@ -4,9 +4,9 @@ import { z } from 'zod';
 import { findRun, lastRun, listFindings, requestRun, type RunRow } from '../../persistence/reality.ts';
 import { Problem } from '../errors.ts';
 import { audit, operatorOf } from './admin-act.ts';
-import { actOnce, Key } from './once.ts';
 import { MOMENT, NUMBER, openCursor, sealCursor } from './cursor.ts';
 import type { HttpDeps, Server } from './deps.ts';
+import { actOnce, Key } from './once.ts';
 import { problems } from './problems.ts';
 
 const Verdict = z.enum(['ended', 'unknown', 'unrecorded', 'missing']);

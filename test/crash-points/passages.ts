@@ -15,6 +15,8 @@ const mailUnit = ({ actor, key }: { actor: string; key: string }): Unit => ({
   is: { mail: { actor, key } },
 });
 
+const effectUnit = ({ effectId }: { effectId: string }): Unit => ({ name: effectId, is: { effectId } });
+
 /** Reads the units of one point, passage by passage. */
 export class Passages {
   readonly #db: Database;
@@ -40,14 +42,14 @@ export class Passages {
       case 'turn.beforeCommit':
         return [...(await this.#underWay(answerOf)), ...(queue === null ? [] : await this.#queued(queue))];
       case 'turn.afterCommit':
-        return this.#mailSince(TAKEN);
+        return (await this.#news<{ actor: string; key: string }>(TAKEN)).map(mailUnit);
       case 'effect.leased':
         // One that only looks whether it is ready is at stake as well, and once more when it is.
         return (await this.#leased()).map((unit) => (isReady(unit) ? unit : { ...unit, name: `${unit.name} not yet` }));
       case 'effect.done':
         return (await this.#leased()).filter(isReady);
       case 'effect.afterResult':
-        return this.#endedEffects();
+        return (await this.#news<{ effectId: string }>(ENDED)).map(effectUnit);
       case 'sweep.fired':
         return this.#mail(FIRED);
       case 'intake.beforeCommit':
@@ -65,21 +67,11 @@ export class Passages {
     ];
   }
 
-  /** Time only goes on between rounds: what was taken before the last reading's is known. */
-  async #mailSince(text: typeof TAKEN): Promise<Unit[]> {
-    const { rows } = await this.#db.query<{ actor: string; key: string; at: Date }>(text, [this.#since]);
-    this.#note(rows);
-    return rows.map(mailUnit);
-  }
-
-  async #endedEffects(): Promise<Unit[]> {
-    const { rows } = await this.#db.query<{ effectId: string; at: Date }>(ENDED, [this.#since]);
-    this.#note(rows);
-    return rows.map(({ effectId }) => ({ name: effectId, is: { effectId } }));
-  }
-
-  #note(rows: readonly { at: Date }[]): void {
+  /** Rows that were not read before, or were then the latest: time only goes on between rounds. */
+  async #news<Row extends object>(text: typeof TAKEN | typeof ENDED): Promise<Row[]> {
+    const { rows } = await this.#db.query<Row & { at: Date }>(text, [this.#since]);
     for (const { at } of rows) if (at > this.#since) this.#since = at;
+    return rows;
   }
 
   async #mail(text: typeof FIRED | typeof MAIL_UNDER_WAY): Promise<Unit[]> {
@@ -89,7 +81,7 @@ export class Passages {
 
   async #leased(): Promise<Unit[]> {
     const { rows } = await this.#db.query<{ effectId: string }>(LEASED, []);
-    return rows.map(({ effectId }) => ({ name: effectId, is: { effectId } }));
+    return rows.map(effectUnit);
   }
 
   async #queued(queue: string): Promise<Unit[]> {

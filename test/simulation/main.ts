@@ -1,8 +1,8 @@
 /**
  * Deterministic simulation from the command line.
  *
- *   npm run simulate:faults -- --seeds 100000 [--from 1] [--workers 2]   many seeds (1,000 by default)
- *                              --minutes 20                         as many as there is time for
+ *   npm run simulate:faults -- --seeds 100000 [--from 1] [--workers 2]              many seeds (1,000 by default)
+ *   npm run simulate:faults -- --minutes 20                                         as many as there is time for
  *                                  [--failures 5] [--shrink 20]                    failing seeds to stop at, seconds to shorten the first
  *   npm run simulate:faults -- --seed 17 [--cut "ops=…"]                                one seed, with its history
  */

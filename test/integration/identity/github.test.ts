@@ -251,8 +251,7 @@ describe('collaborators', () => {
     expect(await audited()).toBe(before);
     for (const who of ['pete', 'github:unproven-hub']) expect((await unshare(who)).statusCode).toBe(200);
     for (const [who, key] of wishes) expect((await share(who, 'nora', key)).status).toBe(200);
-    expect(await mayLogIn()).not.toEqual(expect.arrayContaining(['pete-hub']));
-    expect(await mayLogIn()).not.toEqual(expect.arrayContaining(['unproven-hub']));
+    for (const name of ['pete-hub', 'unproven-hub']) expect(await mayLogIn()).not.toContain(name);
     expect((await http.get(`/v1/reservations/${id}`, 'pete')).status).toBe(404);
     const other = await share({ user: 'pete', role: 'view' }, 'nora', 'pete');
     expect(other.body).toMatchObject({ status: 409, code: 'GPU_IDEMPOTENCY_CONFLICT', field: 'idempotency_key' });
