@@ -137,7 +137,6 @@ const LIBRARY: Record<string, { code: ProblemCode; detail: string }> = {
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: { code: 'GPU_BODY_INVALID', detail: 'The body is not as long as it says' },
   FST_ERR_MAX_PARAM_LENGTH: { code: 'GPU_PATH_TOO_LONG', detail: 'A part of the path is longer than 100 characters' },
   FST_ERR_BAD_URL: { code: 'GPU_REQUEST_INVALID', detail: 'The path is not well-formed' },
-  FST_ERR_HANDLER_TIMEOUT: { code: 'GPU_TIMEOUT', detail: 'The answer took too long' },
 };
 
 /**

@@ -20,9 +20,8 @@ export function buildContextRoutes(app: Server, { db, patienceMs }: Pick<HttpDep
   app.get(
     '/v1/build-contexts/:hash',
     {
-      config: { access: 'public' },
       // A large one over a slow link takes its time; what stands still is cut off by itself.
-      handlerTimeout: LONGEST_MS,
+      config: { access: 'public', answerMs: LONGEST_MS },
       schema: {
         tags: ['service'],
         summary: 'A build context as tar.gz, for the pod of its build: `Authorization: Bearer <token>`, once',
@@ -64,7 +63,7 @@ function tokenOf(header: string | undefined): string | null {
 export function buildContextServer(
   db: Database,
   log: Logger | false,
-  { patienceMs, ...limits }: { patienceMs?: number; handlerTimeout?: number } = {},
+  { patienceMs, ...limits }: { patienceMs?: number; answerMs?: number } = {},
 ): FastifyInstance {
   const app = newServer(log, { forceCloseConnections: true, ...limits });
   buildContextRoutes(app, { db, ...(patienceMs === undefined ? {} : { patienceMs }) });

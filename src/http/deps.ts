@@ -55,8 +55,8 @@ export interface HttpDeps {
   page?: string;
   /** How often one may ask. Left out: any number of times. */
   rates?: RateLimits;
-  /** How long a handler may take, in milliseconds; for tests. */
-  handleMs?: number;
+  /** How long an answer may take, in milliseconds; for tests. */
+  answerMs?: number;
   /** How many streams there may be, and how often they are looked after. */
   streams?: Pick<StreamsSettings, 'limits' | 'every' | 'patienceMs' | 'atOnce'>;
 }

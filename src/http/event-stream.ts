@@ -8,9 +8,6 @@ const ENOUGH = 64 * 1024;
 /** How long a client for which something waits may take nothing, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
-/** As handlerTimeout of a route that streams: to the server an answer is not given before its stream has ended. */
-export const WITHOUT_END_MS = 2 ** 31 - 1;
-
 /** How long a client waits before it connects again, in milliseconds. */
 const RETRY_MS = 2_000;
 

@@ -4,21 +4,23 @@ import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-
 import type { Logger } from 'pino';
 import type { ZodType } from 'zod';
 import { check } from '../../actors/intake/messages.ts';
+import { limitAnswers } from './answer-time.ts';
 import type { Server } from './deps.ts';
 import { answerBroken, answerError, answerProblems } from './problems.ts';
 
-/** A request must have arrived whole within this time, and a handler must have answered within the other. */
+/** A request must have arrived whole within this time, and its answer have been given within the other. */
 const RECEIVE_MS = 30_000;
-const HANDLE_MS = 20_000;
+const ANSWER_MS = 20_000;
 
-/** A server without routes. @param logger false logs nothing */
-export function newServer(logger: Logger | false, options: FastifyServerOptions = {}): Server {
+export type ServerSettings = FastifyServerOptions & { answerMs?: number };
+
+/** A server without routes. @param logger false logs nothing @param options answerMs: how long an answer may take, in milliseconds */
+export function newServer(logger: Logger | false, { answerMs = ANSWER_MS, ...options }: ServerSettings = {}): Server {
   const app = Fastify({
     ...(logger === false ? { logger: false as const } : { loggerInstance: logger }),
     // One line per request is enough, and reads are not news.
     logController: new LogController({ disableRequestLogging: true }),
     requestTimeout: RECEIVE_MS,
-    handlerTimeout: HANDLE_MS,
     frameworkErrors: (error, request, reply) => void answerError(error, request, reply as never),
     clientErrorHandler: answerBroken,
     ...options,
@@ -33,5 +35,6 @@ export function newServer(logger: Logger | false, options: FastifyServerOptions 
   });
   app.setSerializerCompiler(serializerCompiler);
   answerProblems(app);
+  limitAnswers(app, answerMs);
   return app;
 }

@@ -6,7 +6,7 @@ import { endedKeys } from '../../persistence/viewers.ts';
 import { Inspection, type Told } from '../live/inspection.ts';
 import { principalOf } from './access.ts';
 import type { HttpDeps, Server } from './deps.ts';
-import { bodyOf, EventStream, sendEvents, WITHOUT_END_MS } from './event-stream.ts';
+import { bodyOf, EventStream, sendEvents } from './event-stream.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ById } from './reservations.ts';
@@ -25,8 +25,7 @@ export function inspectRoutes(app: Server, { db, kernel, inspector }: HttpDeps, 
     '/v1/reservations/:id/inspect',
     {
       exposeHeadRoute: false,
-      handlerTimeout: WITHOUT_END_MS,
-      config: { access: { scope: 'admin', on: 'service' } },
+      config: { access: { scope: 'admin', on: 'service' }, endless: true },
       schema: {
         tags: ['reservations'],
         summary: 'A reservation in the words of Stately’s inspector: its history, then what comes',

@@ -12,7 +12,7 @@ import { OwnTopics } from '../live/own.ts';
 import { Topic } from '../live/topic.ts';
 import { principalOf } from './access.ts';
 import type { HttpDeps, Server } from './deps.ts';
-import { EventStream, sendEvents, WITHOUT_END_MS } from './event-stream.ts';
+import { EventStream, sendEvents } from './event-stream.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ById } from './reservations.ts';
@@ -76,8 +76,7 @@ export function liveRoutes(app: Server, deps: HttpDeps, reader: ReservationReade
     '/v1/live',
     {
       exposeHeadRoute: false,
-      handlerTimeout: WITHOUT_END_MS,
-      config: { access: { scope: 'read', on: 'service' } },
+      config: { access: { scope: 'read', on: 'service' }, endless: true },
       schema: {
         tags: ['service'],
         summary: 'What the pages show of the whole, as server-sent events',
@@ -105,8 +104,7 @@ export function liveRoutes(app: Server, deps: HttpDeps, reader: ReservationReade
     '/v1/reservations/:id/live',
     {
       exposeHeadRoute: false,
-      handlerTimeout: WITHOUT_END_MS,
-      config: { access: { scope: 'read', on: 'reservation', role: 'view' } },
+      config: { access: { scope: 'read', on: 'reservation', role: 'view' }, endless: true },
       schema: {
         tags: ['reservations'],
         summary: 'Effects and build log of a reservation as they change, as server-sent events',

@@ -60,7 +60,7 @@ const BODY_LIMIT = 5 * 1024 * 1024;
 export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
   const app = newServer(deps.logger, {
     bodyLimit: BODY_LIMIT,
-    ...(deps.handleMs === undefined ? {} : { handlerTimeout: deps.handleMs }),
+    ...(deps.answerMs === undefined ? {} : { answerMs: deps.answerMs }),
     keepAliveTimeout: 65_000,
     trustProxy: deps.trustedProxies !== undefined && deps.trustedProxies.length > 0 ? [...deps.trustedProxies] : false,
     forceCloseConnections: 'idle',

@@ -5,7 +5,7 @@ import { endedKeys, sharedWith, viewersOf } from '../../persistence/viewers.ts';
 import { Problem } from '../errors.ts';
 import { principalOf } from './access.ts';
 import type { HttpDeps, Server } from './deps.ts';
-import { sendEvents, WITHOUT_END_MS } from './event-stream.ts';
+import { sendEvents } from './event-stream.ts';
 import { problems } from './problems.ts';
 import type { ReservationReader } from './reader.ts';
 import { ById } from './reservations.ts';
@@ -52,8 +52,7 @@ export function streamRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
     '/v1/reservations/:id/stream',
     {
       exposeHeadRoute: false,
-      handlerTimeout: WITHOUT_END_MS,
-      config: { access: { scope: 'read', on: 'reservation', role: 'view' } },
+      config: { access: { scope: 'read', on: 'reservation', role: 'view' }, endless: true },
       schema: {
         tags: ['reservations'],
         summary: 'What happens to a reservation, as server-sent events, until it ends',
@@ -80,8 +79,7 @@ export function streamRoutes(app: Server, deps: HttpDeps, reader: ReservationRea
     '/v1/stream',
     {
       exposeHeadRoute: false,
-      handlerTimeout: WITHOUT_END_MS,
-      config: { access: { scope: 'read', on: 'self' } },
+      config: { access: { scope: 'read', on: 'self' }, endless: true },
       schema: {
         tags: ['reservations'],
         summary: 'What happens to all your reservations, as server-sent events',

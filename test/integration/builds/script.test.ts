@@ -142,7 +142,7 @@ describe('the way of a build context', () => {
     });
 
     it('may take as long as it goes on, and is cut off, and open again, when it stands still', async () => {
-      const patient = buildContextServer(db, false, { patienceMs: 1_000, handlerTimeout: 500 });
+      const patient = buildContextServer(db, false, { patienceMs: 1_000, answerMs: 500 });
       await patient.listen({ host: '127.0.0.1', port: 0 });
       const address = `http://127.0.0.1:${(patient.server.address() as AddressInfo).port}`;
       const token = await issueToken(db, { hash, attempt: 1 }, 60);

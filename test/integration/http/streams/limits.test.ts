@@ -61,8 +61,8 @@ it('ends with its key, at once when the key is revoked', async () => {
   await allGone();
 });
 
-it('goes on for longer than a handler may take', async () => {
-  const hasty = await startReplica(http.world, { handleMs: 300, streams: { every: { beat: 30 } } });
+it('goes on for longer than an answer may take', async () => {
+  const hasty = await startReplica(http.world, { answerMs: 300, streams: { every: { beat: 30 } } });
   const client = await StreamClient.open(`${hasty.url}/v1/stream`, await http.as('ada'));
   const begun = Date.now();
   await client.until('it has gone on', () => Date.now() - begun > 1_000);
