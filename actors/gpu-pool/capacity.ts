@@ -13,8 +13,8 @@ export interface PoolRows {
   nodes: PoolNode[];
   /** The others. */
   shut: Located[];
-  /** The line in order, the first of it if a limit was given. */
-  waiting: (PlanRequest & { owner: string; waitsBecause: string | null; submittedAt: Date })[];
+  /** The line in order, the first of it if a limit was given; submitted at so many milliseconds since 1970. */
+  waiting: (PlanRequest & { owner: string; waitsBecause: string | null; submittedAt: number })[];
   /** Members that hold slots, of each gang in the line. */
   gangsGranted: Map<string, number>;
   /** Slots of all ready nodes, schedulable or not, and those held. */
@@ -55,7 +55,7 @@ export const NODE_LABELS = `
 export const WAITING = `
   select reservation_id as "reservationId", generation, slots, cpu_millis as "cpuMillis", memory_bytes as "memoryBytes",
          node_labels as "nodeLabels", owner, gang_id as "gangId", gang_size as "gangSize", duration_hours as "durationHours", waits_because as "waitsBecause", place,
-         submitted_at as "submittedAt"
+         (extract(epoch from submitted_at) * 1000)::float8 as "submittedAt"
     from capacity_requests where gpu_type = $1 and status = 'waiting' and ($3::text[] is null or owner = any($3))
    order by submitted_at, reservation_id
    limit $2`;
@@ -99,7 +99,7 @@ type WaitingRow = Omit<PlanRequest, 'gang'> & {
   gangId: string | null;
   gangSize: number | null;
   waitsBecause: string | null;
-  submittedAt: Date;
+  submittedAt: number;
 };
 
 /** Read the state of one pool; of the line, the first `limit` (null: all), of these users alone if they are named. */
@@ -134,10 +134,11 @@ export async function readPool(
         memoryBytes: row.memory,
         labels: labelsOf.get(row.node) ?? {},
       })),
-    waiting: waiting.map(({ gangId, gangSize, ...row }) => ({
-      ...row,
-      gang: gangId === null ? null : { id: keyOf(gangId, row.owner), size: gangSize ?? 1 },
-    })),
+    // A line is long: the rows become the requests, and no copies are made.
+    waiting: waiting.map((row) => {
+      const { gangId, gangSize, owner } = row;
+      return Object.assign(row, { gang: gangId === null ? null : { id: keyOf(gangId, owner), size: gangSize ?? 1 } });
+    }),
     gangsGranted: await readGangs(db, waiting),
     total: nodes.filter((row) => row.ready).reduce((sum, row) => sum + row.slots, 0),
     held: nodes.reduce((sum, row) => sum + row.held, 0),

@@ -185,7 +185,7 @@ function decideBy(rows: PoolRows, all: boolean): Decided {
     left: { nodes, total: rows.total, held },
     waiting: rows.waiting.filter((request) => !granted.has(request.reservationId)),
     all,
-    plannedTo: all ? null : rows.waiting.at(-1)!.submittedAt.toISOString(),
+    plannedTo: all ? null : new Date(rows.waiting.at(-1)!.submittedAt).toISOString(),
   };
 }
 

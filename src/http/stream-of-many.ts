@@ -8,7 +8,7 @@ import { bodyOf, type EventStream } from './event-stream.ts';
 import type { ReservationReader } from './reader.ts';
 import { LIVE, type ReservationView } from './reservation-view.ts';
 import { isEnd, type ReadyStep, readyStep } from './stream-events.ts';
-import { type Listening, type Piece, StreamSession } from './stream-session.ts';
+import { type Lines, type Listening, type Piece, StreamSession } from './stream-session.ts';
 
 /** Steps, and reservations of a snapshot, that are read at once. */
 const PAGE = 500;
@@ -21,6 +21,7 @@ export interface ManyParts {
   life: string;
   /** Reservations of others that this user may see. */
   sharedWith: (user: string) => Promise<string[]>;
+  lines: Lines;
 }
 
 export class StreamOfMany extends StreamSession {
@@ -29,7 +30,7 @@ export class StreamOfMany extends StreamSession {
   readonly #parts: ManyParts;
 
   constructor(stream: EventStream, by: Listening, owner: string | null, parts: ManyParts) {
-    super(stream, by);
+    super(stream, by, parts.lines);
     this.owner = owner;
     this.#parts = parts;
   }

@@ -4,7 +4,7 @@ import type { Queryable } from '../../persistence/database.ts';
 import { bodyOf, type EventStream } from './event-stream.ts';
 import type { ReservationReader } from './reader.ts';
 import { isEnd, type ReadyStep, readyStep } from './stream-events.ts';
-import { type Listening, type Piece, StreamSession } from './stream-session.ts';
+import { type Lines, type Listening, type Piece, StreamSession } from './stream-session.ts';
 
 /** Steps read at once while catching up. */
 const PAGE = 500;
@@ -21,9 +21,9 @@ export class StreamOfOne extends StreamSession {
     stream: EventStream,
     by: Listening,
     of: { id: string; owner: string },
-    parts: { db: Queryable; reader: ReservationReader },
+    parts: { db: Queryable; reader: ReservationReader; lines: Lines },
   ) {
-    super(stream, by);
+    super(stream, by, parts.lines);
     this.id = of.id;
     this.owner = of.owner;
     this.#db = parts.db;

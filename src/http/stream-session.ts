@@ -27,18 +27,26 @@ export interface Place {
   waits_because: string | null;
 }
 
+/** Where it is kept who listens to those who wait in the line of a type. */
+export interface Lines {
+  joined: (session: StreamSession, gpuType: string, id: string) => void;
+  left: (session: StreamSession, gpuType: string, id: string) => void;
+}
+
 export abstract class StreamSession {
   readonly stream: EventStream;
   readonly by: Listening;
+  readonly #lines: Lines;
   /** Reservations that wait for capacity, with their type and the place that was told last. */
   readonly waiting = new Map<string, { gpuType: string; told: Place }>();
   readonly #queue: Piece[] = [];
   #queued = 0;
   #busy = true;
 
-  constructor(stream: EventStream, by: Listening) {
+  constructor(stream: EventStream, by: Listening, lines: Lines) {
     this.stream = stream;
     this.by = by;
+    this.#lines = lines;
   }
 
   /** Its id for a client that has everything up to this position; null if ids of this stream say nothing of positions. */
@@ -76,8 +84,20 @@ export abstract class StreamSession {
     const waits = view.state === 'queued' && view.substate === 'capacity';
     const { position, estimated_start, waits_because } = view;
     const told = { position, estimated_start, waits_because };
-    if (!waits) this.waiting.delete(view.id);
-    else if (this.waiting.has(view.id) || this.waiting.size < PLACES) this.waiting.set(view.id, { gpuType: view.gpu_type, told });
+    const known = this.waiting.get(view.id);
+    if (waits && known !== undefined) known.told = told;
+    else if (waits) this.#join(view, told);
+    else if (known !== undefined) {
+      this.waiting.delete(view.id);
+      this.#lines.left(this, known.gpuType, view.id);
+    }
+  }
+
+  #join({ id, gpu_type: gpuType }: ReservationView, told: Place): void {
+    // Whoever has gone is forgotten already.
+    if (this.waiting.size >= PLACES || this.stream.destroyed) return;
+    this.waiting.set(id, { gpuType, told });
+    this.#lines.joined(this, gpuType, id);
   }
 
   async #work(first: (() => Promise<void>) | null): Promise<void> {
@@ -98,6 +118,7 @@ export abstract class StreamSession {
 
 function differs(a: Place, b: Place): boolean {
   if (a.position !== b.position || a.waits_because !== b.waits_because) return true;
-  if (a.estimated_start === null || b.estimated_start === null) return a.estimated_start !== b.estimated_start;
+  if (a.estimated_start === b.estimated_start) return false;
+  if (a.estimated_start === null || b.estimated_start === null) return true;
   return Math.abs(Date.parse(a.estimated_start) - Date.parse(b.estimated_start)) >= 60_000;
 }

@@ -7,12 +7,13 @@ import type { Kernel } from '../../actors/kernel/kernel.ts';
 import { lifeOf, type Step } from '../../persistence/changes.ts';
 import type { Queryable } from '../../persistence/database.ts';
 import { Problem } from '../errors.ts';
+import { Audience, type Session } from './audience.ts';
 import { EventStream } from './event-stream.ts';
 import type { ReservationReader } from './reader.ts';
 import { isEnd, type ReadyStep, readyStep } from './stream-events.ts';
 import { StreamOfMany } from './stream-of-many.ts';
 import { StreamOfOne } from './stream-of-one.ts';
-import type { Listening } from './stream-session.ts';
+import type { Listening, StreamSession } from './stream-session.ts';
 import { type Reading, StepFeed } from './step-feed.ts';
 
 /** How often streams show that they live, and places in lines and keys are looked at, in milliseconds. */
@@ -52,12 +53,10 @@ export interface StreamsSettings {
   atOnce?: number;
 }
 
-type Session = StreamOfOne | StreamOfMany;
-
 export class Streams {
   readonly #settings: StreamsSettings;
   readonly #feed: StepFeed;
-  readonly #sessions = new Set<Session>();
+  readonly #audience = new Audience();
   readonly #timers: NodeJS.Timeout[] = [];
   #opening = 0;
   /** Streams of each user, those included that are being opened. */
@@ -74,18 +73,19 @@ export class Streams {
       onLost: () => this.close(),
     });
     const { every = {} } = settings;
-    this.#repeat(every.beat ?? BEAT_MS, async () => this.#beat());
+    this.#repeat(every.beat ?? BEAT_MS, () => this.#beat());
     this.#repeat(every.places ?? PLACES_MS, () => this.#tellPlaces());
     this.#repeat(every.rights ?? RIGHTS_MS, () => this.#checkRights());
   }
 
   get count(): number {
-    return this.#sessions.size;
+    return this.#audience.size;
   }
 
   /** A stream of one reservation, from behind the step of this number, or from now on. */
   async ofOne(by: Listening, of: { id: string; owner: string }, after: number | null): Promise<EventStream> {
-    const session = new StreamOfOne(new EventStream(this.#settings.patienceMs), by, of, this.#settings);
+    const { db, reader, patienceMs } = this.#settings;
+    const session = new StreamOfOne(new EventStream(patienceMs), by, of, { db, reader, lines: this.#audience });
     return this.#admit(session, () => session.begin(after));
   }
 
@@ -103,13 +103,14 @@ export class Streams {
       reader,
       life,
       sharedWith: rights.sharedWith,
+      lines: this.#audience,
     });
     return this.#admit(session, (now) => session.begin(from, now, lastId !== null && from === null));
   }
 
   /** End all streams; their clients come back, to this process or another. */
   close(): void {
-    for (const { stream } of this.#sessions) stream.finish();
+    for (const { stream } of this.#audience.all()) stream.finish();
   }
 
   async stop(): Promise<void> {
@@ -127,7 +128,7 @@ export class Streams {
         details: { maximum: limits.perUser },
       });
     }
-    if (this.#sessions.size + this.#opening >= limits.total)
+    if (this.#audience.size + this.#opening >= limits.total)
       throw new Problem('GPU_STREAMS_TOO_MANY', 'No more streams can be opened here at present');
     this.#opening++;
     this.#count(user, 1);
@@ -135,9 +136,9 @@ export class Streams {
     try {
       await this.#feed.join((now) => {
         joined = true;
-        this.#sessions.add(session);
+        this.#audience.add(session);
         session.stream.once('close', () => {
-          this.#sessions.delete(session);
+          this.#audience.remove(session);
           this.#count(user, -1);
           this.#feed.leave();
         });
@@ -162,11 +163,11 @@ export class Streams {
   async #prepare({ before, after, steps }: Reading): Promise<() => void> {
     if (steps === null) {
       return () => {
-        for (const session of this.#sessions) session.take({ before, after, steps: null });
+        for (const session of this.#audience.all()) session.take({ before, after, steps: null });
       };
     }
     const viewers = await this.#settings.rights.viewersOf([...new Set(steps.map(({ id }) => id))]);
-    const heard = new Set([...this.#recipients(steps, viewers).values()].flat());
+    const heard = new Set([...this.#audience.recipients(steps, viewers).values()].flat());
     const latest = new Map(steps.map((step) => [step.id, step]));
     const told = steps.filter((step) => heard.has(step) && (latest.get(step.id) === step || isEnd(step)));
     const views = await this.#settings.reader.views([...new Set(told.map(({ id }) => id))]);
@@ -178,60 +179,33 @@ export class Streams {
     };
     // Those who came while this was prepared get it too.
     return () => {
-      for (const [session, own] of this.#recipients(steps, viewers)) session.take({ before, after, steps: own.map(ready) });
+      for (const [session, own] of this.#audience.recipients(steps, viewers))
+        session.take({ before, after, steps: own.map(ready) });
     };
   }
 
-  /** Which steps go to whom. */
-  #recipients(steps: readonly Step[], viewers: ReadonlyMap<string, readonly string[]>): Map<Session, Step[]> {
-    const all: Session[] = [];
-    const byUser = new Map<string, Session[]>();
-    const byId = new Map<string, Session[]>();
-    for (const session of this.#sessions) {
-      if (session instanceof StreamOfOne) put(byId, session.id, session);
-      else if (session.owner === null) all.push(session);
-      else put(byUser, session.owner, session);
-    }
-    const found = new Map<Session, Step[]>();
-    for (const step of steps) {
-      const users = new Set([step.owner, ...(viewers.get(step.id) ?? [])]);
-      const sees = ({ by }: Session) => by.admin || users.has(by.user);
-      for (const session of all) put(found, session, step);
-      for (const session of byId.get(step.id) ?? []) if (sees(session)) put(found, session, step);
-      for (const user of users) for (const session of byUser.get(user ?? '') ?? []) put(found, session, step);
-    }
-    return found;
-  }
-
-  #beat(): void {
-    const { position } = this.#feed;
-    for (const session of this.#sessions) {
+  async #beat(): Promise<void> {
+    for (const [index, session] of this.#audience.all().entries()) {
+      if (index % AT_A_TIME === AT_A_TIME - 1) await nextTick();
+      const { position } = this.#feed;
       session.stream.beat(session.isIdle && position !== null ? session.idAt(position) : null);
     }
   }
 
   /** One reading of each type's line serves all who wait in it. Those who stand far back are told in turns: their places tell little. */
   async #tellPlaces(): Promise<void> {
-    const waiting = new Map<string, Map<string, Session[]>>();
-    for (const session of this.#sessions) {
-      for (const [id, { gpuType }] of session.waiting) {
-        const line = waiting.get(gpuType) ?? new Map<string, Session[]>();
-        waiting.set(gpuType, line);
-        put(line, id, session);
-      }
-    }
     // A line whose reading takes long, or fails, holds up no other.
-    const told = await Promise.allSettled([...waiting].map(([gpuType, line]) => this.#tellLine(gpuType, line)));
+    const told = await Promise.allSettled([...this.#audience.lines].map(([gpuType, line]) => this.#tellLine(gpuType, line)));
     for (const each of told) if (each.status === 'rejected') this.#settings.onError(each.reason);
   }
 
-  async #tellLine(gpuType: string, line: ReadonlyMap<string, Session[]>): Promise<void> {
+  async #tellLine(gpuType: string, line: ReadonlyMap<string, ReadonlySet<StreamSession>>): Promise<void> {
     const { places, next } = await this.#settings.reader.placesOf(gpuType, [...line.keys()], this.#toldUpTo.get(gpuType) ?? 0);
     this.#toldUpTo.set(gpuType, next);
     let told = 0;
     // Who is not in the answer is told by the next step what it does instead.
     for (const [id, { position, estimatedStart: estimated_start, reason: waits_because }] of places) {
-      for (const session of line.get(id)!) session.tellPlace(id, { position, estimated_start, waits_because });
+      for (const session of line.get(id) ?? []) session.tellPlace(id, { position, estimated_start, waits_because });
       if (++told % AT_A_TIME === 0) await nextTick();
     }
   }
@@ -239,7 +213,7 @@ export class Streams {
   /** Streams end with the key they were opened with, and with the right to see what they show. */
   async #checkRights(): Promise<void> {
     const { rights } = this.#settings;
-    const sessions = [...this.#sessions];
+    const sessions = this.#audience.all();
     const ended = new Set(await rights.endedKeys([...new Set(sessions.map(({ by }) => by.keyId))]));
     const guests = sessions.filter(
       (each) => each instanceof StreamOfOne && !each.by.admin && each.by.user !== each.owner,
@@ -252,7 +226,7 @@ export class Streams {
   #repeat(milliseconds: number, work: () => Promise<void>): void {
     let busy = false;
     const timer = setInterval(() => {
-      if (busy || this.#sessions.size === 0) return;
+      if (busy || this.#audience.size === 0) return;
       busy = true;
       work()
         .catch(this.#settings.onError)
@@ -263,10 +237,4 @@ export class Streams {
     timer.unref();
     this.#timers.push(timer);
   }
-}
-
-function put<K, V>(map: Map<K, V[]>, key: K, value: V): void {
-  const own = map.get(key);
-  if (own === undefined) map.set(key, [value]);
-  else own.push(value);
 }

@@ -164,7 +164,7 @@ twin(capacity.WAITING, (t, tx, [gpuType, limit, only]) => {
       durationHours: row.durationHours,
       waitsBecause: row.waitsBecause,
       place: row.place,
-      submittedAt: dateOf(row.submittedAt),
+      submittedAt: row.submittedAt,
     })),
   );
 });
