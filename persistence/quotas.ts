@@ -46,23 +46,25 @@ export async function freeUsers(tx: Transaction, users: readonly string[]): Prom
   return new Set(rows.map(({ user }) => user));
 }
 
-// Members of one gang are weighed together at the first of them, and again, with the same result, at each that follows.
+// Members of one gang are weighed together at the first of them, and again, with the same result, at each that follows. What somebody has whom
+// nothing limits is not counted: they may have much.
 export const CLAIM = `
   with asked as (
     select * from unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::int[]) as a(reservation_id, user_id, gpus, gang_id, size)),
   wanted as (
     select user_id, sum(size)::int as reservations, sum(gpus * size)::int as gpus, array_agg(gang_id) as gangs from asked group by user_id),
-  held as (
-    select w.user_id, w.reservations as wanted_reservations, w.gpus as wanted_gpus, count(c.reservation_id)::int as reservations,
-           coalesce(sum(c.gpus), 0)::int as gpus
-      from wanted w left join quota_claims c on c.user_id = w.user_id and coalesce(c.gang_id <> all(w.gangs), true)
-     group by 1, 2, 3),
-  limits as (
-    select h.*, q.max_reservations, q.max_gpus
-      from held h cross join lateral (
-        select max_reservations, max_gpus from quotas where user_id in (h.user_id, '*') order by user_id = '*' limit 1) q),
+  weighed as (
+    select w.user_id, w.reservations as wanted_reservations, w.gpus as wanted_gpus, q.max_reservations, q.max_gpus, h.reservations, h.gpus
+      from wanted w
+     cross join lateral (
+        select max_reservations, max_gpus from quotas where user_id in (w.user_id, '*') order by user_id = '*' limit 1) q
+     cross join lateral (
+        select count(*)::int as reservations, coalesce(sum(c.gpus), 0)::int as gpus
+          from quota_claims c
+         where c.user_id = w.user_id and coalesce(c.gang_id <> all(w.gangs), true)
+           and (q.max_reservations is not null or q.max_gpus is not null)) h),
   exceeded as (
-    select * from limits where reservations + wanted_reservations > max_reservations or (wanted_gpus > 0 and gpus + wanted_gpus > max_gpus)),
+    select * from weighed where reservations + wanted_reservations > max_reservations or (wanted_gpus > 0 and gpus + wanted_gpus > max_gpus)),
   claimed as (
     insert into quota_claims (reservation_id, user_id, gpus, gang_id)
     select reservation_id, user_id, gpus, gang_id from asked where not exists (select 1 from exceeded)
