@@ -51,7 +51,6 @@ export async function measureSizes(server: BenchServer, options: SizesOptions): 
   }
 }
 
-const UNSEEN = 'select count(*)::int as n from nodes where not schedulable';
 const RUNNING = `select count(*)::int as n from reservations where reservation_id = $1 and status = 'running'`;
 
 async function prepare(server: BenchServer, size: number, { log, environment }: SizesOptions): Promise<Place> {
@@ -75,8 +74,6 @@ async function visit(place: Place, { environment, log }: SizesOptions): Promise<
   place.start.push((performance.now() - since) / 1_000);
   await place.stage.healthy(service);
   place.healthy.push((performance.now() - since) / 1_000);
-  // After minutes without a service each node is unknown until it is seen, and who is on it is granted no extension.
-  await place.stage.until('the nodes are seen', async () => (await place.stage.count(UNSEEN, [])) === 0);
   const times: number[] = [];
   const headers = await new TestKeys(place.stage.db).as('bench');
   for (let index = 0; index < WARM_UP + EVENTS; index++) times.push(await extend(service, place.running, headers));

@@ -72,11 +72,11 @@ export async function removeNodes(tx: Transaction, nodes: readonly string[]): Pr
 
 const AGE = `select coalesce(until < now() - make_interval(secs => $1), true) as old from leases where name = 'tracker' for update`;
 const NEW_TERM = `update leases set token = token + 1, holder = '', until = now() where name = 'tracker'`;
-const CLOSE_NODES = 'update nodes set schedulable = false, reason = $1 where schedulable';
+const CLOSE_NODES = 'update nodes set schedulable = false, reason = $1, forgotten_at = now() where schedulable';
 
 /**
- * What the rows say of nodes counts for nothing any more: nothing is given on them until a tracker has looked at the cluster anew. Whoever
- * tracks begins again.
+ * What the rows say of nodes counts for nothing any more: nothing is given on them until a tracker has looked at the cluster anew. What runs there
+ * runs on, and is extended: that nobody has looked says nothing against a node. Whoever tracks begins again.
  * @param reason in words for people
  */
 export async function forgetNodes(tx: Transaction, reason: string): Promise<void> {

@@ -189,7 +189,8 @@ function decideBy(rows: PoolRows, all: boolean): Decided {
   };
 }
 
-export const GRANTED_NODE = `select r.owner, r.node, n.schedulable, n.reason, d.reason as drained from capacity_requests r
+export const GRANTED_NODE = `select r.owner, r.node, n.schedulable, n.reason, d.reason as drained, coalesce(n.forgotten_at >= n.updated_at, false) as forgotten
+        from capacity_requests r
        left join nodes n on n.node = r.node left join node_drains d on d.node = r.node
       where r.reservation_id = $1 and r.status = 'granted'`;
 
@@ -199,6 +200,8 @@ interface Granted {
   schedulable: boolean | null;
   reason: string | null;
   drained: string | null;
+  /** Nobody has looked at the node since the service started. */
+  forgotten: boolean;
 }
 
 /**
@@ -217,6 +220,7 @@ async function decideExtension(
   const maintenance = maintenanceBefore(snapshot);
   if (maintenance !== null && !maintenance.allowed.includes(held.owner)) return refused(wordsFor(maintenance));
   if (held.drained !== null) return refused(`Node ${held.node} is being drained: ${held.drained}`);
-  if (held.schedulable === false) return refused(`Node ${held.node} takes no more work: ${held.reason ?? 'not ready'}`);
+  if (held.schedulable === false && !held.forgotten)
+    return refused(`Node ${held.node} takes no more work: ${held.reason ?? 'not ready'}`);
   return { reservationId, allowed: true, reason: '' };
 }

@@ -117,3 +117,30 @@ it('a restored backup and an accepted cluster give nothing before the cluster wa
     await tracker.stop();
   }
 });
+
+it('who runs on a node that nobody has looked at since the service started is extended; who runs on one that is closed is not', async () => {
+  const { node } = await nodeOf('t4');
+  const { rows } = await world.db.query<{ id: string }>(
+    `select reservation_id as id from capacity_requests where node = $1 and status = 'granted'`,
+    [node],
+  );
+  const { id } = rows[0]!;
+  const answers = async () =>
+    (
+      await world.db.query<{ type: string; reason: string | null }>(
+        `select event->>'type' as type, event->>'reason' as reason from history
+          where actor = $1 and event->>'type' in ('extension.allowed', 'extension.refused') order by seq`,
+        [`reservation/${id}`],
+      )
+    ).rows;
+  const answer = async (which: number) => {
+    await world.send({ action: 'extend', reservation_id: id, user_id: 'ann', extension_hours: 1 });
+    return world.until('it is answered', async () => (await answers())[which] ?? null);
+  };
+  await world.db.query(`update leases set until = now() - interval '61 s' where name = 'tracker'`);
+  expect(await forgetOldNodes(world.db, { seconds: 60, reason: 'not seen since the service started' })).toBe(true);
+  expect(await answer(0)).toMatchObject({ type: 'extension.allowed' });
+  // A tracker has looked, and the node is cordoned.
+  await world.db.query(`update nodes set updated_at = now(), reason = 'cordoned' where node = $1`, [node]);
+  expect(await answer(1)).toMatchObject({ type: 'extension.refused', reason: expect.stringContaining('cordoned') });
+});

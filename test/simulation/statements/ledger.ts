@@ -165,9 +165,9 @@ twin(GRANTED_NODE, (t, tx, [reservationId]) => {
   if (row === null || row.status !== 'granted') return rows([]);
   if (row.node === null) throw new SqlError('23514', 'a granted request has a node');
   const node = t.nodes.get(row.node, tx);
-  // Nobody drains a node of the simulated world; cordons are the cluster's.
+  // Nobody drains or forgets a node of the simulated world; cordons are the cluster's.
   const { owner } = row;
-  return rows([{ owner, node: row.node, schedulable: node?.schedulable ?? null, reason: node?.reason ?? null, drained: null }]);
+  return rows([{ owner, node: row.node, schedulable: node?.schedulable ?? null, reason: node?.reason ?? null, drained: null, forgotten: false }]);
 });
 
 function catalogueChanged(t: Tables, tx: Tx, times: number): void {
