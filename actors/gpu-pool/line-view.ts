@@ -2,6 +2,7 @@
  * The line of a GPU type as people see it: places, reasons, and estimates. A reading costs what its first part costs, however long the line is:
  * a forecast of what lies a thousand starts ahead would tell nobody anything.
  */
+import { setImmediate as nextTick } from 'node:timers/promises';
 import type { Queryable } from '../../persistence/database.ts';
 import { readHolders, readPool } from './capacity.ts';
 import { forecast } from './forecast.ts';
@@ -38,7 +39,10 @@ export async function queueView(
     ),
   ]);
   const { now, maintenance, until, allowed } = state[0]!;
+  // Milliseconds each: others may have the processor between.
+  await nextTick();
   const starts = forecast(rows.nodes, holders, rows.waiting, now.getTime(), 3_600_000 / timeScale);
+  await nextTick();
   return new Map(
     rows.waiting.map((request, index) => {
       const known = starts.get(request.reservationId) ?? null;

@@ -21,7 +21,7 @@ const BEAT_MS = 15_000;
 const PLACES_MS = 3_000;
 const RIGHTS_MS = 5_000;
 /** Places that are told before others may have the processor. */
-const AT_A_TIME = 100;
+const AT_A_TIME = 25;
 
 export interface StreamLimits {
   /** Streams at once in this process: of one user, whatever their keys, and in all. */
