@@ -200,7 +200,7 @@ interface Granted {
   schedulable: boolean | null;
   reason: string | null;
   drained: string | null;
-  /** Nobody has looked at the node since the service started. */
+  /** Nobody has looked at the node since what was known of it was given up. */
   forgotten: boolean;
 }
 

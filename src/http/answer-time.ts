@@ -15,17 +15,30 @@ declare module 'fastify' {
   }
 }
 
+/** How long an answer may still take, and since when that runs. */
+interface Clock {
+  timer: NodeJS.Timeout;
+  since: number;
+  leftMs: number;
+}
+
 /**
  * Answer for whoever takes longer than `milliseconds`, or than its route may: with GPU_TIMEOUT, or, if the answer has begun, by closing the
  * connection. The time in which the body comes does not count; for that there is `requestTimeout`.
  */
 export function limitAnswers(app: Server, milliseconds: number): void {
-  const timers = new WeakMap<FastifyRequest, NodeJS.Timeout>();
+  const clocks = new WeakMap<FastifyRequest, Clock>();
   const start = (request: FastifyRequest, reply: FastifyReply) => {
     const { answerMs = milliseconds } = request.routeOptions.config;
-    timers.set(request, setTimeout(giveUp, answerMs, request, reply));
+    const leftMs = clocks.get(request)?.leftMs ?? answerMs;
+    clocks.set(request, { timer: setTimeout(giveUp, leftMs, request, reply), since: performance.now(), leftMs });
   };
-  const stop = (request: FastifyRequest) => clearTimeout(timers.get(request));
+  const stop = (request: FastifyRequest) => {
+    const clock = clocks.get(request);
+    if (clock === undefined) return;
+    clearTimeout(clock.timer);
+    clock.leftMs = Math.max(1, clock.leftMs - (performance.now() - clock.since));
+  };
   app.addHook('onRequest', (request, reply, done) => {
     start(request, reply);
     // Of the answer: that of a request comes with the end of its body.

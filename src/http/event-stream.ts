@@ -112,6 +112,11 @@ export class EventStream extends Readable {
  * minute after its last stream.
  */
 export function sendEvents(reply: FastifyReply, stream: EventStream): FastifyReply {
+  // Its time was up before it could begin: nobody would ever read it, or end it.
+  if (reply.sent) {
+    stream.destroy();
+    return reply;
+  }
   return reply
     .headers({ 'content-type': 'text/event-stream; charset=utf-8', 'x-accel-buffering': 'no', connection: 'close' })
     .send(stream);

@@ -20,7 +20,7 @@ import { type Reading, StepFeed } from './step-feed.ts';
 const BEAT_MS = 15_000;
 const PLACES_MS = 3_000;
 const RIGHTS_MS = 5_000;
-/** Places that are told before others may have the processor. */
+/** Places that are told, and signs of life that are given, before others may have the processor. */
 const AT_A_TIME = 25;
 
 export interface StreamLimits {

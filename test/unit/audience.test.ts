@@ -83,9 +83,9 @@ describe('who listens to a line', () => {
     for (const session of [gone, goes]) await give(session, 1, 'capacity');
     lines.remove(gone);
     goes.stream.destroy();
+    lines.remove(goes);
     await give(goes, 2, 'disk');
     await give(goes, 3, 'capacity');
-    lines.remove(goes);
     expect([lines.size, heard(lines), lines.all()]).toEqual([0, [], []]);
     expect(lines.recipients([stepOf('r1', 'ada'), stepOf('r2', 'ada')], new Map()).size).toBe(0);
   });

@@ -4,6 +4,7 @@ import http from 'node:http';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Server } from '../../../src/http/deps.ts';
+import { EventStream, sendEvents } from '../../../src/http/event-stream.ts';
 import { newServer } from '../../../src/http/fastify.ts';
 
 const LIMIT_MS = 150;
@@ -13,6 +14,8 @@ let app: Server;
 let url: string;
 /** Lets the answers that wait go. */
 let release: () => void;
+/** A stream that comes when its time is up. */
+const late = new EventStream();
 
 beforeAll(async () => {
   app = newServer(false, { answerMs: LIMIT_MS });
@@ -31,7 +34,10 @@ beforeAll(async () => {
   app.get('/patient', { config: { answerMs: 60_000 } }, wait);
   app.get('/begins', async (_request, reply) => reply.send(begin()));
   app.get('/endless', { config: { endless: true } }, async (_request, reply) => reply.send(begin()));
-  app.get('/endless/late', { config: { endless: true } }, wait);
+  app.get('/endless/late', { config: { endless: true } }, async (_request, reply) => {
+    await wait();
+    return sendEvents(reply, late);
+  });
   url = await app.listen({ port: 0, host: '127.0.0.1' });
 });
 
@@ -82,10 +88,11 @@ it('an endless answer must begin in time', async () => {
   await givenUp('/endless/late');
 });
 
-it('a route may take the time that it has said, and what comes too late harms nobody', async () => {
+it('a route may take the time that it has said, and what comes too late harms nobody: a stream is closed', async () => {
   const patient = fetch(`${url}/patient`);
   await givenUp();
   release();
   expect(await (await patient).json()).toEqual({ late: true });
   expect((await fetch(`${url}/waits`)).status).toBe(200);
+  await expect.poll(() => late.destroyed).toBe(true);
 });

@@ -167,7 +167,16 @@ twin(GRANTED_NODE, (t, tx, [reservationId]) => {
   const node = t.nodes.get(row.node, tx);
   // Nobody drains or forgets a node of the simulated world; cordons are the cluster's.
   const { owner } = row;
-  return rows([{ owner, node: row.node, schedulable: node?.schedulable ?? null, reason: node?.reason ?? null, drained: null, forgotten: false }]);
+  return rows([
+    {
+      owner,
+      node: row.node,
+      schedulable: node?.schedulable ?? null,
+      reason: node?.reason ?? null,
+      drained: null,
+      forgotten: false,
+    },
+  ]);
 });
 
 function catalogueChanged(t: Tables, tx: Tx, times: number): void {
