@@ -12,9 +12,10 @@ import { answerBroken, answerError, answerProblems } from './problems.ts';
 const RECEIVE_MS = 30_000;
 const ANSWER_MS = 20_000;
 
+/** What Fastify takes, and how long an answer may take, in milliseconds. */
 export type ServerSettings = FastifyServerOptions & { answerMs?: number };
 
-/** A server without routes. @param logger false logs nothing @param options answerMs: how long an answer may take, in milliseconds */
+/** A server without routes. @param logger false logs nothing */
 export function newServer(logger: Logger | false, { answerMs = ANSWER_MS, ...options }: ServerSettings = {}): Server {
   const app = Fastify({
     ...(logger === false ? { logger: false as const } : { loggerInstance: logger }),

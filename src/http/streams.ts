@@ -185,11 +185,10 @@ export class Streams {
   }
 
   async #beat(): Promise<void> {
-    for (const [index, session] of this.#audience.all().entries()) {
-      if (index % AT_A_TIME === AT_A_TIME - 1) await nextTick();
+    await inPortions(this.#audience.all(), (session) => {
       const { position } = this.#feed;
       session.stream.beat(session.isIdle && position !== null ? session.idAt(position) : null);
-    }
+    });
   }
 
   /** One reading of each type's line serves all who wait in it. Those who stand far back are told in turns: their places tell little. */
@@ -202,12 +201,10 @@ export class Streams {
   async #tellLine(gpuType: string, line: ReadonlyMap<string, ReadonlySet<StreamSession>>): Promise<void> {
     const { places, next } = await this.#settings.reader.placesOf(gpuType, [...line.keys()], this.#toldUpTo.get(gpuType) ?? 0);
     this.#toldUpTo.set(gpuType, next);
-    let told = 0;
     // Who is not in the answer is told by the next step what it does instead.
-    for (const [id, { position, estimatedStart: estimated_start, reason: waits_because }] of places) {
+    await inPortions(places, ([id, { position, estimatedStart: estimated_start, reason: waits_because }]) => {
       for (const session of line.get(id) ?? []) session.tellPlace(id, { position, estimated_start, waits_because });
-      if (++told % AT_A_TIME === 0) await nextTick();
-    }
+    });
   }
 
   /** Streams end with the key they were opened with, and with the right to see what they show. */
@@ -236,5 +233,14 @@ export class Streams {
     }, milliseconds);
     timer.unref();
     this.#timers.push(timer);
+  }
+}
+
+/** Do something for each, {@link AT_A_TIME} before others may have the processor. */
+async function inPortions<T>(all: Iterable<T>, work: (each: T) => void): Promise<void> {
+  let done = 0;
+  for (const each of all) {
+    work(each);
+    if (++done % AT_A_TIME === 0) await nextTick();
   }
 }

@@ -6,7 +6,6 @@ import type { ReservationView } from '../../src/http/reservation-view.ts';
 import { StreamOfMany } from '../../src/http/stream-of-many.ts';
 import { StreamOfOne } from '../../src/http/stream-of-one.ts';
 
-const audience = () => new Audience();
 const by = (user: string, admin = false) => ({ user, admin, keyId: 1 });
 const stepOf = (id: string, owner: string): Step => ({ id, owner, seq: 1 }) as Step;
 
@@ -25,7 +24,7 @@ function one(lines: Audience, user: string, of: { id: string; owner: string }, a
 
 describe('who gets a step', () => {
   it('is its owner, whoever may see it, and whoever listens to all', () => {
-    const lines = audience();
+    const lines = new Audience();
     const [ada, bob, everybody] = [many(lines, 'ada', 'ada'), many(lines, 'bob', 'bob'), many(lines, 'root', null)];
     const adas = stepOf('r1', 'ada');
     expect([...lines.recipients([adas], new Map()).keys()]).toEqual([everybody, ada]);
@@ -33,7 +32,7 @@ describe('who gets a step', () => {
   });
 
   it('is who listens to that reservation alone, as long as they may see it', () => {
-    const lines = audience();
+    const lines = new Audience();
     const of = { id: 'r1', owner: 'ada' };
     const [ada, guest, admin] = [one(lines, 'ada', of), one(lines, 'bob', of), one(lines, 'root', of, true)];
     const steps = [stepOf('r1', 'ada'), stepOf('r2', 'ada')];
@@ -66,7 +65,7 @@ describe('who listens to a line', () => {
     [...lines.lines].map(([gpuType, line]) => [gpuType, [...line].map(([id, sessions]) => [id, sessions.size])]);
 
   it('is who listens to one that waits in it, until it waits there no longer', async () => {
-    const lines = audience();
+    const lines = new Audience();
     const [first, second] = [one(lines, 'ada', { id: 'r1', owner: 'ada' }), one(lines, 'ada', { id: 'r1', owner: 'ada' })];
     for (const session of [first, second]) await give(session, 1, 'capacity');
     await give(first, 2, 'capacity');
@@ -78,7 +77,7 @@ describe('who listens to a line', () => {
   });
 
   it('nothing is kept of who has gone, whatever is on its way to them', async () => {
-    const lines = audience();
+    const lines = new Audience();
     const [gone, goes] = [one(lines, 'ada', { id: 'r1', owner: 'ada' }), one(lines, 'ada', { id: 'r2', owner: 'ada' })];
     for (const session of [gone, goes]) await give(session, 1, 'capacity');
     lines.remove(gone);
